@@ -1,0 +1,3 @@
+module patroniglue
+
+go 1.26

@@ -1,0 +1,192 @@
+#!/usr/bin/env bash
+# Builds, lints and tests patroniglue: ./build.sh help
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+usage() {
+	cat <<'USAGE'
+./build.sh [build]              build ./patroniglue, one static binary
+./build.sh lint                 formatters, vet and linters; changes nothing
+./build.sh test [go test args]  install what tests need (root on Debian), build, lint, run every test
+./build.sh bench [go test args] run the benchmarks
+./build.sh fuzz [TIME]          run every fuzz target for TIME (default 1m)
+./build.sh help                 this text
+USAGE
+}
+
+say() { printf 'build.sh: %s\n' "$*" >&2; }
+
+# version: the nearest tag's description; in a checkout without tags VERSION and the commit; in a tarball VERSION.
+version() {
+	local v
+	v=$(<VERSION) || return 1
+	if [[ -e .git ]]; then # or else a tarball unpacked inside another checkout would name that one's commit
+		git describe --tags --dirty 2>/dev/null | sed 's/^v//' && return
+		v+=$(git describe --always --dirty 2>/dev/null | sed 's/^/+/') || true
+	fi
+	echo "$v"
+}
+
+build() {
+	local v
+	v=$(version)
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$v" -o patroniglue .
+}
+
+# lint runs every linter, also after one has failed, and names those that failed.
+lint() {
+	local name failed=()
+	for name in gofmt vet fix staticcheck tidy shellcheck govulncheck; do
+		"lint_$name" || failed+=("$name")
+	done
+	((${#failed[@]} == 0)) || { say "lint: failed: ${failed[*]}"; return 1; }
+	say "lint: clean"
+}
+
+# Each linter runs where set -e has no effect: its last command's status counts.
+
+lint_gofmt() {
+	local files
+	files=$(gofmt -l .) || return 1
+	[[ -z $files ]] || { say "gofmt would change:" "$files"; return 1; }
+}
+
+lint_vet() { go vet ./...; }
+
+lint_fix() { go fix -diff ./...; }
+
+lint_staticcheck() { go run "$staticcheck" ./...; }
+
+lint_tidy() { go mod tidy -diff; }
+
+lint_shellcheck() {
+	command -v shellcheck >/dev/null || { say "shellcheck is not installed: shell scripts are not checked"; return 0; }
+	shell_scripts | xargs -0 -r shellcheck -x
+}
+
+# shell_scripts: the repository's shell scripts by name or first line, also those not committed yet, each ended by NUL.
+shell_scripts() {
+	local file line
+	while IFS= read -r -d '' file; do
+		[[ -f $file ]] || continue # deleted, but still in the index
+		IFS= read -r line <"$file" || true
+		if [[ $file == *.sh || $line =~ ^'#!'.*[/\ ](ba|da)?sh(\ |$) ]]; then printf '%s\0' "$file"; fi
+	done < <(git ls-files -z --cached --others --exclude-standard 2>/dev/null || find . -name .git -prune -o -type f -print0)
+}
+
+# lint_govulncheck fails for a vulnerability and for every error but one: that the database cannot be reached.
+lint_govulncheck() (
+	dir=$(mktemp -d) || exit 1
+	trap 'rm -r "$dir"' EXIT
+	# Installed, because `go run` makes every exit status of the program a 1.
+	GOBIN=$dir go install "$govulncheck" || exit 1
+	status=0
+	out=$("$dir/govulncheck" ./... 2>&1) || status=$?
+	case $status:$out in
+	0:*) ;;
+	1:"govulncheck: fetching vulnerabilities: Get "* | 1:"govulncheck: fetching vulnerabilities: HTTP GET "*)
+		say "vulnerabilities NOT CHECKED, no database: ${out%%$'\n'*}"
+		;;
+	*) # 3 when it found some
+		printf '%s\n' "$out" >&2
+		exit 1
+		;;
+	esac
+)
+
+# packages: the Debian packages that the tests need, one a line.
+packages() {
+	printf '%s\n' gcc libc6-dev shellcheck # gcc for -race
+	if [[ -e contrib/lab/packages ]]; then sed 's/#.*//' contrib/lab/packages | xargs -r -n 1; fi
+}
+
+installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed* ]]; }
+
+# missing: those of them that are not installed, as far as dpkg knows.
+missing() {
+	local name
+	for name in $(packages); do
+		installed "$name" || echo "$name"
+	done
+}
+
+# provide makes sure that the tests have what they need, or says what they lack.
+provide() {
+	local lack
+	lack=$(missing | xargs)
+	if [[ $EUID == 0 ]] && grep -qx ID=debian /etc/os-release; then
+		export PATRONIGLUE_LAB=required # end-to-end tests fail when they lack something, they do not skip
+		if [[ -n $lack ]]; then install_missing; fi
+	elif [[ -n $lack ]]; then
+		say "MISSING, as far as dpkg knows (only root on Debian has it installed): $lack"
+		say "MISSING: the end-to-end tests that need one of these will be SKIPPED"
+	fi
+}
+
+# install_missing lets no package start a service or make a database cluster of its own.
+install_missing() (
+	policy=/usr/sbin/policy-rc.d
+	createcluster=/etc/postgresql-common/createcluster.conf
+	export DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1
+
+	say "installing $(missing | xargs)"
+	if ! installed postgresql-common && [[ ! -e $createcluster ]]; then
+		install -D -m 644 /dev/stdin "$createcluster" <<<'create_main_cluster = false'
+	fi
+
+	exists() { [[ -e $1 || -L $1 ]]; }
+	if exists "$policy"; then mv "$policy" "$policy.saved"; fi
+	trap 'rm -f "$policy"; if exists "$policy.saved"; then mv "$policy.saved" "$policy"; fi' EXIT
+	install -m 755 /dev/stdin "$policy" <<<$'#!/bin/sh\nexit 101'
+
+	apt-get -q update
+	missing | xargs apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install
+)
+
+# go_test runs go test on every package, unless the arguments name some.
+go_test() {
+	[[ " $* " == *" ./"* ]] || set -- "$@" ./...
+	go test "$@"
+}
+
+# run_tests is `./build.sh test`; test itself is a shell builtin.
+run_tests() {
+	provide
+	build
+	lint
+	if command -v "$(go env CC)" >/dev/null; then
+		CGO_ENABLED=1 go_test -race -shuffle=on -timeout 15m "$@"
+	else
+		say "MISSING: a C compiler: the tests run WITHOUT the race detector"
+		go_test -shuffle=on -timeout 15m "$@"
+	fi
+}
+
+fuzz() {
+	local list package target
+	# go test lists a package's targets, then "ok" and the package.
+	list=$(go test -list '^Fuzz' ./...) || { printf '%s\n' "$list" >&2; return 1; }
+	list=$(awk '/^Fuzz/ { t[n++] = $1 } /^ok/ { for (i = 0; i < n; i++) print $2, t[i]; n = 0 }' <<<"$list")
+	[[ -n $list ]] || { say "fuzz: no targets"; return 1; }
+	while read -r package target; do
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "${1:-1m}" "$package" </dev/null
+	done <<<"$list"
+}
+
+# A checkout that another user owns must build too; version says what VCS stamping would.
+GOFLAGS="$(go env GOFLAGS) -buildvcs=false"
+export GOFLAGS
+
+command=${1:-build}
+shift || true
+case $command in
+build | lint) "$command" ;;
+test) run_tests "$@" ;;
+bench) go_test -run '^$' -bench . -benchmem "$@" ;;
+fuzz) fuzz "$@" ;;
+help | -h | --help) usage ;;
+*) say "unknown command \"$command\", want build, lint, test, bench, fuzz or help"; exit 2 ;;
+esac

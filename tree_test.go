@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// tree says which of our packages each of our packages may import; test files may import node/nodetest as well.
+// A new package gets its line here.
+var tree = map[string]struct{ imports, testImports []string }{
+	".": {
+		imports:     []string{"node", "node/nodetest", "cache", "cluster", "httpapi", "agentapi"},
+		testImports: []string{"contrib/lab"},
+	},
+	"agentapi":      {imports: []string{"node", "cluster"}},
+	"cache":         {},
+	"cluster":       {imports: []string{"node", "cache"}},
+	"contrib/lab":   {},
+	"httpapi":       {imports: []string{"node", "cluster"}},
+	"node":          {testImports: []string{"contrib/lab"}}, // its conformance test asks a real Patroni
+	"node/nodetest": {},
+}
+
+// dependencies are the modules that may be required directly. Another one needs a reason in the commit that adds it.
+var dependencies = []string{
+	"github.com/BurntSushi/toml",
+	"github.com/coreos/go-systemd/v22",
+	"github.com/prometheus/client_golang",
+	"github.com/rs/zerolog",
+	"go.yaml.in/yaml/v3",
+	"golang.org/x/sync",
+
+	// For tests.
+	"github.com/chromedp/cdproto", // chromedp's own vocabulary
+	"github.com/chromedp/chromedp",
+	"github.com/google/go-cmp",
+	"github.com/rogpeppe/go-internal",
+}
+
+func TestImportTree(t *testing.T) {
+	const module = "patroniglue"
+	local := func(path string) (string, bool) {
+		if path == module {
+			return ".", true
+		}
+		return strings.CutPrefix(path, module+"/")
+	}
+
+	// go test's cache knows what a test opens, not what go list reads. WalkDir opens every directory.
+	if err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if path == ".git" {
+			return fs.SkipDir
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	dec := json.NewDecoder(strings.NewReader(goOutput(t, "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")))
+	for {
+		var p struct {
+			ImportPath                         string
+			Imports, TestImports, XTestImports []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+
+		name, _ := local(p.ImportPath)
+		rule, ok := tree[name]
+		if !ok {
+			t.Errorf("unknown package %q: say in tree (tree_test.go) and in the design what it may import", name)
+			continue
+		}
+		check := func(files string, imports, allowed []string) {
+			for _, path := range imports {
+				if imported, ours := local(path); ours && !slices.Contains(allowed, imported) {
+					t.Errorf("%s of %q import %q, want only %q of ours", files, name, imported, allowed)
+				}
+			}
+		}
+		check("files", p.Imports, rule.imports)
+		inTests := slices.Concat([]string{name, "node/nodetest"}, rule.imports, rule.testImports)
+		check("test files", slices.Concat(p.TestImports, p.XTestImports), inTests)
+	}
+}
+
+func TestDependencies(t *testing.T) {
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	if err := json.Unmarshal([]byte(goOutput(t, "mod", "edit", "-json")), &mod); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range mod.Require {
+		if !r.Indirect && !slices.Contains(dependencies, r.Path) {
+			t.Errorf("go.mod requires %q: give a reason and add it to dependencies (tree_test.go), or do without", r.Path)
+		}
+	}
+}
+
+func goOutput(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", args...).Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, exit.Stderr)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}

@@ -1,0 +1,589 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/big"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"github.com/google/go-cmp/cmp"
+)
+
+const oneNode = "\n[[node]]\nname = 'pg1'\nurl = 'http://pg1:8008'\n"
+
+// files is a file system for parsers.
+type files map[string]string
+
+func (f files) read(path string) ([]byte, error) {
+	if text, ok := f[path]; ok {
+		return []byte(text), nil
+	}
+	return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+}
+
+// newFiles has two pairs of a certificate and its key, a token and rubbish.
+func newFiles(t testing.TB) files {
+	f := files{"token": "secret\n", "empty": "\n", "rubbish": "rubbish"}
+	for _, name := range []string{"a", "b"} {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+		cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f[name+".crt"] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))
+		f[name+".key"] = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	}
+	return f
+}
+
+func mustURL(t testing.TB, s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// diff compares configurations or parts of them.
+func diff(want, got any) string {
+	return cmp.Diff(want, got, cmp.AllowUnexported(nodeConfig{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }))
+}
+
+func TestConfigDefaults(t *testing.T) {
+	got, err := parseConfig([]byte(oneNode), files{}.read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll := backendConfig{
+		Scheme:          "http",
+		Interval:        time.Second,
+		PrimaryInterval: 250 * time.Millisecond,
+		FastInterval:    100 * time.Millisecond,
+		Timeout:         3 * time.Second,
+		Fall:            3,
+	}
+	want := &config{
+		Frontend: frontendConfig{Host: "localhost", Port: 8009, TLSMinVersion: tls.VersionTLS12},
+		Backend:  poll,
+		Cache:    cacheConfig{TTL: 5 * time.Second},
+		Checks:   checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
+		Nodes: []nodeConfig{{
+			Name: "pg1", Cluster: "default", Member: "pg1", URL: mustURL(t, "http://pg1:8008"), backendConfig: poll,
+		}},
+	}
+	if d := diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestConfigEverything(t *testing.T) {
+	const text = `
+[frontend]
+host = "::1"
+port = 0
+certfile = "a.crt"
+keyfile = "a.key"
+tls-min-version = "TLSv1.0"
+tls-ciphers = ["TLS_RSA_WITH_RC4_128_SHA", "TLS_AES_128_GCM_SHA256", "TLS_FALLBACK_SCSV", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"]
+client-cafile = "b.crt"
+token-file = "token"
+allow = ["10.1.2.3/8", "192.0.2.1", "2001:db8::1"]
+
+[backend]
+scheme = "https"
+cafile = "a.crt"
+certfile = "a.crt"
+keyfile = "a.key"
+insecure = true
+interval = 2
+primary-interval = 0.5
+fast-interval = "50ms"
+timeout = "4s"
+fall = 1
+
+[cache]
+ttl = 10
+
+[checks]
+primary = "lock"
+max-lag = "1.5mb"
+lag-hold = 0
+same-timeline = false
+streaming = true
+min-replicas = 1
+fallback = "primary"
+
+[agent]
+listen = ":5555"
+
+[[node]]
+name = "pg1"
+url = "https://pg1:8008/"
+cluster = "main"
+postgres = "pg1:5432"
+agent = { primary = ":5551", replica = "127.0.0.1:5561", read-only = ":http" }
+
+[[node]]
+name = "pg1"
+host = "2001:db8::2"
+port = 8018
+cluster = "other"
+scheme = "http"
+cafile = ""
+certfile = "b.crt"
+keyfile = "b.key"
+insecure = false
+interval = "200ms"
+timeout = "1s"
+fall = 2
+
+[[node]]
+name = "above"
+url = "http://site:8009/node/pg1/"
+`
+	got, err := parseConfig([]byte(text), newFiles(t).read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll := backendConfig{
+		Scheme: "https", CAfile: "a.crt", Certfile: "a.crt", Keyfile: "a.key", Insecure: true,
+		Interval: 2 * time.Second, PrimaryInterval: 500 * time.Millisecond, FastInterval: 50 * time.Millisecond,
+		Timeout: 4 * time.Second, Fall: 1,
+	}
+	want := &config{
+		Frontend: frontendConfig{
+			Host: "::1", Certfile: "a.crt", Keyfile: "a.key", TLSMinVersion: tls.VersionTLS10,
+			TLSCiphers:   []uint16{tls.TLS_RSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256},
+			ClientCAfile: "b.crt", TokenFile: "token",
+			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::1/128")},
+		},
+		Backend: poll,
+		Cache:   cacheConfig{TTL: 10 * time.Second},
+		Checks:  checksConfig{Primary: "lock", MaxLag: 3 << 19, Streaming: true, MinReplicas: 1, Fallback: "primary"},
+		Agent:   agentConfig{Listen: ":5555"},
+		Nodes: []nodeConfig{
+			{
+				Name: "pg1", Cluster: "main", Scope: "main", Member: "pg1", URL: mustURL(t, "https://pg1:8008"), Postgres: "pg1:5432",
+				Agent:         map[string]string{"primary": ":5551", "replica": "127.0.0.1:5561", "read-only": ":http"},
+				backendConfig: poll,
+			},
+			{
+				Name: "pg1", Cluster: "other", Scope: "other", Member: "pg1", URL: mustURL(t, "http://[2001:db8::2]:8018"),
+				backendConfig: backendConfig{
+					Scheme: "http", Certfile: "b.crt", Keyfile: "b.key",
+					// The primary's is lowered with the node's own, the fast one is low enough.
+					Interval: 200 * time.Millisecond, PrimaryInterval: 200 * time.Millisecond, FastInterval: 50 * time.Millisecond,
+					Timeout: time.Second, Fall: 2,
+				},
+			},
+			{Name: "above", Cluster: "default", Member: "above", URL: mustURL(t, "http://site:8009/node/pg1"), backendConfig: poll},
+		},
+		Notes: []string{
+			"frontend.tls-ciphers[2]: TLS_AES_128_GCM_SHA256 has no effect, Go does not let it be chosen",
+			"frontend.tls-ciphers[3]: TLS_FALLBACK_SCSV has no effect, Go does not let it be chosen",
+		},
+	}
+	if d := diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestConfigDurations(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want time.Duration
+	}{
+		{`"2s"`, 2 * time.Second},
+		{`"1500ms"`, 1500 * time.Millisecond},
+		{`"1m30s"`, 90 * time.Second},
+		{`2`, 2 * time.Second},
+		{`2.5`, 2500 * time.Millisecond},
+		{`1.1`, 1100 * time.Millisecond},
+		{`1e2`, 100 * time.Second},
+	} {
+		t.Run(tt.text, func(t *testing.T) {
+			c, err := parseConfig([]byte("cache.ttl = "+tt.text+oneNode), files{}.read)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Cache.TTL != tt.want {
+				t.Errorf("got %s, want %s", c.Cache.TTL, tt.want)
+			}
+		})
+	}
+}
+
+// cipherNames is what is wanted where an unknown cipher suite stands.
+func cipherNames() string {
+	var names []string
+	for _, s := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		if s.SupportedVersions[0] != tls.VersionTLS13 {
+			names = append(names, s.Name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+const (
+	wantDuration = `want a duration above 0, such as "1s"`
+	wantName     = `want letters, digits, ".", "_" and "-" only, and not "." or ".."`
+	wantURL      = `want http:// or https:// and a host, such as "http://10.0.0.11:8008"`
+	wantListen   = `want host:port or :port, such as ":5555"`
+	wantHost     = `want a host name or an IP address, nothing more`
+	wantSize     = `want a size in B, kB, MB, GB or TB, such as "100MB", or "" for none`
+	wantCIDR     = `want a CIDR or an IP address, such as "10.0.0.0/8"`
+)
+
+func TestConfigMistakes(t *testing.T) {
+	// Each text comes before one good node.
+	for _, tt := range []struct{ name, text, want string }{
+		{"syntax", "[frontend]\nport = = 1", `line 2: expected value but found '=' instead (got "port = = 1")`},
+		{"twice", "cache.ttl = 1\ncache.ttl = 2", `line 2: Key 'cache.ttl' has already been defined (got "cache.ttl = 2")`},
+
+		{"no table", "frontend = 5", `frontend: want a table (got 5)`},
+		{"list of tables", "[[cache]]", `cache: want a table (got a list)`},
+		{"unknown table", "[fronted]", `fronted: unknown key, did you mean "frontend"?`},
+		{"unknown key", "frontend.prot = 1", `frontend.prot: unknown key, did you mean "port"?`},
+		{"underscore", "backend.primary_interval = 1", `backend.primary_interval: unknown key, did you mean "primary-interval"?`},
+		{"case", "frontend.PORT = 1", `frontend.PORT: unknown key, did you mean "port"?`},
+		{"far key", "cache.size-of-it = 1", `cache.size-of-it: unknown key, want one of ttl`},
+		{"odd key", `cache."a\nb" = 1`, `cache."a\nb": unknown key, want one of ttl`},
+
+		{"host with port", "frontend.host = 'a:1'", `frontend.host: ` + wantHost + ` (got "a:1")`},
+		{"host star", "frontend.host = '*'", `frontend.host: ` + wantHost + ` (got "*")`},
+		{"host no string", "frontend.host = 1", `frontend.host: want a string (got 1)`},
+		{"port too high", "frontend.port = 65536", `frontend.port: want a whole number from 0 to 65535 (got 65536)`},
+		{"port negative", "frontend.port = -1", `frontend.port: want a whole number from 0 to 65535 (got -1)`},
+		{"port text", "frontend.port = '80'", `frontend.port: want a whole number from 0 to 65535 (got "80")`},
+		{"port fraction", "frontend.port = 80.5", `frontend.port: want a whole number from 0 to 65535 (got 80.5)`},
+		{"port date", "frontend.port = 2026-01-01", `frontend.port: want a whole number from 0 to 65535 (got a date or time)`},
+		{"certfile alone", "frontend.certfile = 'a.crt'", `frontend.keyfile: want certfile and keyfile or neither (got certfile alone)`},
+		{"keyfile alone", "frontend.keyfile = 'a.key'", `frontend.certfile: want certfile and keyfile or neither (got keyfile alone)`},
+		{"certfile missing", "frontend.certfile = 'no.crt'\nfrontend.keyfile = 'a.key'", `frontend.certfile: want a file that can be read: file does not exist (got "no.crt")`},
+		{"keyfile missing", "frontend.certfile = 'a.crt'\nfrontend.keyfile = 'no.key'", `frontend.keyfile: want a file that can be read: file does not exist (got "no.key")`},
+		{"wrong key", "frontend.certfile = 'a.crt'\nfrontend.keyfile = 'b.key'", `frontend.certfile: want a certificate and its key in PEM: tls: private key does not match public key (got "a.crt" and "b.key")`},
+		{"SSLv3", "frontend.tls-min-version = 'SSLv3.0'", `frontend.tls-min-version: Go has no SSLv3; the lowest is TLSv1.0 (got "SSLv3.0")`},
+		{"version", "frontend.tls-min-version = '1.2'", `frontend.tls-min-version: want TLSv1.0, TLSv1.1, TLSv1.2 or TLSv1.3 (got "1.2")`},
+		{"cipher", "frontend.tls-ciphers = ['AES']", `frontend.tls-ciphers[1]: want one of ` + cipherNames() + ` (got "AES")`},
+		{"ciphers no list", "frontend.tls-ciphers = 'AES'", `frontend.tls-ciphers: want a list of cipher suites (got "AES")`},
+		{"client-cafile without TLS", "frontend.client-cafile = 'a.crt'", `frontend.client-cafile: want certfile and keyfile with it, only TLS has client certificates (got "a.crt")`},
+		{"token-file missing", "frontend.token-file = 'no'", `frontend.token-file: want a file that can be read: file does not exist (got "no")`},
+		{"token-file empty", "frontend.token-file = 'empty'", `frontend.token-file: want a file with a token, it is empty (got "empty")`},
+		{"CIDR", "frontend.allow = ['10.0.0.0/8', '10.0.0.0/33']", `frontend.allow[2]: ` + wantCIDR + ` (got "10.0.0.0/33")`},
+		{"CIDR zone", "frontend.allow = ['fe80::1%eth0']", `frontend.allow[1]: ` + wantCIDR + ` (got "fe80::1%eth0")`},
+		{"CIDR no string", "frontend.allow = [10]", `frontend.allow[1]: want a string (got 10)`},
+
+		{"scheme", "backend.scheme = 'ftp'", `backend.scheme: want "http" or "https" (got "ftp")`},
+		{"cafile missing", "backend.cafile = 'no.crt'", `backend.cafile: want a file that can be read: file does not exist (got "no.crt")`},
+		{"cafile rubbish", "backend.cafile = 'rubbish'", `backend.cafile: want certificates in PEM (got "rubbish")`},
+		{"backend certfile alone", "backend.certfile = 'a.crt'", `backend.keyfile: want certfile and keyfile or neither (got certfile alone)`},
+		{"insecure", "backend.insecure = 'yes'", `backend.insecure: want true or false (got "yes")`},
+		{"interval text", "backend.interval = 'fast'", `backend.interval: ` + wantDuration + ` (got "fast")`},
+		{"interval zero", "backend.interval = 0", `backend.interval: ` + wantDuration + ` (got 0)`},
+		{"interval negative", "backend.interval = '-1s'", `backend.interval: ` + wantDuration + ` (got "-1s")`},
+		{"interval huge", "backend.interval = 1e300", `backend.interval: ` + wantDuration + ` (got 1e+300)`},
+		{"interval nan", "backend.interval = nan", `backend.interval: ` + wantDuration + ` (got NaN)`},
+		{"interval bool", "backend.interval = true", `backend.interval: ` + wantDuration + ` (got true)`},
+		{"timeout", "backend.timeout = '0s'", `backend.timeout: ` + wantDuration + ` (got "0s")`},
+		{"primary-interval", "backend.primary-interval = '2s'", `backend.primary-interval: want at most interval, 1s (got "2s")`},
+		{"fast-interval", "backend.fast-interval = 0.3", `backend.fast-interval: want at most primary-interval, 250ms (got 0.3)`},
+		{"fall", "backend.fall = 0", `backend.fall: want a whole number, at least 1 (got 0)`},
+
+		{"ttl text", "cache.ttl = '5'", `cache.ttl: ` + wantDuration + ` (got "5")`},
+		{"ttl and interval", "cache.ttl = 1", `cache.ttl: want more than backend.interval, 1s, or nodes are stale between two polls (got 1)`},
+		{"interval and ttl", "backend.interval = '5s'", `backend.interval: want less than cache.ttl, 5s (got "5s")`},
+
+		{"checks primary", "checks.primary = 'locked'", `checks.primary: want "writable" or "lock" (got "locked")`},
+		{"max-lag", "checks.max-lag = '100 megs'", `checks.max-lag: ` + wantSize + ` (got "100 megs")`},
+		{"max-lag negative", "checks.max-lag = -1", `checks.max-lag: ` + wantSize + ` (got -1)`},
+		{"lag-hold", "checks.lag-hold = -1", `checks.lag-hold: want a duration, 0 or more, such as "1s" (got -1)`},
+		{"min-replicas", "checks.min-replicas = -1", `checks.min-replicas: want a whole number, at least 0 (got -1)`},
+		{"fallback", "checks.fallback = 'leader'", `checks.fallback: want "" or "primary" (got "leader")`},
+
+		{"listen", "agent.listen = '5555'", `agent.listen: ` + wantListen + ` (got "5555")`},
+		{"listen port", "agent.listen = ':65536'", `agent.listen: ` + wantListen + ` (got ":65536")`},
+		{"listen empty port", "agent.listen = 'a:'", `agent.listen: ` + wantListen + ` (got "a:")`},
+		{"listen service", "agent.listen = ':no-such-service'", `agent.listen: ` + wantListen + ` (got ":no-such-service")`},
+		{"listen is frontend's", "agent.listen = ':8009'", `agent.listen: want an address of its own, frontend.port has "localhost:8009" too (got ":8009")`},
+	} {
+		t.Run(tt.name, func(t *testing.T) { checkMistake(t, tt.text+oneNode, tt.want) })
+	}
+}
+
+func TestConfigNodeMistakes(t *testing.T) {
+	const good = "name = 'pg1'\nurl = 'http://pg1'\n"
+	for _, tt := range []struct{ name, text, want string }{
+		{"none", "", `node: want at least one [[node]] (got nothing)`},
+		{"empty list", "node = []", `node: want at least one [[node]] (got nothing)`},
+		{"no list", "[node]", `node: want a list of tables, each [[node]] (got a table)`},
+		{"no tables", "node = ['http://pg1']", `node: want tables, each [[node]] (got a list)`},
+		{"unknown key", "[[node]]\nttl = 1\n" + good, `node[1].ttl: unknown key, want one of name, cluster, scheme, cafile, certfile, keyfile, insecure, interval, primary-interval, fast-interval, timeout, fall, url, host, port, postgres, agent`},
+
+		{"no name", "[[node]]\nurl = 'http://pg1'", `node[1].name: want a name, best that of the Patroni member (got nothing)`},
+		{"empty name", "[[node]]\nurl = 'http://pg1'\nname = ''", `node[1].name: ` + wantName + ` (got "")`},
+		{"name", "[[node]]\nurl = 'http://pg1'\nname = 'a b'", `node[1].name: ` + wantName + ` (got "a b")`},
+		{"name dots", "[[node]]\nurl = 'http://pg1'\nname = '..'", `node[1].name: ` + wantName + ` (got "..")`},
+		{"name twice", "[[node]]\n" + good + "[[node]]\n" + good, `node[2].name: want unique names in a cluster, "pg1" stands twice`},
+		{"cluster", "[[node]]\ncluster = 'a/b'\n" + good, `node[1].cluster: ` + wantName + ` (got "a/b")`},
+		{"cluster default", "[[node]]\n" + good + "[[node]]\nname = 'pg2'\nurl = 'http://pg2'\ncluster = 'default'", `node[2].cluster: want another name, nodes without one are "default", such as node[1] (got "default")`},
+
+		{"no url", "[[node]]\nname = 'pg1'", `node[1].url: want the address of Patroni's REST API, such as "http://10.0.0.11:8008" (got nothing)`},
+		{"url scheme", "[[node]]\nname = 'pg1'\nurl = 'pg1:8008'", `node[1].url: ` + wantURL + ` (got "pg1:8008")`},
+		{"url host", "[[node]]\nname = 'pg1'\nurl = 'http://:8008'", `node[1].url: ` + wantURL + ` (got "http://:8008")`},
+		{"url port", "[[node]]\nname = 'pg1'\nurl = 'http://pg1:80000'", `node[1].url: want a port from 1 to 65535 (got "http://pg1:80000")`},
+		{"url port empty", "[[node]]\nname = 'pg1'\nurl = 'http://pg1:'", `node[1].url: want a port from 1 to 65535 (got "http://pg1:")`},
+		{"url query", "[[node]]\nname = 'pg1'\nurl = 'http://pg1/?'", `node[1].url: want neither user, nor query, nor fragment (got "http://pg1/?")`},
+		{"url fragment", "[[node]]\nname = 'pg1'\nurl = 'http://pg1/#'", `node[1].url: want neither user, nor query, nor fragment (got "http://pg1/#")`},
+		{"url user", "[[node]]\nname = 'pg1'\nurl = 'http://me@pg1'", `node[1].url: want neither user, nor query, nor fragment (got "http://me@pg1")`},
+		{"url and host", "[[node]]\nhost = 'pg1'\n" + good, `node[1].host: want either url or host, port and scheme (got "pg1")`},
+		{"url and scheme", "[[node]]\nscheme = 'https'\n" + good, `node[1].scheme: want either url or host, port and scheme (got "https")`},
+		{"host", "[[node]]\nname = 'pg1'\nhost = 'http://pg1'", `node[1].host: ` + wantHost + ` (got "http://pg1")`},
+		{"port", "[[node]]\nname = 'pg1'\nhost = 'pg1'\nport = 0", `node[1].port: want a whole number from 1 to 65535 (got 0)`},
+		{"postgres", "[[node]]\npostgres = 'pg1'\n" + good, `node[1].postgres: want host:port or :port, such as ":5555" (got "pg1")`},
+		{"postgres host", "[[node]]\npostgres = ':5432'\n" + good, `node[1].postgres: want the host and the port of the database, such as "10.0.0.11:5432" (got ":5432")`},
+
+		{"interval", "[[node]]\ninterval = 'x'\n" + good, `node[1].interval: ` + wantDuration + ` (got "x")`},
+		{"interval and ttl", "[[node]]\ninterval = 5\n" + good, `node[1].interval: want less than cache.ttl, 5s (got 5)`},
+		{"primary-interval", "[[node]]\nprimary-interval = 2\n" + good, `node[1].primary-interval: want at most interval, 1s (got 2)`},
+		{"keyfile of another", "[backend]\ncertfile = 'a.crt'\nkeyfile = 'a.key'\n[[node]]\nkeyfile = 'b.key'\n" + good, `node[1].certfile: want a certificate and its key in PEM: tls: private key does not match public key (got "a.crt" and "b.key")`},
+		{"keyfile taken away", "[backend]\ncertfile = 'a.crt'\nkeyfile = 'a.key'\n[[node]]\nkeyfile = ''\n" + good, `node[1].keyfile: want certfile and keyfile or neither (got certfile alone)`},
+
+		{"agent", "[[node]]\nagent = ':5551'\n" + good, `node[1].agent: want a table (got ":5551")`},
+		{"agent check", "[[node]]\nagent.primry = ':5551'\n" + good, `node[1].agent.primry: unknown check, did you mean "primary"?`},
+		{"agent address", "[[node]]\nagent.primary = '5551'\n" + good, `node[1].agent.primary: ` + wantListen + ` (got "5551")`},
+		{"agent address twice", "[[node]]\nagent = { primary = ':5551', replica = '127.0.0.1:5551' }\n" + good, `node[1].agent.replica: want an address of its own, node[1].agent.primary has ":5551" too (got "127.0.0.1:5551")`},
+		{"agent address shared", "agent.listen = 'a:5551'\n[[node]]\nagent.primary = 'A:5551'\n" + good, `node[1].agent.primary: want an address of its own, agent.listen has "a:5551" too (got "A:5551")`},
+	} {
+		t.Run(tt.name, func(t *testing.T) { checkMistake(t, tt.text, tt.want) })
+	}
+}
+
+func checkMistake(t *testing.T, text, want string) {
+	t.Helper()
+	c, err := parseConfig([]byte(text), newFiles(t).read)
+	if err == nil {
+		t.Fatalf("no error, want\n%s", want)
+	}
+	if d := cmp.Diff(want, err.Error()); d != "" {
+		t.Error(d)
+	}
+	if c != nil {
+		t.Error("a configuration and an error")
+	}
+}
+
+func TestConfigAllMistakes(t *testing.T) {
+	checkMistake(t, `
+colour = "red"
+[frontend]
+prot = 80
+port = "http"
+[backend]
+interval = "fast"
+[cache]
+ttl = 0.5
+[agent]
+listen = ":1"
+[[node]]
+name = "pg1"
+url = "http://pg1:8008"
+agent = { replicas = ":2", primary = ":1" }
+[[node]]
+name = "pg1"
+`, `frontend.port: want a whole number from 0 to 65535 (got "http")
+frontend.prot: unknown key, did you mean "port"?
+backend.interval: want a duration above 0, such as "1s" (got "fast")
+node[1].agent.replicas: unknown check, did you mean "replica"?
+node[2].url: want the address of Patroni's REST API, such as "http://10.0.0.11:8008" (got nothing)
+colour: unknown key, want one of frontend, backend, cache, checks, agent, node
+node[2].name: want unique names in a cluster, "pg1" stands twice
+node[1].agent.primary: want an address of its own, agent.listen has ":1" too (got ":1")`)
+}
+
+func TestConfigPortZeroTwice(t *testing.T) {
+	if _, err := parseConfig([]byte("frontend.port = 0\nagent.listen = ':0'"+oneNode+"agent = {primary = ':0', replica = ':0'}"), files{}.read); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLoadConfig(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+
+	for name, legacy := range map[string]bool{"a.toml": false, "a.conf": false, "a.yml": true, "a.YAML": true} {
+		text := oneNode
+		if legacy {
+			text = "frontend: {port: 8009}"
+		}
+		c, err := loadConfig(write(name, text))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if c.Legacy != legacy {
+			t.Errorf("%s: legacy is %t, want %t", name, c.Legacy, legacy)
+		}
+	}
+
+	missing := filepath.Join(dir, "no.toml")
+	_, err := loadConfig(missing)
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that the file does not exist", err)
+	}
+
+	bad := write("bad.toml", "frontend.certfile = '"+missing+"'\nfrontend.keyfile = '"+missing+"'"+oneNode)
+	want := fmt.Sprintf(`frontend.certfile: want a file that can be read: no such file or directory (got %q)
+frontend.keyfile: want a file that can be read: no such file or directory (got %q)`, missing, missing)
+	if _, err := loadConfig(bad); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestFindConfig(t *testing.T) {
+	const old, system = "/home/me/.patroniglue.yml", "/etc/patroniglue/patroniglue.toml"
+	for _, tt := range []struct {
+		name, flag, home string
+		exist            []string
+		want, err        string
+	}{
+		{name: "flag", flag: "x.toml", home: "/home/me", exist: []string{old, system}, want: "x.toml"},
+		{name: "old", home: "/home/me", exist: []string{old, system}, want: old},
+		{name: "system", home: "/home/me", exist: []string{system}, want: system},
+		{name: "no home", exist: []string{system}, want: system},
+		{name: "none", home: "/home/me", err: `finding a configuration: neither "/home/me/.patroniglue.yml" nor "/etc/patroniglue/patroniglue.toml" exists, name one with -config FILE`},
+		{name: "none and no home", err: `finding a configuration: neither "$HOME/.patroniglue.yml" nor "/etc/patroniglue/patroniglue.toml" exists, name one with -config FILE`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := findConfig(tt.flag, tt.home, func(path string) bool { return slices.Contains(tt.exist, path) })
+			if got != tt.want || (err == nil) != (tt.err == "") || err != nil && err.Error() != tt.err {
+				t.Errorf("got %q, %v, want %q, %s", got, err, tt.want, tt.err)
+			}
+		})
+	}
+}
+
+func TestExampleConfig(t *testing.T) {
+	const path = "patroniglue.example.toml"
+	c, err := loadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// What it shows is the default.
+	want := defaultConfig()
+	want.Nodes = c.Nodes
+	if d := diff(want, c); d != "" {
+		t.Error(d)
+	}
+	if len(c.Nodes) != 3 {
+		t.Errorf("%d nodes, want 3", len(c.Nodes))
+	}
+
+	// It shows every key.
+	var shown map[string]any
+	if _, err := toml.DecodeFile(path, &shown); err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]func(*table){
+		"frontend": want.Frontend.read,
+		"backend":  want.Backend.read,
+		"cache":    want.Cache.read,
+		"checks":   want.Checks.read,
+		"agent":    want.Agent.read,
+	}
+	for name, read := range known {
+		none := &table{reading: &reading{}}
+		read(none)
+		section, _ := shown[name].(map[string]any)
+		if d := cmp.Diff(slices.Sorted(slices.Values(none.known)), slices.Sorted(maps.Keys(section))); d != "" {
+			t.Errorf("[%s]: %s", name, d)
+		}
+		delete(shown, name)
+	}
+	none, backend := &table{reading: &reading{}}, &table{reading: &reading{}}
+	new(nodeConfig).read(none)
+	new(backendConfig).read(backend)
+	nodes, _ := shown["node"].([]map[string]any)
+	for _, key := range none.known {
+		if !slices.Contains(backend.known, key) && !slices.ContainsFunc(nodes, func(n map[string]any) bool { return n[key] != nil }) {
+			t.Errorf("no [[node]] shows %q", key)
+		}
+	}
+	if len(shown) != 1 {
+		t.Errorf("tables without a test: %v", slices.Sorted(maps.Keys(shown)))
+	}
+}
+
+// mustBeValid checks what main relies on.
+func mustBeValid(t *testing.T, c *config) {
+	t.Helper()
+	if len(c.Nodes) == 0 || c.Cache.TTL <= 0 || c.Frontend.Port < 0 || c.Frontend.Port > 65535 || c.Checks.LagHold < 0 || c.Checks.MaxLag < 0 {
+		t.Errorf("not valid: %+v", c)
+	}
+	for _, n := range c.Nodes {
+		if n.Name == "" || n.Cluster == "" || n.URL == nil || n.URL.Host == "" || strings.HasSuffix(n.URL.Path, "/") ||
+			n.FastInterval <= 0 || n.FastInterval > n.PrimaryInterval || n.PrimaryInterval > n.Interval || n.Interval >= c.Cache.TTL ||
+			n.Timeout <= 0 || n.Fall < 1 || (n.Certfile == "") != (n.Keyfile == "") {
+			t.Errorf("not valid: %+v", n)
+			continue
+		}
+		if _, err := url.Parse(n.URL.String() + "/primary"); err != nil {
+			t.Error(err)
+		}
+		if port := n.URL.Port(); port != "" {
+			if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	example, err := os.ReadFile("patroniglue.example.toml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(example)
+	f.Add([]byte(oneNode))
+	f.Add([]byte(`"'do\`)) // an error on line 0, says toml
+	f.Add([]byte("node = [{name='a', url='http://[::1]:1/%2f/', interval=0.1, certfile='a.crt', keyfile='a.key'}]\nbackend.fast-interval='1ms'"))
+	f.Add([]byte("frontend = {allow=['::1', 1], tls-ciphers=['x']}\ncache.ttl=nan\nchecks.max-lag='1e3B'\nagent.listen='[::]:http'"))
+	read := newFiles(f).read
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := parseConfig(data, read)
+		if err == nil {
+			mustBeValid(t, c)
+		} else if c != nil || err.Error() == "" {
+			t.Errorf("got %v and the error %q", c, err)
+		}
+	})
+}

@@ -1,0 +1,315 @@
+package agentapi
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"patroniglue/cluster"
+)
+
+// Asker answers questions about nodes. Ask may wait, as long as its context
+// lives: a node's first poll may still be on its way, and HAProxy shall not
+// hear a guess. What it returns after its context has ended is not used. An
+// error says, in one line for people, what is wrong with the question. Ask is
+// called from many goroutines at once.
+type Asker interface {
+	Ask(ctx context.Context, q cluster.Question) (cluster.Answer, error)
+}
+
+// Config is what a Server needs.
+type Config struct {
+	Asker     Asker
+	Listeners []Listener
+	Log       zerolog.Logger
+
+	// Allow lists the networks whose connections are answered; empty allows
+	// all. Others are closed without an answer.
+	Allow []netip.Prefix
+
+	// MaxConns is how many connections may be open at once, over all
+	// listeners; those beyond are closed without an answer. Default 4096.
+	MaxConns int
+
+	// AskTimeout bounds one question to Asker; after it the connection is
+	// closed without an answer. It should be above the time that a node's first
+	// poll may take. Default 5s.
+	AskTimeout time.Duration
+}
+
+const (
+	defaultMaxConns   = 4096
+	defaultAskTimeout = 5 * time.Second
+
+	writeTimeout = time.Second
+	closeTimeout = time.Second // for the peer to close first
+	maxDiscard   = 1 << 20     // bytes read while waiting for that
+
+	minBackoff = 5 * time.Millisecond
+	maxBackoff = time.Second
+)
+
+// Server answers agent-checks.
+type Server struct {
+	// Read-only after New.
+	cfg Config
+
+	// Owned by the caller of Open, Serve and Close.
+	open []net.Listener // as cfg.Listeners
+
+	allow    atomic.Pointer[[]netip.Prefix]
+	conns    atomic.Int64
+	answers  [numWords]atomic.Uint64
+	refused  atomic.Uint64
+	overflow atomic.Uint64
+	silent   atomic.Uint64
+}
+
+// New makes a Server; Open, then Serve start it.
+func New(cfg Config) *Server {
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = defaultMaxConns
+	}
+	if cfg.AskTimeout == 0 {
+		cfg.AskTimeout = defaultAskTimeout
+	}
+	s := &Server{cfg: cfg}
+	s.SetAllow(cfg.Allow)
+	return s
+}
+
+// SetAllow replaces Config.Allow for all connections to come.
+func (s *Server) SetAllow(allow []netip.Prefix) {
+	allow = slices.Clone(allow)
+	for i, p := range allow {
+		// A peer's address is compared as the IPv4 address that it is.
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			allow[i] = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+	}
+	s.allow.Store(&allow)
+}
+
+// Open listens on every address of Config.Listeners, or on none. Connections
+// wait for Serve.
+func (s *Server) Open(ctx context.Context) error {
+	open, err := listen(ctx, s.cfg.Listeners)
+	s.open = open
+	return err
+}
+
+// Close closes what Open opened; only who never calls Serve needs it.
+func (s *Server) Close() error { return closeAll(s.open) }
+
+// Addrs returns the addresses that Open listens on, in the order of
+// Config.Listeners.
+func (s *Server) Addrs() []net.Addr {
+	addrs := make([]net.Addr, len(s.open))
+	for i, ln := range s.open {
+		addrs[i] = ln.Addr()
+	}
+	return addrs
+}
+
+// Serve answers on everything that Open opened until ctx ends. Then it stops
+// accepting at once, lets the open connections end, each within a few seconds,
+// and returns nil.
+func (s *Server) Serve(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for i, ln := range s.open {
+		wg.Go(func() { _ = s.ServeListener(ctx, ln, s.cfg.Listeners[i].Question) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// ServeListener is Serve for one listener that the caller opened, with its
+// question as in [Listener]. It closes ln. Several may run at once, beside
+// Serve too.
+func (s *Server) ServeListener(ctx context.Context, ln net.Listener, q *cluster.Question) error {
+	var handlers sync.WaitGroup
+	defer handlers.Wait()
+	defer ln.Close()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+
+	log := s.cfg.Log.With().Stringer("listener", ln.Addr()).Logger()
+	log.Info().Bool("shared", q == nil).Msg("answering agent checks")
+	backoff := time.Duration(0)
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
+			level := zerolog.DebugLevel // a repetition
+			if backoff == 0 {
+				level = zerolog.ErrorLevel
+			}
+			backoff = min(max(2*backoff, minBackoff), maxBackoff)
+			log.WithLevel(level).Err(err).Dur("retry_in", backoff).Msg("accepting agent checks")
+			select {
+			case <-ctx.Done():
+			case <-time.After(backoff):
+			}
+			continue
+		case backoff != 0:
+			backoff = 0
+			log.Info().Msg("accepting agent checks again")
+		}
+
+		switch {
+		case !s.allowed(conn.RemoteAddr()):
+			s.refused.Add(1)
+			log.Debug().Stringer("peer", conn.RemoteAddr()).Msg("peer is not in the allow list")
+			conn.Close()
+		case s.conns.Add(1) > int64(s.cfg.MaxConns):
+			s.conns.Add(-1)
+			s.overflow.Add(1)
+			log.Debug().Stringer("peer", conn.RemoteAddr()).Int("max", s.cfg.MaxConns).Msg("too many connections")
+			conn.Close()
+		default:
+			handlers.Go(func() {
+				defer s.conns.Add(-1)
+				s.handle(ctx, conn, q)
+			})
+		}
+	}
+}
+
+// allowed reports whether the allow list has addr.
+func (s *Server) allowed(addr net.Addr) bool {
+	allow := *s.allow.Load()
+	if len(allow) == 0 {
+		return true
+	}
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("") // a prefix contains no address with a zone
+	return slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// scratch is a connection's memory.
+type scratch struct {
+	in  [requestBuffer]byte
+	out [MaxLine]byte
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// handle answers one connection, in at most requestTotal + AskTimeout +
+// writeTimeout + closeTimeout.
+func (s *Server) handle(ctx context.Context, conn net.Conn, q *cluster.Question) {
+	defer conn.Close()
+	mem := scratches.Get().(*scratch)
+	defer scratches.Put(mem)
+
+	w, line, err := s.answer(ctx, conn, q, mem)
+	if err == nil {
+		err = write(conn, line)
+	}
+	if err != nil {
+		// A peer that is gone (HAProxy resets what takes it too long), a
+		// supervisor that is ending: nothing to mend.
+		s.silent.Add(1)
+		s.cfg.Log.Debug().Err(err).Stringer("peer", conn.RemoteAddr()).Msg("agent check without an answer")
+		return
+	}
+	s.answers[w].Add(1)
+	if e := s.cfg.Log.Debug(); e.Enabled() {
+		e.Stringer("peer", conn.RemoteAddr()).Bytes("answer", line[:len(line)-1]).Msg("agent check")
+	}
+	awaitClose(conn, mem.in[:])
+}
+
+// answer makes the line for one connection; an error means that there is
+// nothing to say, or nobody to say it to.
+func (s *Server) answer(ctx context.Context, conn net.Conn, q *cluster.Question, mem *scratch) (words, []byte, error) {
+	if q == nil {
+		request, err := readRequest(conn, mem.in[:])
+		if err != nil {
+			return 0, nil, err
+		}
+		asked, err := ParseRequest(request)
+		if err != nil {
+			return maintDown, AppendError(mem.out[:0], err), nil
+		}
+		q = &asked
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.AskTimeout)
+	defer cancel()
+	a, err := s.cfg.Asker.Ask(ctx, *q)
+	switch {
+	case ctx.Err() != nil: // whatever was said then, waiting for a first poll was cut short: it may be a guess
+		return 0, nil, context.Cause(ctx)
+	case err != nil:
+		return maintDown, AppendError(mem.out[:0], err), nil
+	default:
+		return wordsFor(a.Check, a.Verdict.Outcome), AppendLine(mem.out[:0], a), nil
+	}
+}
+
+// write sends line whole: HAProxy would put parts together, but not forever.
+func write(conn net.Conn, line []byte) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	_, err := conn.Write(line)
+	return err
+}
+
+// awaitClose reads until the peer closes. Who closes first keeps the
+// connection in TIME_WAIT, and there is one per check: that shall not be this
+// side. It also reads what nobody wanted to know: closing with that unread
+// would reset the connection, perhaps before the peer has read its answer.
+func awaitClose(conn net.Conn, buf []byte) {
+	if err := conn.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
+		return
+	}
+	for left := maxDiscard; left > 0; {
+		n, err := conn.Read(buf)
+		if err != nil { // usually EOF or a reset, at worst the deadline
+			return
+		}
+		left -= n
+	}
+}
+
+// Answers yields how many answers were given, by their words: "ready up",
+// "drain up", "maint down" and "ready down".
+func (s *Server) Answers() iter.Seq2[string, uint64] {
+	return func(yield func(string, uint64) bool) {
+		for w, text := range wordTexts {
+			if !yield(text, s.answers[w].Load()) {
+				return
+			}
+		}
+	}
+}
+
+// Conns returns how many connections are open.
+func (s *Server) Conns() int { return int(s.conns.Load()) }
+
+// Refused returns how many connections the allow list closed.
+func (s *Server) Refused() uint64 { return s.refused.Load() }
+
+// Overflowed returns how many connections were closed because of MaxConns.
+func (s *Server) Overflowed() uint64 { return s.overflow.Load() }
+
+// Unanswered returns how many connections ended without an answer: the peer
+// was gone, nobody could answer in time, or the server was ending.
+func (s *Server) Unanswered() uint64 { return s.silent.Load() }

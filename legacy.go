@@ -108,7 +108,7 @@ func (c *config) legacyCache(t *table) {
 	default:
 		c.Cache.TTL = ttl
 	}
-	if c.Cache.TTL <= b.Interval {
+	if c.Cache.TTL < 2*b.Interval { // one slow poll must not end belief
 		b.Interval = c.Cache.TTL / 3
 		b.PrimaryInterval = min(b.PrimaryInterval, b.Interval)
 		b.FastInterval = min(b.FastInterval, b.PrimaryInterval)

@@ -1,0 +1,157 @@
+package node
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Question is what a check asks, whatever name it was asked by.
+type Question uint8
+
+// The questions of Patroni's REST API.
+const (
+	AskPrimary Question = iota
+	AskLeader
+	AskStandbyLeader
+	AskReplica
+	AskReadOnly
+	AskSync
+	AskAsync
+	AskQuorum
+	AskReadOnlySync
+	AskReadOnlyQuorum
+	AskHealth
+	AskLiveness
+	AskReadiness
+
+	// Questions is how many there are.
+	Questions = int(AskReadiness) + 1
+)
+
+// checkNames has every name of a check in the order people are told of them.
+var checkNames = []struct {
+	name string
+	ask  Question
+}{
+	{"primary", AskPrimary}, {"master", AskPrimary}, {"read-write", AskPrimary},
+	{"leader", AskLeader}, {"standby-leader", AskStandbyLeader}, {"standby_leader", AskStandbyLeader},
+	{"replica", AskReplica}, {"read-only", AskReadOnly},
+	{"sync", AskSync}, {"synchronous", AskSync}, {"async", AskAsync}, {"asynchronous", AskAsync}, {"quorum", AskQuorum},
+	{"read-only-sync", AskReadOnlySync}, {"read-only-synchronous", AskReadOnlySync}, {"read-only-quorum", AskReadOnlyQuorum},
+	{"health", AskHealth}, {"liveness", AskLiveness}, {"readiness", AskReadiness},
+}
+
+var checksByName = func() map[string]Check {
+	m := make(map[string]Check, len(checkNames))
+	for _, c := range checkNames {
+		m[c.name] = Check{Name: c.name, Ask: c.ask, Lag: noLimit, plain: true}
+	}
+	return m
+}()
+
+// CheckNames lists every check.
+func CheckNames() []string {
+	names := make([]string, len(checkNames))
+	for i, c := range checkNames {
+		names[i] = c.name
+	}
+	return names
+}
+
+const noLimit = -1
+
+// Check is a question about a node with its parameters.
+type Check struct {
+	Name             string // as it was asked: "master" stays "master"
+	Ask              Question
+	Lag              int64  // limit in bytes, -1 = none
+	ReplicationState string // "" = any
+	Received         bool   // mode=write: readiness counts received, not replayed bytes
+	Tags             []Tag
+
+	plain bool // without any parameter: its verdicts are ready-made
+}
+
+// Tag is one tag_NAME=value that a node must have.
+type Tag struct{ Name, Value string }
+
+// Writes reports whether the check asks for the one leader. Every other check
+// asks for a node to read from, or about its health.
+func (c Check) Writes() bool { return c.Ask <= AskStandbyLeader }
+
+// UnknownCheckError says that there is no such check.
+type UnknownCheckError struct{ Name string }
+
+func (e *UnknownCheckError) Error() string {
+	return fmt.Sprintf("unknown check %q, want one of %s", e.Name, strings.Join(CheckNames(), ", "))
+}
+
+// ParameterError says what is wrong with a parameter, and what would be valid.
+type ParameterError struct{ Name, Problem string }
+
+func (e *ParameterError) Error() string { return "parameter " + printable(e.Name) + ": " + e.Problem }
+
+// ParseCheck reads a check's name and its parameters (a raw query such as
+// "lag=16MB&tag_zone=a"). A wrong name gives an [*UnknownCheckError], a wrong
+// parameter a [*ParameterError]. Patroni takes an unreadable lag= as no limit
+// and ignores names it does not know (api.py:332); a limit that silently is
+// none would send readers to a node that is hours behind, so here both are
+// errors.
+func ParseCheck(name, query string) (Check, error) {
+	c, ok := checksByName[name]
+	if !ok {
+		return Check{}, &UnknownCheckError{name}
+	}
+	if query == "" {
+		return c, nil
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return Check{}, &ParameterError{"query", fmt.Sprintf("want name=value&name=value (got %q)", query)}
+	}
+	c.plain = len(values) == 0
+	for _, name := range slices.Sorted(maps.Keys(values)) { // so that the same mistake is always told first
+		value := values[name][0]
+		if len(values[name]) > 1 {
+			return Check{}, &ParameterError{name, "want it once"}
+		}
+		tag, isTag := strings.CutPrefix(name, "tag_")
+		switch {
+		case name == "lag":
+			if c.Lag, err = ParseSize(value); err != nil {
+				return Check{}, &ParameterError{name, err.Error()}
+			}
+		case name == "replication_state":
+			if value == "" {
+				return Check{}, &ParameterError{name, `want a state such as "streaming" (got "")`}
+			}
+			c.ReplicationState = value
+		case name == "mode" && (value == "apply" || value == "write"):
+			c.Received = value == "write"
+		case name == "mode":
+			return Check{}, &ParameterError{name, fmt.Sprintf(`want "apply" or "write" (got %q)`, value)}
+		case isTag && tag != "":
+			c.Tags = append(c.Tags, Tag{tag, value})
+		default:
+			return Check{}, &ParameterError{fmt.Sprintf("%q", name), "unknown, want lag, replication_state, mode or tag_NAME"}
+		}
+	}
+	return c, nil
+}
+
+// Plain reports whether the check has no parameter, so that its verdict depends
+// on nothing but the node.
+func (c Check) Plain() bool { return c.plain }
+
+// PlainCheck is a question without parameters, under its first name.
+func PlainCheck(q Question) Check {
+	for _, c := range checkNames {
+		if c.ask == q {
+			return checksByName[c.name]
+		}
+	}
+	panic(fmt.Sprintf("node: question %d has no name", q))
+}

@@ -1,0 +1,170 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// maxBody is far above any document: a hundred replicas make some 20 kB.
+const maxBody = 1 << 20
+
+// Client polls one Patroni member.
+//
+// Patroni speaks HTTP/1.0 and answers with five workers that wait for a client
+// without any timeout (facts of 4.1: api.py:1521-1527), so each poll is one
+// connection that is never left idle, and there is at most one at a time as
+// long as the caller makes one call at a time.
+type Client struct {
+	url     string
+	timeout time.Duration
+	http    *http.Client
+}
+
+// Options say how to reach a member.
+type Options struct {
+	URL       *url.URL      // such as http://10.0.0.11:8008; a path is kept in front of /primary
+	Timeout   time.Duration // for a whole poll, from the name's look-up to the last byte
+	Transport *http.Transport
+}
+
+// NewTransport gives a transport as a Client needs it. Members that share TLS
+// settings can share it. The caller may set TLSClientConfig and DialContext.
+func NewTransport() *http.Transport {
+	return &http.Transport{
+		DialContext:            (&net.Dialer{KeepAlive: -1}).DialContext,
+		DisableKeepAlives:      true,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 16 << 10,
+	}
+}
+
+// NewClient makes a client; it contacts nobody.
+func NewClient(o Options) *Client {
+	if o.Transport == nil {
+		o.Transport = NewTransport()
+	}
+	return &Client{
+		url:     strings.TrimSuffix(o.URL.String(), "/"),
+		timeout: o.Timeout,
+		http: &http.Client{
+			Transport: o.Transport,
+			// A redirect is no answer of Patroni's.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// URL is the member's address as configured, without a trailing slash.
+func (c *Client) URL() string { return c.url }
+
+// Timeout bounds a whole poll.
+func (c *Client) Timeout() time.Duration { return c.timeout }
+
+// Poll asks the member once: GET /primary, whose status tells of the lock and
+// whose body tells the rest; and of a standby leader also GET /leader, because
+// its lock shows nowhere else. Any error is a [*Failure].
+func (c *Client) Poll(ctx context.Context) (Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	r := Report{Began: time.Now()}
+	resp, err := c.health(ctx, "/primary")
+	if err != nil {
+		return Report{}, newFailure(err, c.timeout)
+	}
+	if r.Document, err = ParseDocument(resp.body); err != nil {
+		return Report{}, &Failure{KindDocument, fmt.Errorf("status code %d with a bad document: %w", resp.status, err)}
+	}
+	r.Status, r.Clock, r.Raw = resp.status, resp.date, bytes.TrimSpace(resp.body)
+	if r.Document.Role == RoleStandbyLeader {
+		leader, err := c.health(ctx, "/leader")
+		if err != nil {
+			return Report{}, newFailure(err, c.timeout)
+		}
+		r.Leader = leader.status == http.StatusOK
+	}
+	r.Took = time.Since(r.Began)
+	return r, nil
+}
+
+// Settings are the parts of a cluster's dynamic configuration that bound how
+// long an old primary may be believed.
+type Settings struct {
+	TTL      time.Duration // of the leader key
+	LoopWait time.Duration // between two rounds of Patroni's loop
+}
+
+// Settings reads GET /config. Keys that are not set have Patroni's defaults
+// (30 s and 10 s, config.py).
+func (c *Client) Settings(ctx context.Context) (Settings, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	resp, err := c.get(ctx, "/config")
+	if err != nil {
+		return Settings{}, newFailure(err, c.timeout)
+	}
+	if resp.status != http.StatusOK {
+		return Settings{}, &Failure{KindStatus, fmt.Errorf("status code %d, want 200", resp.status)}
+	}
+	in := struct {
+		TTL      float64 `json:"ttl"`
+		LoopWait float64 `json:"loop_wait"`
+	}{30, 10}
+	if err := json.Unmarshal(resp.body, &in); err != nil {
+		return Settings{}, &Failure{KindDocument, jsonError(err)}
+	}
+	seconds := func(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
+	return Settings{TTL: seconds(in.TTL), LoopWait: seconds(in.LoopWait)}, nil
+}
+
+type response struct {
+	status int
+	date   time.Time
+	body   []byte
+}
+
+// health asks for a health check, which answers 200 or 503.
+func (c *Client) health(ctx context.Context, path string) (response, error) {
+	resp, err := c.get(ctx, path)
+	if err == nil && resp.status != http.StatusOK && resp.status != http.StatusServiceUnavailable {
+		return response{}, &Failure{KindStatus, fmt.Errorf("status code %d, want 200 or 503", resp.status)}
+	}
+	return resp, err
+}
+
+func (c *Client) get(ctx context.Context, path string) (response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
+	if err != nil {
+		return response{}, err
+	}
+	req.Header.Set("User-Agent", "patroniglue")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		// A transport dials on when its request is over, and without a bound: each
+		// poll of a member that hangs in the TLS handshake would leave a connection
+		// there for good. This ends the dials that no request waits for.
+		c.http.CloseIdleConnections()
+		return response{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err != nil {
+		return response{}, err
+	}
+	if len(body) > maxBody {
+		return response{}, &Failure{KindTooLarge, errors.New("answer larger than 1 MiB")}
+	}
+	out := response{status: resp.StatusCode, body: body}
+	if t, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		out.date = t
+	}
+	return out, nil
+}

@@ -1,0 +1,258 @@
+package node
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Role is what a member says it is. Patroni takes it from
+// pg_is_in_recovery() while SQL works, so it is not "holds the leader lock"
+// (api.py:1427).
+type Role string
+
+// The roles that Patroni 1.6 to 4.1 report. Before 4.0.0 a primary called
+// itself "master"; [ParseDocument] reads both as RolePrimary.
+const (
+	RolePrimary       Role = "primary"
+	RoleReplica       Role = "replica"
+	RoleStandbyLeader Role = "standby_leader"
+	RoleDemoted       Role = "demoted"
+	RoleUninitialized Role = "uninitialized"
+	RolePromoted      Role = "promoted"
+)
+
+// State is PostgreSQL's state as Patroni sees it (misc.py:13-34).
+type State string
+
+// The states that decide something here; any other is taken as "not running".
+const (
+	StateRunning    State = "running"
+	StateUnknown    State = "unknown" // running as far as Patroni knows, but SQL failed (api.py:1462)
+	StateStarting   State = "starting"
+	StateStopping   State = "stopping"
+	StateStopped    State = "stopped"
+	StateRestarting State = "restarting"
+	StateCrashed    State = "crashed"
+)
+
+// Document is the JSON object that Patroni gives with every answer to a health
+// check by GET and at /patroni, for all versions from 1.6 to 4.1.
+type Document struct {
+	State            State
+	Role             Role
+	Timeline         int64  // 0 when Patroni did not say (not running, or null)
+	Location         *int64 // bytes; a primary's flush position, else nil
+	Received         *int64 // bytes; a replica's, nil when null or absent
+	Replayed         *int64 // bytes; a replica's, nil before the first replay
+	ReplayPaused     bool
+	ReplicationState string // "streaming", "in archive recovery"; "" before Patroni 3.0.4 and on primaries
+	SyncStandby      bool
+	QuorumStandby    bool
+	Pause            bool
+	ClusterUnlocked  bool // no leader key, or no view of the DCS (api.py:1471)
+	Failsafe         bool
+	DCSLastSeen      int64 // Unix seconds on the member's clock; 0 = never, or a Patroni before 2.1.2
+	Tags             map[string]any
+	SystemID         string // "" while unknown
+	PendingRestart   bool
+	ServerVersion    int64 // as 150020; 0 when not said
+	PostmasterStart  string
+	Version          string // Patroni's own
+	Scope            string
+	Name             string // "" before Patroni 3.2.0
+}
+
+// Running reports whether PostgreSQL runs and answers SQL.
+func (d *Document) Running() bool { return d.State == StateRunning }
+
+// NoLoadBalance reports whether the noloadbalance tag is set: by Python's idea
+// of truth, as Patroni takes it (tags.py:101-104).
+func (d *Document) NoLoadBalance() bool { return truthy(d.Tags["noloadbalance"]) }
+
+func truthy(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return false
+	case bool:
+		return v
+	case string:
+		return v != ""
+	case json.Number:
+		f, err := v.Float64()
+		return err != nil || f != 0
+	case []any:
+		return len(v) > 0
+	case map[string]any:
+		return len(v) > 0
+	}
+	return true
+}
+
+// TagText gives a tag's value as Patroni compares it with tag_NAME=value
+// (api.py:402-418): strings as they are, all else as Python's str() in lower
+// case; but lists and objects as JSON, which no query equals there. The second
+// result is false when the tag is not set or null.
+func (d *Document) TagText(name string) (string, bool) {
+	switch v := d.Tags[name].(type) {
+	case nil:
+		return "", false
+	case string:
+		return v, true
+	case bool, json.Number:
+		return strings.ToLower(fmt.Sprint(v)), true
+	}
+	b, err := json.Marshal(d.Tags[name])
+	return strings.ToLower(string(b)), err == nil
+}
+
+// position is xlog, or wal as ha.py:55 already tolerates.
+type position struct {
+	Location *int64 `json:"location"`
+	Received *int64 `json:"received_location"`
+	Replayed *int64 `json:"replayed_location"`
+	Paused   bool   `json:"paused"`
+}
+
+// lenient holds a value that decides nothing: a type that a future Patroni
+// changes must not take its members out of service.
+type lenient[T any] struct{ v T }
+
+func (l *lenient[T]) UnmarshalJSON(b []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber() // tags are compared by the text of their numbers
+	var v T
+	if dec.Decode(&v) == nil {
+		l.v = v
+	}
+	return nil
+}
+
+// ParseDocument reads a document as Patroni 1.6 to 4.1 write it. What decides
+// something must have the right type, else the error names the field; fields
+// for display only are left empty when they are of another type.
+func ParseDocument(b []byte) (Document, error) {
+	var in struct {
+		State            *State                  `json:"state"`
+		Role             *Role                   `json:"role"`
+		Timeline         *int64                  `json:"timeline"`
+		Xlog             *position               `json:"xlog"`
+		WAL              *position               `json:"wal"`
+		ReplicationState string                  `json:"replication_state"`
+		SyncStandby      bool                    `json:"sync_standby"`
+		QuorumStandby    bool                    `json:"quorum_standby"`
+		Pause            bool                    `json:"pause"`
+		ClusterUnlocked  bool                    `json:"cluster_unlocked"`
+		Failsafe         bool                    `json:"failsafe_mode_is_active"`
+		DCSLastSeen      int64                   `json:"dcs_last_seen"`
+		Tags             lenient[map[string]any] `json:"tags"`
+		SystemID         string                  `json:"database_system_identifier"`
+		PendingRestart   lenient[bool]           `json:"pending_restart"`
+		ServerVersion    lenient[int64]          `json:"server_version"`
+		PostmasterStart  lenient[string]         `json:"postmaster_start_time"`
+		Patroni          struct {
+			Version lenient[string] `json:"version"`
+			Scope   string          `json:"scope"`
+			Name    string          `json:"name"`
+		} `json:"patroni"`
+	}
+	if trimmed := bytes.TrimLeft(b, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
+		return Document{}, fmt.Errorf("want a JSON object, got %s", excerpt(b))
+	}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return Document{}, jsonError(err)
+	}
+	if in.State == nil || *in.State == "" {
+		return Document{}, errors.New(`no "state": not Patroni's answer`)
+	}
+	if in.Role == nil || *in.Role == "" {
+		return Document{}, errors.New(`no "role": not Patroni's answer`)
+	}
+	d := Document{
+		State:            State(printable(string(*in.State))),
+		Role:             Role(printable(string(*in.Role))),
+		ReplicationState: printable(in.ReplicationState),
+		SyncStandby:      in.SyncStandby,
+		QuorumStandby:    in.QuorumStandby,
+		Pause:            in.Pause,
+		ClusterUnlocked:  in.ClusterUnlocked,
+		Failsafe:         in.Failsafe,
+		DCSLastSeen:      in.DCSLastSeen,
+		Tags:             in.Tags.v,
+		SystemID:         printable(in.SystemID),
+		PendingRestart:   in.PendingRestart.v,
+		ServerVersion:    in.ServerVersion.v,
+		PostmasterStart:  in.PostmasterStart.v,
+		Version:          printable(in.Patroni.Version.v),
+		Scope:            in.Patroni.Scope,
+		Name:             in.Patroni.Name,
+	}
+	if d.Role == "master" { // renamed in Patroni 4.0.0
+		d.Role = RolePrimary
+	}
+	if in.Timeline != nil {
+		d.Timeline = *in.Timeline
+	}
+	if x := in.Xlog; x != nil || in.WAL != nil {
+		if x == nil {
+			x = in.WAL
+		}
+		d.Location, d.Received, d.Replayed, d.ReplayPaused = x.Location, x.Received, x.Replayed, x.Paused
+	}
+	return d, nil
+}
+
+// jsonError names the field that has the wrong type, in JSON's words.
+func jsonError(err error) error {
+	te, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	if !ok {
+		return fmt.Errorf("reading JSON: %w", err)
+	}
+	if te.Field == "" {
+		return fmt.Errorf("want a JSON object, got a JSON %s", te.Value)
+	}
+	want := "an object"
+	switch te.Type.Kind() {
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.Int64:
+		want = "a whole number"
+	case reflect.Float64:
+		want = "a number"
+	case reflect.String:
+		want = "a string"
+	}
+	return fmt.Errorf("%q is a JSON %s, want %s", te.Field, te.Value, want)
+}
+
+// printable makes one line of words that come from outside, and not a long one:
+// they go into reasons, and those into logs and the answers of agents.
+func printable(s string) string {
+	const most = 300
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
+}
+
+// excerpt quotes the beginning of what came instead of a document.
+func excerpt(b []byte) string {
+	const most = 40
+	if len(b) == 0 {
+		return "nothing"
+	}
+	if len(b) > most {
+		return fmt.Sprintf("%q...", b[:most])
+	}
+	return fmt.Sprintf("%q", b)
+}

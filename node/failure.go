@@ -1,0 +1,100 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Kind names why a poll failed, in one word: for metrics and for the decision
+// how to go on.
+type Kind string
+
+// The kinds of failed polls.
+const (
+	KindRefused  Kind = "refused"   // connection refused: nothing listens
+	KindReset    Kind = "reset"     // connection reset before an answer
+	KindNoRoute  Kind = "no_route"  // host or network unreachable
+	KindTimeout  Kind = "timeout"   // no complete answer in time
+	KindDNS      Kind = "dns"       // the name does not resolve
+	KindTLS      Kind = "tls"       // handshake or certificate
+	KindStatus   Kind = "status"    // neither 200 nor 503
+	KindTooLarge Kind = "too_large" // more than 1 MiB
+	KindCut      Kind = "cut"       // the connection ended before the answer did
+	KindDocument Kind = "document"  // not a document of Patroni
+	KindOther    Kind = "other"
+)
+
+// Kinds lists every kind, in a fixed order.
+var Kinds = []Kind{KindRefused, KindReset, KindNoRoute, KindTimeout, KindDNS, KindTLS, KindStatus, KindTooLarge, KindCut, KindDocument, KindOther}
+
+// Failure is a poll that brought no answer. It is data, not the daemon's error.
+type Failure struct {
+	Kind Kind
+	Err  error
+}
+
+func (f *Failure) Error() string { return printable(f.Err.Error()) }
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Hard reports whether the failure proves that nothing listens there. A member
+// that hangs may still be primary; one that refuses is not answering anybody.
+func (f *Failure) Hard() bool {
+	return f.Kind == KindRefused || f.Kind == KindReset || f.Kind == KindNoRoute
+}
+
+// noAnswer replaces "context deadline exceeded", which tells an operator nothing.
+type noAnswer struct{ timeout time.Duration }
+
+func (e noAnswer) Error() string { return "no answer within " + e.timeout.String() }
+func (e noAnswer) Timeout() bool { return true }
+
+// newFailure sorts an error of the HTTP client.
+func newFailure(err error, timeout time.Duration) *Failure {
+	if f, ok := errors.AsType[*Failure](err); ok {
+		return f
+	}
+	if ue, ok := errors.AsType[*url.Error](err); ok {
+		err = ue.Err // "Get \"http://...\": " says what the reader already knows
+	}
+	kind := KindOther
+	var (
+		dns    *net.DNSError
+		netErr net.Error
+		record tls.RecordHeaderError
+		verify *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.As(err, &dns):
+		kind = KindDNS
+		if dns.IsTimeout {
+			kind = KindTimeout
+		}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		kind = KindRefused
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		kind = KindReset
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		kind = KindNoRoute
+	case errors.As(err, &record), errors.As(err, &verify), errors.Is(err, http.ErrSchemeMismatch),
+		strings.Contains(err.Error(), "tls: "): // alerts of the other side have no type of their own
+		kind = KindTLS
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, &netErr) && netErr.Timeout():
+		kind = KindTimeout
+		if _, dialing := errors.AsType[*net.OpError](err); !dialing {
+			err = noAnswer{timeout}
+		}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		kind, err = KindCut, errors.New("the connection was closed before the answer was complete")
+	}
+	return &Failure{kind, err}
+}

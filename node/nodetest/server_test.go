@@ -257,6 +257,7 @@ func TestWorkers(t *testing.T) {
 			}
 			idle = append(idle, conn)
 		}
+		synctest.Wait() // each has its worker
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		if _, _, err := fetch(ctx, client(nw.DialContext), n.URL()+"/liveness"); !errors.Is(err, context.DeadlineExceeded) {

@@ -1,0 +1,202 @@
+package cluster
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Change is something that became different, as the supervisor saw it.
+type Change struct {
+	At      time.Time `json:"at"`
+	Cluster string    `json:"cluster"`
+	Node    string    `json:"node,omitzero"` // "" when it is about the whole cluster
+	Kind    string    `json:"kind"`          // one of the Kind constants
+	Before  string    `json:"before"`
+	After   string    `json:"after"`
+	Reason  string    `json:"reason,omitzero"`
+	Repeat  bool      `json:"-"` // the same once more: a poll that failed again
+}
+
+// What can change.
+const (
+	KindLeader    = "leader"    // the elected node
+	KindSplit     = "split"     // several nodes claim and answer: "no", "yes"
+	KindLevel     = "level"     // of the cluster's health
+	KindAnswering = "answering" // the node's polls: "yes", "no" while failing
+	KindKnown     = "known"     // whether the node is believed: "fresh", "out"
+	KindRole      = "role"
+	KindState     = "state"
+	KindTimeline  = "timeline"
+	KindIdentity  = "identity" // whether the node is of this cluster: "right", "wrong"
+	KindReplica   = "replica"  // the replica check's outcome while the role stays
+	KindSettings  = "settings" // whether the cache's TTL is safe: "safe", "unsafe"
+)
+
+// subscribers get every change without being able to slow anybody down: who
+// does not read loses changes and is told how many.
+type subscribers struct {
+	mu   sync.Mutex
+	subs map[*Subscription]struct{} // guarded by mu
+}
+
+// Subscription is a stream of changes. Close it when done.
+type Subscription struct {
+	C    <-chan Change
+	c    chan Change
+	all  *subscribers
+	lost int // guarded by all.mu
+}
+
+func (s *subscribers) subscribe(buffer int) *Subscription {
+	c := make(chan Change, buffer)
+	sub := &Subscription{C: c, c: c, all: s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.subs == nil {
+		s.subs = make(map[*Subscription]struct{})
+	}
+	s.subs[sub] = struct{}{}
+	return sub
+}
+
+// Lost gives how many changes were dropped since the last call because the
+// buffer was full.
+func (s *Subscription) Lost() int {
+	s.all.mu.Lock()
+	defer s.all.mu.Unlock()
+	n := s.lost
+	s.lost = 0
+	return n
+}
+
+// Close ends the subscription. C is not closed.
+func (s *Subscription) Close() {
+	s.all.mu.Lock()
+	defer s.all.mu.Unlock()
+	delete(s.all.subs, s)
+}
+
+func (s *subscribers) publish(changes []Change) {
+	if len(changes) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sub := range s.subs {
+		for _, c := range changes {
+			select {
+			case sub.c <- c:
+			default:
+				sub.lost++
+			}
+		}
+	}
+}
+
+// diff says what became different between two views of a cluster.
+func diff(before, after *View) []Change {
+	var changes []Change
+	at := after.At
+	note := func(node, kind, was, is, why string) {
+		if was != is {
+			changes = append(changes, Change{At: at, Cluster: after.Cluster, Node: node, Kind: kind, Before: was, After: is, Reason: why})
+		}
+	}
+	for i, m := range after.Members {
+		// A member that nothing was heard of is shared, and may have become stale.
+		if old := before.Members[i]; old != m || old.Entry.Fresh(before.At) != m.Entry.Fresh(at) {
+			diffMember(old, m, before.At, at, note)
+		}
+	}
+	note("", KindSplit, yes(before.Split), yes(after.Split), after.Why)
+	note("", KindLeader, orNone(before.Leader), orNone(after.Leader), after.Why)
+	note("", KindSettings, safe(before.Unsafe), safe(after.Unsafe), after.Unsafe)
+	was, is := before.Health(before.At), after.Health(at)
+	var why string
+	for i, r := range is.Reasons {
+		if i > 0 {
+			why += "; "
+		}
+		if r.Node != "" {
+			why += r.Node + ": "
+		}
+		why += r.Text
+	}
+	note("", KindLevel, was.Level.String(), is.Level.String(), why)
+	return changes
+}
+
+func diffMember(old, m *Member, before, at time.Time, note func(node, kind, was, is, why string)) {
+	verdict := m.Verdict(replicaCheck, at)
+	var failure string
+	if m.Entry.Err != nil {
+		failure = fmt.Sprintf("polling %q: %v", m.Name, m.Entry.Err)
+	}
+	note(m.Name, KindAnswering, answering(old), answering(m), failure)
+	wasFresh, isFresh := old.Entry.Fresh(before), m.Entry.Fresh(at)
+	note(m.Name, KindKnown, fresh(wasFresh), fresh(isFresh), ifOut(isFresh, verdict.Reason))
+	note(m.Name, KindIdentity, right(old.Refused), right(m.Refused), m.Refused)
+	o, d := &old.Entry.Value.Document, &m.Entry.Value.Document
+	note(m.Name, KindRole, orNone(string(o.Role)), orNone(string(d.Role)), "")
+	note(m.Name, KindState, orNone(string(o.State)), orNone(string(d.State)), "")
+	if d.Timeline != 0 { // a PostgreSQL that does not run tells none
+		note(m.Name, KindTimeline, timeline(o.Timeline), timeline(d.Timeline), "")
+	}
+	if wasFresh && isFresh && o.Role == d.Role && o.State == d.State {
+		was := old.Verdict(replicaCheck, before)
+		note(m.Name, KindReplica, was.Outcome.String(), verdict.Outcome.String(), verdict.Reason)
+	}
+}
+
+func answering(m *Member) string {
+	switch {
+	case !m.Polled:
+		return "not asked"
+	case m.Entry.Failures > 0:
+		return "no"
+	}
+	return "yes"
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func fresh(b bool) string {
+	if b {
+		return "fresh"
+	}
+	return "out"
+}
+
+func ifOut(fresh bool, reason string) string {
+	if fresh {
+		return ""
+	}
+	return reason
+}
+
+func right(refused string) string {
+	if refused == "" {
+		return "right"
+	}
+	return "wrong"
+}
+
+func safe(unsafe string) string {
+	if unsafe == "" {
+		return "safe"
+	}
+	return "unsafe"
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

@@ -1,0 +1,109 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+)
+
+// claim is one node that says it leads, as an election sees it.
+type claim struct {
+	name      string
+	timeline  int64 // 0 = unknown, loses to any
+	unlocked  bool  // its document says cluster_unlocked: it holds no key that it can see
+	held      bool  // its answer was 503 just now, but is not believed yet: only counts while nobody else claims
+	answering bool  // asked again since the dispute began, it answered
+	pending   bool  // asked again, its answer may still come
+}
+
+// decision is the outcome of an election. winner is "" when nobody leads.
+type decision struct {
+	winner  string
+	judging bool   // claimants are being asked again; the winner is who was it before
+	split   bool   // several nodes really claim at once
+	why     string // in words, when there was more than one claim
+}
+
+// elect finds the one leader among those who claim. It waits for nobody who is
+// silent, and whatever the nodes say, there is at most one winner.
+func elect(claims []claim, incumbent string) decision {
+	if slices.ContainsFunc(claims, func(c claim) bool { return !c.held }) {
+		claims = slices.DeleteFunc(slices.Clone(claims), func(c claim) bool { return c.held })
+	}
+	switch len(claims) {
+	case 0:
+		return decision{}
+	case 1:
+		return decision{winner: claims[0].name}
+	}
+	// In a clean switchover one of them is an old answer: ask again, then judge.
+	keep := decision{judging: true, why: "claims by " + names(claims) + ": asking again"}
+	if slices.ContainsFunc(claims, func(c claim) bool { return c.name == incumbent }) {
+		keep.winner = incumbent
+	}
+	answering := slices.DeleteFunc(slices.Clone(claims), func(c claim) bool { return !c.answering })
+	switch {
+	case len(answering) == 0, slices.ContainsFunc(claims, func(c claim) bool { return c.pending }):
+		return keep
+	case len(answering) == 1:
+		return decision{winner: answering[0].name, why: fmt.Sprintf("claims by %s, of whom only %s answers", names(claims), answering[0].name)}
+	}
+	return judgeSplit(answering, incumbent)
+}
+
+// judgeSplit decides between nodes that all claim and all answer. In a paused
+// cluster without a DCS every running primary claims, on purpose (api.py:346).
+func judgeSplit(claims []claim, incumbent string) decision {
+	d := decision{split: true}
+	locked := slices.DeleteFunc(slices.Clone(claims), func(c claim) bool { return c.unlocked })
+	if len(locked) > 0 {
+		d.winner = highest(locked)
+		switch {
+		case len(locked) == 1:
+			d.why = d.winner + " alone sees the cluster locked"
+		case d.winner != "":
+			d.why = d.winner + " has the highest timeline"
+		default:
+			d.why = "their timelines are equal"
+		}
+	} else if slices.ContainsFunc(claims, func(c claim) bool { return c.name == incumbent }) {
+		d.winner, d.why = incumbent, "nobody sees the cluster locked: "+incumbent+" stays"
+	} else if d.winner = highest(claims); d.winner != "" {
+		d.why = "nobody sees the cluster locked: " + d.winner + " has the highest timeline"
+	} else {
+		d.why = "nobody sees the cluster locked and their timelines are equal"
+	}
+	if d.winner == "" {
+		d.why += ": nobody is elected"
+	}
+	d.why = "claims by " + names(claims) + ": " + d.why
+	return d
+}
+
+// highest gives the claimant with the highest timeline, "" when two have it.
+func highest(claims []claim) string {
+	best := claims[0]
+	tie := false
+	for _, c := range claims[1:] {
+		switch {
+		case c.timeline > best.timeline:
+			best, tie = c, false
+		case c.timeline == best.timeline:
+			tie = true
+		}
+	}
+	if tie {
+		return ""
+	}
+	return best.name
+}
+
+func names(claims []claim) string {
+	var s string
+	for i, c := range claims {
+		if i > 0 {
+			s += " and "
+		}
+		s += fmt.Sprintf("%s (timeline %s)", c.name, timeline(c.timeline))
+	}
+	return s
+}

@@ -1,0 +1,297 @@
+package cluster
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"patroniglue/cache"
+	"patroniglue/node"
+)
+
+// group is one cluster as it is being watched.
+type group struct {
+	name    string
+	scope   string // as configured, "" = any
+	rules   Rules
+	ttl     time.Duration
+	alone   bool          // one node only is watched
+	timeout time.Duration // the longest that a node's poll may take
+	subs    *subscribers
+	view    atomic.Pointer[View]
+	nodes   []*tracked // read-only after New, as is byName
+	index   map[string]int
+
+	byName map[string]*tracked
+	known  *cache.Cache[string, node.Report]
+
+	mu         sync.Mutex
+	systemID   string    // these are guarded by mu: pinned by the first good report
+	seenScope  string    // pinned too
+	leader     string    // the elected node
+	timeline   int64     // of the elected primary, kept when there is none
+	position   int64     // newest known of the elected primary, -1 = unknown; kept likewise
+	disputed   time.Time // since when these nodes claim; zero = they do not
+	unsettled  time.Time // when something was last unsettled
+	episode    time.Time // when the present unsettled time began; zero = settled
+	settings   node.Settings
+	settingsAt time.Time     // when they are to be read again
+	arrival    chan struct{} // closed when the next first poll is back
+}
+
+// tracked is one node as it is being watched.
+type tracked struct {
+	cfg   NodeConfig
+	wake  chan struct{} // says that the next poll may be due earlier
+	first chan struct{} // closed when the first poll is back
+
+	// The rest is guarded by the group's mu.
+	polled     bool
+	entry      cache.Entry[node.Report]
+	inflight   time.Time // when the poll that is under way began; zero = none
+	began      time.Time // the last poll
+	ended      time.Time
+	jitter     float64
+	timeouts   int   // in a row
+	blips      int   // 503 in a row of an incumbent that still runs as primary
+	position   int64 // of the primary, known when the poll under way began
+	lag        int64
+	receiveLag int64
+	lagging    hold
+	behind     hold
+	refused    string
+	since      time.Time
+	claiming   bool // in the latest election
+	beaten     bool // its claim lost to another's while it was silent: no claim until it answers again
+}
+
+func newGroup(cfg Config, c ClusterConfig, subs *subscribers) *group {
+	g := &group{
+		name: c.Name, scope: c.Scope, rules: cfg.Rules, ttl: cfg.TTL, alone: len(c.Nodes) == 1, subs: subs,
+		index: make(map[string]int), byName: make(map[string]*tracked),
+		known: cache.New[string, node.Report](cfg.TTL), position: -1, arrival: make(chan struct{}),
+	}
+	v := &View{Cluster: c.Name, Scope: c.Scope, TTL: cfg.TTL, index: g.index}
+	for i, nc := range c.Nodes {
+		n := &tracked{cfg: nc, wake: make(chan struct{}, 1), first: make(chan struct{}), position: -1, lag: -1, receiveLag: -1}
+		g.nodes = append(g.nodes, n)
+		g.timeout = max(g.timeout, nc.Client.Timeout())
+		g.index[nc.Name], g.byName[nc.Name] = i, n
+		v.Members = append(v.Members, &Member{Name: nc.Name, URL: nc.Client.URL(), Postgres: nc.Postgres})
+	}
+	g.view.Store(v)
+	return g
+}
+
+// nextArrival is closed when the next first poll is back.
+func (g *group) nextArrival() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.arrival
+}
+
+// begin notes that a poll of n begins.
+func (g *group) begin(n *tracked, at time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n.inflight, n.position = at, g.position
+}
+
+// merge takes in what a poll of n brought and publishes what follows from it.
+func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	before := n.entry
+	first := !n.polled
+	n.inflight, n.began, n.ended, n.polled = time.Time{}, began, now, true
+	if err != nil {
+		g.failed(n, began, err)
+	} else if g.known.Put(n.cfg.Name, r, r.Began) {
+		g.answered(n, &before, &r)
+	}
+	n.entry = g.known.Get(n.cfg.Name)
+	old := g.view.Load()
+	d := g.elect(now)
+	view := g.render(now, n, d)
+	changes := diff(old, view)
+	if err != nil && before.Failures > 0 {
+		changes = append(changes, Change{At: now, Cluster: g.name, Node: n.cfg.Name, Kind: KindAnswering, Before: "no", After: "no",
+			Reason: fmt.Sprintf("polling %q: %v", n.cfg.Name, err), Repeat: true})
+	}
+	g.view.Store(view)
+	g.pace(now, n, d, d.winner != old.Leader || n.cfg.Name == d.winner && changedAnswer(&before, &n.entry))
+	if first {
+		close(n.first)
+		close(g.arrival)
+		g.arrival = make(chan struct{})
+	}
+	g.subs.publish(changes) // never blocks
+}
+
+func (g *group) failed(n *tracked, began time.Time, err error) {
+	fall, timeout := 0, false
+	if f, ok := err.(*node.Failure); ok {
+		timeout = f.Kind == node.KindTimeout
+		// A paused Patroni may be down on purpose while PostgreSQL runs on.
+		if f.Hard() && !n.entry.Value.Document.Pause {
+			fall = n.cfg.Fall
+		}
+	}
+	if timeout {
+		n.timeouts++
+	} else {
+		n.timeouts = 0
+	}
+	g.known.Fail(n.cfg.Name, err, began, fall)
+}
+
+func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.Report) {
+	d := &r.Document
+	n.timeouts, n.beaten = 0, false
+	if o := &before.Value.Document; !before.Known || o.Role != d.Role || o.State != d.State || before.Value.Claims() != r.Claims() {
+		n.since = r.Began
+	}
+	n.refused = g.identify(n, d)
+	g.measure(n, r)
+	// Patroni's failsafe mode says 503 for a moment when the DCS comes back
+	// (ha.py:351): an incumbent that still runs as leader is asked again.
+	if n.cfg.Name == g.leader && !r.Claims() && d.Running() && (d.Role == node.RolePrimary || d.Role == node.RoleStandbyLeader) {
+		n.blips++
+	} else {
+		n.blips = 0
+	}
+}
+
+// identify says why the node is not of this cluster, and pins what identifies
+// the cluster when this is the first good answer.
+func (g *group) identify(n *tracked, d *node.Document) string {
+	scope := orElse(g.scope, g.seenScope)
+	switch {
+	case scope != "" && d.Scope != "" && d.Scope != scope:
+		return fmt.Sprintf("scope is %q, want %q", d.Scope, scope)
+	case n.cfg.Member != "" && d.Name != "" && d.Name != n.cfg.Member:
+		return fmt.Sprintf("member's name is %q, want %q", d.Name, n.cfg.Member)
+	case g.systemID != "" && d.SystemID != "" && d.SystemID != g.systemID:
+		return fmt.Sprintf("system identifier is %s, want %s", d.SystemID, g.systemID)
+	}
+	g.seenScope = orElse(g.seenScope, d.Scope)
+	g.systemID = orElse(g.systemID, d.SystemID)
+	return ""
+}
+
+// judgeWithin bounds how long a dispute waits for a claimant whose poll is under
+// way. It may be short: who is judged silent and then answers is judged again.
+const judgeWithin = 500 * time.Millisecond
+
+// overdue reports whether the poll under way takes suspiciously long.
+func (n *tracked) overdue(now time.Time) bool {
+	return !n.inflight.IsZero() && now.Sub(n.inflight) >= judgeWithin
+}
+
+// elect finds the leader from the latest reports.
+func (g *group) elect(now time.Time) decision {
+	var claims []claim
+	claimants, joined := 0, false
+	for _, n := range g.nodes {
+		r := &n.entry.Value
+		believed := n.refused == "" && n.entry.Fresh(now)
+		claiming := believed && r.Claims()
+		held := believed && n.blips > 0 && n.blips < n.cfg.Fall
+		if claiming {
+			claimants++
+			joined = joined || !n.claiming
+		}
+		n.claiming = claiming
+		if !n.beaten && (claiming || held) {
+			claims = append(claims, claim{name: n.cfg.Name, timeline: r.Document.Timeline, unlocked: r.Document.ClusterUnlocked, held: held})
+		}
+	}
+	switch {
+	case claimants < 2:
+		g.disputed = time.Time{}
+	case joined:
+		g.disputed = now
+	}
+	for i := range claims {
+		n := g.byName[claims[i].name]
+		again := !n.entry.Began.Before(g.disputed)
+		claims[i].answering = n.entry.Failures == 0 && again
+		claims[i].pending = n.entry.Failures == 0 && !again && !n.overdue(now)
+	}
+	d := elect(claims, g.leader)
+	g.leader = d.winner
+	for _, c := range claims {
+		// When the winner goes too, an old claim must not come back by itself.
+		if d.winner != "" && !d.judging && c.name != d.winner && (c.held || !c.answering) {
+			g.byName[c.name].beaten = true
+		}
+	}
+	if n := g.byName[d.winner]; n != nil {
+		doc := &n.entry.Value.Document
+		if doc.Timeline != 0 {
+			g.timeline = doc.Timeline
+		}
+		if doc.Location != nil {
+			g.position = *doc.Location
+		}
+	}
+	return d
+}
+
+// render makes the view. Members whose report and standing are the same as
+// before are taken over as they are.
+func (g *group) render(now time.Time, polled *tracked, d decision) *View {
+	old := g.view.Load()
+	v := &View{
+		Cluster: g.name, Scope: orElse(g.scope, g.seenScope), SystemID: g.systemID, At: now, TTL: g.ttl,
+		Members: make([]*Member, len(g.nodes)), Leader: d.winner, Judging: d.judging, Split: d.split, Why: d.why,
+		Settings: g.settings, Unsafe: g.unsafe(), index: g.index,
+	}
+	standings := g.standings(now, d)
+	for i, n := range g.nodes {
+		m := old.Members[i]
+		if n == polled || m.Standing != standings[i] {
+			m = &Member{
+				Name: m.Name, URL: m.URL, Postgres: m.Postgres, Polled: n.polled, Entry: n.entry,
+				Refused: n.refused, Since: n.since, Standing: standings[i],
+			}
+			m.judge(now)
+		}
+		v.Members[i] = m
+	}
+	return v
+}
+
+// unsafe says why a frozen old primary could be believed for longer than
+// Patroni waits before it elects a new one.
+func (g *group) unsafe() string {
+	s := g.settings
+	if s.TTL == 0 || g.ttl < s.TTL-s.LoopWait {
+		return ""
+	}
+	return fmt.Sprintf("cache ttl %s is not below %s (Patroni's ttl %s - loop_wait %s): a frozen old primary could be believed after a new one is elected",
+		g.ttl, s.TTL-s.LoopWait, s.TTL, s.LoopWait)
+}
+
+// loopWait is the cluster's, or Patroni's default while it is not known.
+func (g *group) loopWait() time.Duration {
+	if g.settings.LoopWait > 0 {
+		return g.settings.LoopWait
+	}
+	return 10 * time.Second
+}
+
+func changedAnswer(a, b *cache.Entry[node.Report]) bool {
+	x, y := &a.Value, &b.Value
+	return b.Failures > 0 || x.Status != y.Status || x.Leader != y.Leader ||
+		x.Document.Role != y.Document.Role || x.Document.State != y.Document.State
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}

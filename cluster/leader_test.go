@@ -1,0 +1,580 @@
+package cluster
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"patroniglue/node"
+)
+
+func inBubble(t *testing.T, name string, f func(*testing.T)) {
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+}
+
+func TestStart(t *testing.T) {
+	inBubble(t, "an election waits for nobody who is silent", func(t *testing.T) {
+		w := begin(t, config(newFake(t, "pg1", hangs), newFake(t, "pg2", leads(1)), newFake(t, "pg3", hangs)))
+		w.until(3*time.Millisecond+shortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+	})
+	inBubble(t, "a question before the first poll waits for that node alone", func(t *testing.T) {
+		w := begin(t, config(newFake(t, "pg1", hangs), newFake(t, "pg2", leads(1))))
+		ask := func(name string) (node.Verdict, time.Duration) {
+			start := time.Now()
+			a, err := w.sup.Ask(t.Context(), Question{Node: name, Check: "primary"})
+			if err != nil {
+				t.Error(err)
+			}
+			return a.Verdict, time.Since(start)
+		}
+		go func() {
+			if v, took := ask("pg2"); !v.Passes() || took > 10*time.Millisecond {
+				t.Errorf("pg2: %+v after %s", v, took)
+			}
+			start := time.Now()
+			answers, err := w.sup.AskAll(t.Context(), "main", "primary", "")
+			if err != nil || !answers[1].Verdict.Passes() || time.Since(start) != 0 {
+				t.Errorf("all: %+v, %v after %s", answers, err, time.Since(start))
+			}
+		}()
+		v, took := ask("pg1")
+		if want := node.FaultFor("unknown: not polled yet"); v != want || took != 3*time.Second {
+			t.Errorf("pg1: %+v after %s, want %+v after 3s", v, took, want)
+		}
+		w.tick()
+		w.tick()
+		if v, took := ask("pg1"); took != 0 || v.Reason != "no answer yet: no answer within 3s" {
+			t.Errorf("pg1: %+v after %s", v, took)
+		}
+	})
+	inBubble(t, "a question about all waits only until somebody passes", func(t *testing.T) {
+		w := begin(t, config(newFake(t, "pg1", hangs), newFake(t, "pg2", leads(1)), newFake(t, "pg3", hangs)))
+		start := time.Now()
+		answers, err := w.sup.AskAll(t.Context(), "main", "primary", "")
+		if took := time.Since(start); err != nil || !answers[1].Verdict.Passes() || took > 10*time.Millisecond {
+			t.Errorf("primary: %+v, %v after %s", answers, err, took)
+		}
+		if answers, err = w.sup.AskAll(t.Context(), "main", "replica", ""); err != nil || time.Since(start) > 3*time.Second+3*time.Millisecond {
+			t.Errorf("replica: %+v, %v after %s", answers, err, time.Since(start))
+		}
+		for _, a := range answers {
+			if a.Verdict.Passes() {
+				t.Errorf("%s passes replica", a.Member.Name)
+			}
+		}
+	})
+	inBubble(t, "ready once every node was polled", func(t *testing.T) {
+		w := begin(t, config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", hangs)))
+		w.settle()
+		if !w.sup.Ready() {
+			t.Error("not ready")
+		}
+		w = begin(t, config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", hangs)))
+		start := time.Now()
+		if err := w.sup.WaitReady(t.Context()); err != nil || time.Since(start) < 3*time.Second || !w.sup.Ready() {
+			t.Errorf("WaitReady: %v after %s", err, time.Since(start))
+		}
+	})
+	inBubble(t, "who asks with little time gets an answer in time", func(t *testing.T) {
+		s := New(config(newFake(t, "pg1", leads(1)))) // does not run
+		ctx, cancel := contextFor(t, 50*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		a, err := s.Ask(ctx, Question{Node: "pg1", Check: "replica"})
+		if err != nil || a.Verdict.Reason != "unknown: not polled yet" || time.Since(start) != 50*time.Millisecond {
+			t.Errorf("%+v, %v after %s", a.Verdict, err, time.Since(start))
+		}
+	})
+}
+
+// As measured in the lab (S1): the old primary stops with 200, says 503, then
+// the new one says 200 first as a replica.
+func TestSwitchoverNeverHasTwoPrimariesAndIsSeenWithinAFastInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := three(t)
+		pg1, pg2 := w.fakes["pg1"], w.fakes["pg2"]
+		pg1.set(leads(1).in(node.StateStopping))
+		w.until(275*time.Millisecond+2*shortDelay, "pg1 is out", func() bool { return w.primary() == "" })
+		if got := w.verdict("pg1", "primary"); got != (node.Verdict{Outcome: node.Transient, Label: "stopping", Reason: "PostgreSQL is stopping"}) {
+			t.Errorf("pg1: %+v", got)
+		}
+		if got := w.primaries(2 * time.Second); !slices.Equal(got, []string{""}) {
+			t.Errorf("while it stops: %q", got)
+		}
+		pg1.set(script{status: 503, role: node.RoleDemoted, state: node.StateStopping, delay: shortDelay})
+		if got := w.primaries(250 * time.Millisecond); !slices.Equal(got, []string{""}) {
+			t.Errorf("with nobody: %q", got)
+		}
+		pg2.set(leads(1).as(node.RoleReplica))
+		if got := w.primaries(130 * time.Millisecond); !slices.Equal(got, []string{""}) {
+			t.Errorf("while promoting: %q", got)
+		}
+		if got := w.verdict("pg2", "primary"); got.Outcome != node.Transient || got.Label != "promoting" {
+			t.Errorf("pg2: %+v", got)
+		}
+		pg2.set(leads(2))
+		w.until(100*time.Millisecond+2*shortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		pg1.set(follows(2).in(node.StateStarting))
+		if got := w.primaries(2 * time.Second); !slices.Equal(got, []string{"pg2"}) {
+			t.Errorf("after: %q", got)
+		}
+		pg1.set(follows(2))
+		w.fakes["pg3"].set(follows(2))
+		if got := w.primaries(8 * time.Second); !slices.Equal(got, []string{"pg2"}) {
+			t.Errorf("after: %q", got)
+		}
+		changes := w.drain()
+		if got, want := ofKind(changes, KindLeader), []string{": pg1 -> none", ": none -> pg2"}; !slices.Equal(got, want) {
+			t.Errorf("leader: %q, want %q", got, want)
+		}
+		if got := ofKind(changes, KindSplit); got != nil {
+			t.Errorf("split: %q", got)
+		}
+		if got := w.passing("replica"); !slices.Equal(got, []string{"pg1", "pg3"}) {
+			t.Errorf("replicas %q", got)
+		}
+	})
+}
+
+// As in a stop of Patroni (S7): its REST API hangs while another takes over.
+func TestSilentOldPrimaryLosesToTheNewOne(t *testing.T) {
+	takeOver := func(t *testing.T, hungFor time.Duration) *world {
+		w := three(t)
+		w.fakes["pg1"].set(hangs)
+		if got := w.primaries(hungFor); !slices.Equal(got, []string{"pg1"}) {
+			t.Fatalf("while silent: %q", got)
+		}
+		w.fakes["pg2"].set(leads(2))
+		w.until(2*(100*time.Millisecond+shortDelay), "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		if !w.view().Member("pg1").Entry.Fresh(time.Now()) {
+			t.Fatal("pg1's report is stale: the test shows nothing")
+		}
+		return w
+	}
+	inBubble(t, "with its poll under way", func(t *testing.T) {
+		w := takeOver(t, 2200*time.Millisecond)
+		if got, want := w.verdict("pg1", "primary").Reason, "not elected: pg2 holds timeline 2, pg1 claims timeline 1"; got != want {
+			t.Errorf("pg1: %q, want %q", got, want)
+		}
+		if got := w.primaries(8 * time.Second); !slices.Equal(got, []string{"pg2"}) {
+			t.Errorf("after: %q", got)
+		}
+	})
+	inBubble(t, "after its poll timed out", func(t *testing.T) {
+		w := takeOver(t, 3500*time.Millisecond)
+		w.fakes["pg1"].set(refuses)
+		if got := w.primaries(8 * time.Second); !slices.Equal(got, []string{"pg2"}) {
+			t.Errorf("after: %q", got)
+		}
+	})
+	inBubble(t, "and does not come back when the new one goes, until it answers", func(t *testing.T) {
+		w := takeOver(t, 2200*time.Millisecond)
+		w.fakes["pg2"].set(follows(2))
+		w.until(300*time.Millisecond, "pg2 is out", func() bool { return w.primary() == "" })
+		w.tick()
+		if !w.view().Member("pg1").Entry.Fresh(time.Now()) {
+			t.Fatal("pg1's report is stale: the test shows nothing")
+		}
+		if got, want := w.verdict("pg1", "primary").Reason, "not elected: another node claimed while pg1 was silent"; got != want {
+			t.Errorf("pg1: %q, want %q", got, want)
+		}
+		if got := w.primaries(10 * time.Second); !slices.Equal(got, []string{""}) {
+			t.Errorf("after: %q", got)
+		}
+		w.fakes["pg1"].set(leads(3))
+		w.until(12*time.Second, "pg1 is primary", func() bool { return w.primary() == "pg1" })
+	})
+	inBubble(t, "and a clean switchover right after is no split", func(t *testing.T) {
+		w := takeOver(t, 2200*time.Millisecond)
+		pg2 := w.fakes["pg2"]
+		n := pg2.count()
+		w.until(time.Second, "pg2 was just polled", func() bool { return pg2.count() > n && pg2.idle() })
+		pg2.set(follows(2))
+		w.fakes["pg3"].set(leads(3))
+		w.until(2*(100*time.Millisecond+shortDelay), "pg3 is primary", func() bool { return w.primary() == "pg3" })
+		if !w.view().Member("pg1").Entry.Fresh(time.Now()) {
+			t.Fatal("pg1's report is stale: the test shows nothing")
+		}
+		if got := ofKind(w.drain(), KindSplit); got != nil {
+			t.Errorf("split: %q", got)
+		}
+	})
+	inBubble(t, "and is judged again when it answers late", func(t *testing.T) {
+		w := takeOver(t, 2200*time.Millisecond)
+		w.fakes["pg2"].set(leads(2))
+		w.fakes["pg1"].set(leads(1))
+		if got := w.primaries(8 * time.Second); !slices.Equal(got, []string{"pg2"}) {
+			t.Errorf("after: %q", got)
+		}
+		if !w.view().Split {
+			t.Error("no split")
+		}
+	})
+}
+
+// blip is what a leader in failsafe mode says when the DCS comes back (S4).
+func blip() script {
+	return leads(1).code(503).with("cluster_unlocked", true).with("failsafe_mode_is_active", true)
+}
+
+func TestFailsafeBlip(t *testing.T) {
+	inBubble(t, "one or two 503 cut nobody off", func(t *testing.T) {
+		w := three(t)
+		pg1 := w.fakes["pg1"]
+		for blips := range 2 {
+			n := pg1.count()
+			pg1.set(blip())
+			w.until(time.Second, "the blip is seen", func() bool { return pg1.count() > n+blips && w.primary() == "pg1" && w.fakes["pg1"].idle() })
+			pg1.set(leads(1))
+			if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg1"}) {
+				t.Errorf("after %d: %q", blips+1, got)
+			}
+		}
+		if got := ofKind(w.drain(), KindLeader); got != nil {
+			t.Errorf("leader: %q", got)
+		}
+	})
+	inBubble(t, "three in a row are believed", func(t *testing.T) {
+		w := three(t)
+		pg1 := w.fakes["pg1"]
+		n := pg1.count()
+		pg1.set(blip())
+		w.until(time.Second, "nobody is primary", func() bool { return w.primary() == "" })
+		if got := pg1.count() - n; got != 3 {
+			t.Errorf("after %d polls, want 3", got)
+		}
+		polls := pg1.polled(n)
+		if took := polls[2].Sub(polls[0]); took > 2*100*time.Millisecond+3*shortDelay {
+			t.Errorf("took %s, want fast polls", took)
+		}
+		if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{""}) {
+			t.Errorf("after: %q", got)
+		}
+		pg1.set(leads(1))
+		w.until(102*time.Millisecond+shortDelay, "pg1 is primary", func() bool { return w.primary() == "pg1" })
+	})
+	inBubble(t, "another claim ends it at once", func(t *testing.T) {
+		w := three(t, func(c *Config) { c.Clusters[0].Nodes[0].Fall = 1000 })
+		w.fakes["pg1"].set(blip())
+		w.until(time.Second, "the blip is seen", func() bool { return w.view().Member("pg1").Entry.Value.Status == 503 })
+		w.fakes["pg2"].set(leads(2))
+		w.until(102*time.Millisecond+shortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		w.fakes["pg2"].set(follows(2))
+		if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg2", ""}) {
+			t.Errorf("after: %q", got)
+		}
+	})
+	inBubble(t, "what another claim ended does not come back by itself", func(t *testing.T) {
+		w := three(t)
+		w.fakes["pg1"].set(blip())
+		w.until(time.Second, "the blip is seen", func() bool { return w.view().Member("pg1").Entry.Value.Status == 503 })
+		w.fakes["pg1"].set(hangs)
+		w.fakes["pg2"].set(leads(2))
+		w.until(102*time.Millisecond+shortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		w.fakes["pg2"].set(follows(2))
+		if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg2", ""}) {
+			t.Errorf("after: %q", got)
+		}
+	})
+	for name, s := range map[string]script{
+		"another role is believed at once":  follows(1),
+		"another state is believed at once": leads(1).code(503).in(node.StateStopping),
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			w := three(t)
+			n := w.fakes["pg1"].count()
+			w.fakes["pg1"].set(s)
+			w.until(time.Second, "nobody is primary", func() bool { return w.primary() == "" })
+			if got := w.fakes["pg1"].count() - n; got != 1 {
+				t.Errorf("after %d polls, want 1", got)
+			}
+		})
+	}
+}
+
+func (f *fake) idle() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.inflight == 0
+}
+
+func TestTwoClaims(t *testing.T) {
+	unlocked := func(s script) script { return s.with("cluster_unlocked", true).with("pause", true) }
+	tests := []struct {
+		name     string
+		pg1, pg2 script
+		want     []string // primaries from when both claim
+		why      string
+	}{
+		{"the higher timeline wins", leads(1), leads(2), []string{"pg1", "pg2"},
+			"claims by pg1 (timeline 1) and pg2 (timeline 2): pg2 has the highest timeline"},
+		{"the incumbent with the higher timeline stays", leads(3), leads(2), []string{"pg1"},
+			"claims by pg1 (timeline 3) and pg2 (timeline 2): pg1 has the highest timeline"},
+		{"equal timelines elect nobody", leads(1), leads(1), []string{"pg1", ""},
+			"claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: nobody is elected"},
+		{"who sees no lock loses", unlocked(leads(9)), leads(2), []string{"pg1", "pg2"},
+			"claims by pg1 (timeline 9) and pg2 (timeline 2): pg2 alone sees the cluster locked"},
+		{"with nobody locked the incumbent stays", unlocked(leads(4)), unlocked(leads(5)), []string{"pg1"},
+			"claims by pg1 (timeline 4) and pg2 (timeline 5): nobody sees the cluster locked: pg1 stays"},
+	}
+	for _, test := range tests {
+		inBubble(t, test.name, func(t *testing.T) {
+			w := three(t)
+			w.fakes["pg1"].set(test.pg1)
+			w.settle()
+			w.fakes["pg2"].set(test.pg2)
+			got := w.primaries(5 * time.Second)
+			time.Sleep(2 * time.Minute) // nor does it change when polls become slow again
+			if got = slices.Compact(append(got, w.primaries(3*time.Second)...)); !slices.Equal(got, test.want) {
+				t.Errorf("primaries %q, want %q", got, test.want)
+			}
+			if v := w.view(); !v.Split || v.Judging || v.Why != test.why {
+				t.Errorf("split %t, judging %t, why %q, want %q", v.Split, v.Judging, v.Why, test.why)
+			}
+			h := w.view().Health(time.Now())
+			if h.Level != Critical || h.Reasons[0].Code != "split_brain" || h.Reasons[0].Text != test.why {
+				t.Errorf("health %+v", h)
+			}
+			w.fakes["pg2"].set(follows(1))
+			w.until(1200*time.Millisecond, "the split ends", func() bool { return !w.view().Split })
+			w.until(time.Second, "pg1 is primary", func() bool { return w.primary() == "pg1" })
+			changes := w.drain()
+			if got, want := ofKind(changes, KindSplit), []string{": no -> yes", ": yes -> no"}; !slices.Equal(got, want) {
+				t.Errorf("split: %q, want %q", got, want)
+			}
+			for _, c := range changes {
+				if c.Kind == KindSplit && c.After == "yes" && c.Reason != test.why {
+					t.Errorf("reason %q, want %q", c.Reason, test.why)
+				}
+			}
+		})
+	}
+	inBubble(t, "a claimant that answers slowly does not make the primary flap", func(t *testing.T) {
+		w := three(t)
+		slow := leads(2)
+		slow.delay = 700 * time.Millisecond
+		w.fakes["pg1"].set(slow)
+		w.settle()
+		w.fakes["pg2"].set(leads(1))
+		w.primaries(10 * time.Second)
+		if got := w.primaries(8 * time.Second); !slices.Equal(got, []string{"pg1"}) {
+			t.Errorf("primaries %q, want pg1", got)
+		}
+	})
+	inBubble(t, "an old claim is no claim", func(t *testing.T) {
+		w := three(t)
+		w.fakes["pg1"].set(hangs)
+		w.primaries(6 * time.Second)
+		w.fakes["pg2"].set(leads(2))
+		w.until(102*time.Millisecond+shortDelay, "pg2 is primary without asking again", func() bool { return w.primary() == "pg2" })
+		if changes := w.drain(); ofKind(changes, KindSplit) != nil {
+			t.Errorf("%+v", changes)
+		}
+	})
+	inBubble(t, "both claimants are asked again before judging", func(t *testing.T) {
+		w := three(t)
+		pg1, pg2 := w.fakes["pg1"], w.fakes["pg2"]
+		pg2.set(leads(2))
+		w.until(2*time.Second, "both are being asked", func() bool { return w.view().Judging })
+		n1, n2 := pg1.count(), pg2.count()
+		if got := w.verdict("pg2", "primary"); got.Outcome != node.Transient || got.Label != "judging" || w.primary() != "pg1" {
+			t.Errorf("pg2 %+v, primary %q", got, w.primary())
+		}
+		took := w.until(102*time.Millisecond+shortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		if pg1.count() == n1 && pg1.idle() || pg2.count() == n2 {
+			t.Errorf("not asked again in %s", took)
+		}
+	})
+}
+
+func TestPause(t *testing.T) {
+	inBubble(t, "a Patroni that is down on purpose takes nobody down before the TTL", func(t *testing.T) {
+		w := three(t)
+		w.fakes["pg1"].set(leads(1).with("pause", true))
+		w.settle()
+		w.fakes["pg1"].set(refuses)
+		began := w.view().Member("pg1").Entry.Began
+		w.until(6*time.Second, "pg1 is out", func() bool {
+			if b := w.view().Member("pg1").Entry.Began; b.After(began) {
+				began = b
+			}
+			return w.primary() == ""
+		})
+		if age := time.Since(began); age < 5*time.Second || age > 5*time.Second+2*time.Millisecond {
+			t.Errorf("believed for %s, want 5s", age)
+		}
+		if n := w.view().Member("pg1").Entry.Failures; n < 10 {
+			t.Errorf("%d failures", n)
+		}
+	})
+	inBubble(t, "is told once", func(t *testing.T) {
+		w := three(t)
+		w.fakes["pg1"].set(leads(1).with("pause", true))
+		w.fakes["pg2"].set(follows(1).with("pause", true))
+		w.settle()
+		want := []Reason{{"paused", Warning, "", "Patroni is paused: there is no automatic failover"}}
+		if h := w.view().Health(time.Now()); h.Level != Warning || !slices.Equal(h.Reasons, want) {
+			t.Errorf("%+v", h)
+		}
+	})
+}
+
+func TestStandbyClusterHasALeaderButNoPrimary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		standby := follows(1).as(node.RoleStandbyLeader)
+		standby.leader = true
+		w := begin(t, config(newFake(t, "pg1", standby), newFake(t, "pg2", follows(1)), newFake(t, "pg3", follows(1))))
+		w.settle()
+		for check, want := range map[string][]string{
+			"primary": nil, "leader": {"pg1"}, "standby-leader": {"pg1"}, "standby_leader": {"pg1"},
+			"replica": {"pg2", "pg3"}, "read-only": {"pg1", "pg2", "pg3"}, "readiness": {"pg1", "pg2", "pg3"},
+		} {
+			if got := w.passing(check); !slices.Equal(got, want) {
+				t.Errorf("%s: %q, want %q", check, got, want)
+			}
+		}
+		if h := w.view().Health(time.Now()); h.Level != OK {
+			t.Errorf("%+v", h)
+		}
+		standby.leader = false
+		w.fakes["pg1"].set(standby)
+		n := w.fakes["pg1"].count()
+		w.until(time.Second, "the leader is out", func() bool { return len(w.passing("leader")) == 0 })
+		if got := w.fakes["pg1"].count() - n; got != 3 {
+			t.Errorf("after %d polls, want 3", got)
+		}
+	})
+}
+
+func TestPostgresCrashed(t *testing.T) {
+	inBubble(t, "takes the primary down though Patroni says 200", func(t *testing.T) {
+		w := three(t)
+		w.fakes["pg1"].set(leads(1).in(node.StateUnknown))
+		if got := w.primaries(time.Second); !slices.Equal(got, []string{"pg1"}) {
+			t.Errorf("unknown: %q", got)
+		}
+		w.fakes["pg1"].set(leads(1).in(node.StateCrashed))
+		w.until(275*time.Millisecond+2*shortDelay, "pg1 is out", func() bool { return w.primary() == "" })
+		if got, want := w.verdict("pg1", "primary"), (node.Verdict{Outcome: node.Fault, Label: "crashed", Reason: "PostgreSQL: crashed"}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		if w.view().Leader != "pg1" {
+			t.Errorf("leader %q", w.view().Leader)
+		}
+		h := w.view().Health(time.Now())
+		if h.Level != Critical || h.Reasons[0].Text != "elected last, but: PostgreSQL: crashed" {
+			t.Errorf("%+v", h)
+		}
+	})
+	inBubble(t, "does not in lock mode", func(t *testing.T) {
+		w := three(t, func(c *Config) { c.Rules.Lock = true })
+		for _, state := range []node.State{node.StateCrashed, node.StateStopping, node.StateStarting} {
+			w.fakes["pg1"].set(leads(1).in(state))
+			if got := w.primaries(time.Second); !slices.Equal(got, []string{"pg1"}) {
+				t.Errorf("%s: %q", state, got)
+			}
+		}
+		w.fakes["pg1"].set(leads(1).as(node.RoleReplica))
+		if got := w.primaries(time.Second); !slices.Equal(got, []string{"pg1"}) {
+			t.Errorf("promoting: %q", got)
+		}
+	})
+}
+
+func TestPromotionThatNeverEndsBecomesAFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := three(t)
+		w.fakes["pg1"].set(leads(1).as(node.RoleReplica))
+		w.until(time.Second, "pg1 is out", func() bool { return w.primary() == "" })
+		since := w.view().Member("pg1").Since
+		time.Sleep(58 * time.Second)
+		w.until(3*time.Second, "a fault", func() bool { return w.verdict("pg1", "primary").Outcome == node.Fault })
+		if d := time.Since(since); d < node.PassingFor || d > node.PassingFor+300*time.Millisecond {
+			t.Errorf("a fault after %s", d)
+		}
+		if got, want := w.verdict("pg1", "primary").Reason, "holds the leader lock, but is not promoted yet: role replica for 1m0s"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
+func TestTTL(t *testing.T) {
+	inBubble(t, "a frozen primary passes until then and not a moment longer, though nothing sweeps", func(t *testing.T) {
+		var fakes []*fake
+		for i, s := range []script{leads(1), follows(1), follows(1)} {
+			f := newFake(t, "pg"+string(rune('1'+i)), s)
+			f.timeout = time.Hour
+			fakes = append(fakes, f)
+		}
+		w := begin(t, config(fakes...))
+		w.settle()
+		for _, f := range fakes {
+			w.until(time.Second, "no poll is under way", f.idle)
+			f.set(hangs)
+		}
+		time.Sleep(2 * time.Second)
+		began := w.view().Member("pg1").Entry.Began
+		if d := time.Until(began.Add(5*time.Second - 1)); d <= 0 {
+			t.Fatal("too late")
+		} else {
+			time.Sleep(d)
+		}
+		if w.primary() != "pg1" {
+			t.Error("out before its time")
+		}
+		view := w.view()
+		time.Sleep(time.Nanosecond)
+		if w.primary() != "" {
+			t.Error("believed too long")
+		}
+		if w.view() != view {
+			t.Error("something swept")
+		}
+		if got, want := w.verdict("pg1", "primary"), node.FaultFor("stale: last answer 5.0s ago, ttl 5s"); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	})
+	inBubble(t, "who goes stale is told of although others are heard", func(t *testing.T) {
+		w := three(t)
+		w.fakes["pg3"].set(hangs)
+		w.primaries(7 * time.Second)
+		if got, want := ofKind(w.drain(), KindKnown), []string{"pg3: fresh -> out"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		w.fakes["pg3"].set(follows(1))
+		time.Sleep(15 * time.Second)
+		if got, want := ofKind(w.drain(), KindKnown), []string{"pg3: out -> fresh"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+	for _, test := range []struct {
+		kind  node.Kind
+		polls int // 0 = only the TTL counts
+	}{{node.KindRefused, 3}, {node.KindReset, 3}, {node.KindNoRoute, 3}, {node.KindStatus, 0}, {node.KindDNS, 0}, {node.KindTLS, 0}, {node.KindDocument, 0}} {
+		inBubble(t, string(test.kind), func(t *testing.T) {
+			w := three(t)
+			n := w.fakes["pg1"].count()
+			w.fakes["pg1"].set(fails(test.kind))
+			took := w.until(6*time.Second, "pg1 is out", func() bool { return w.primary() == "" })
+			polls := w.fakes["pg1"].count() - n
+			switch {
+			case test.polls > 0 && (polls != test.polls || took > 480*time.Millisecond):
+				t.Errorf("out after %d polls and %s, want %d", polls, took, test.polls)
+			case test.polls == 0 && took < 4700*time.Millisecond:
+				t.Errorf("out after %s", took)
+			}
+			want := "not answering: connection " + string(test.kind) + " (3 times in a row)"
+			if test.polls == 0 {
+				want = "stale: last answer 5.0s ago, ttl 5s: connection " + string(test.kind)
+			}
+			if got := w.verdict("pg1", "primary").Reason; got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+			if !strings.Contains(w.view().Health(time.Now()).Reasons[0].Text, "claims to be primary") && test.polls > 0 {
+				t.Errorf("%+v", w.view().Health(time.Now()))
+			}
+		})
+	}
+}

@@ -1,0 +1,170 @@
+package cluster
+
+import (
+	"context"
+	"hash/fnv"
+	"math/rand/v2"
+	"time"
+)
+
+// Bounds of polling.
+const (
+	settleFor   = time.Second      // how long all must be quiet before polling slows down again
+	unsettleFor = 60 * time.Second // how long it may be fast in one go
+	backoffMax  = 8                // intervals between polls of a node that times out
+	settingsFor = 5 * time.Minute  // how long Patroni's settings are taken as known
+)
+
+// watch polls one node until ctx ends. There is never more than one request to
+// it under way.
+func (g *group) watch(ctx context.Context, n *tracked, spread time.Duration) error {
+	h := fnv.New64a()
+	h.Write([]byte(g.name + "/" + n.cfg.Name))
+	timer := time.NewTimer(time.Duration(h.Sum64() % uint64(max(1, spread)))) // its low bits: the high ones differ little
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.wake:
+		case <-timer.C:
+			g.poll(ctx, n)
+			if ctx.Err() != nil {
+				return nil
+			}
+			g.readSettings(ctx, n)
+		}
+		if due, ok := g.due(n); ok {
+			timer.Reset(time.Until(due))
+		}
+	}
+}
+
+func (g *group) poll(ctx context.Context, n *tracked) {
+	began := time.Now()
+	g.begin(n, began)
+	r, err := n.cfg.Client.Poll(ctx)
+	if ctx.Err() != nil {
+		return // we stop: that is no failure of the node's
+	}
+	g.merge(n, began, r, err)
+}
+
+// due says when n is to be polled next; false before its first poll, which is
+// spread in time.
+func (g *group) due(n *tracked) (time.Time, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !n.polled {
+		return time.Time{}, false
+	}
+	jitter := func(d time.Duration) time.Duration { return time.Duration(float64(d) * n.jitter) }
+	now := time.Now()
+	switch {
+	case n.timeouts > 0:
+		// Polls that hang occupy Patroni's few workers.
+		return n.ended.Add(jitter(n.cfg.Interval * time.Duration(min(1<<min(n.timeouts-1, 10), backoffMax)))), true
+	case g.fast(now):
+		return later(n.began.Add(n.cfg.FastInterval), n.ended.Add(n.cfg.FastInterval/2)), true
+	case n.cfg.Name == g.leader:
+		return later(n.began.Add(jitter(n.cfg.PrimaryInterval)), n.ended.Add(n.cfg.FastInterval/2)), true
+	}
+	return later(n.began.Add(jitter(n.cfg.Interval)), n.ended.Add(n.cfg.FastInterval/2)), true
+}
+
+func (g *group) fast(now time.Time) bool {
+	return !g.episode.IsZero() && now.Sub(g.unsettled) < settleFor && now.Sub(g.episode) < unsettleFor
+}
+
+// pace decides after a merge how fast the cluster is polled. event says that
+// something happened just now; what goes on, the decision and the view tell.
+func (g *group) pace(now time.Time, n *tracked, d decision, event bool) {
+	n.jitter = 0.9 + 0.2*rand.Float64()
+	was := g.fast(now)
+	if event || g.isUnsettled(d, now) {
+		g.unsettle(now, event)
+	} else if now.Sub(g.unsettled) >= settleFor {
+		g.episode = time.Time{}
+	}
+	if !was && g.fast(now) {
+		g.wakeAll()
+	}
+}
+
+func (g *group) unsettle(now time.Time, event bool) {
+	spent := !g.episode.IsZero() && now.Sub(g.episode) >= unsettleFor+settleFor
+	if g.episode.IsZero() || event && spent {
+		g.episode = now
+	}
+	g.unsettled = now
+}
+
+func (g *group) isUnsettled(d decision, now time.Time) bool {
+	if d.judging || d.split {
+		return true
+	}
+	leader := g.view.Load().Member(d.winner)
+	if leader == nil {
+		// Where one node only is watched, its cluster's primary may be another.
+		return !g.alone
+	}
+	n := g.byName[d.winner]
+	return leader.Entry.Failures > 0 || n.blips > 0 || n.overdue(now) || !leader.Verdict(leaderCheck, now).Passes()
+}
+
+func (g *group) wakeAll() {
+	for _, n := range g.nodes {
+		select {
+		case n.wake <- struct{}{}:
+		default: // it is already to look
+		}
+	}
+}
+
+// refresh makes the whole cluster be polled now. It carries no state, and many
+// of them are as one: nodes are never polled faster than every FastInterval.
+func (g *group) refresh() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	was := g.fast(now)
+	g.unsettle(now, true)
+	if !was {
+		g.wakeAll()
+	}
+}
+
+// readSettings asks n for ttl and loop_wait when that is due, right after a poll
+// of it, so that there is still one request at a time. The leader is spared: an
+// answer that hangs would hide that it stops.
+func (g *group) readSettings(ctx context.Context, n *tracked) {
+	g.mu.Lock()
+	now := time.Now()
+	ask := n.entry.Failures == 0 && n.entry.Fresh(now) && n.refused == "" && (g.alone || n.cfg.Name != g.leader) && !now.Before(g.settingsAt) && !g.fast(now)
+	if ask {
+		g.settingsAt = now.Add(settingsFor)
+	}
+	g.mu.Unlock()
+	if !ask {
+		return
+	}
+	s, err := n.cfg.Client.Settings(ctx)
+	if err != nil {
+		return // asked again in a while; the answer only warns
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := g.view.Load()
+	v := *old
+	g.settings = s
+	v.At, v.Settings, v.Unsafe = time.Now(), s, g.unsafe()
+	g.view.Store(&v)
+	g.subs.publish(diff(old, &v))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

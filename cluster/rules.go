@@ -1,0 +1,159 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"patroniglue/node"
+)
+
+// Rules are what the whole cluster adds to Patroni's own checks.
+type Rules struct {
+	Lock         bool          // who holds the lock is primary, whatever PostgreSQL does
+	MaxLag       int64         // bytes a replica may be behind, 0 = no limit
+	LagHold      time.Duration // how long it must be over the limit, or under it, before that counts
+	SameTimeline bool          // a replica that stays on an older timeline is no replica
+	Streaming    bool          // only replicas that stream
+	MinReplicas  int           // lag leaves at least that many
+	Fallback     bool          // the primary serves reads when no replica can
+}
+
+// minTimelineHold is how long any replica may take to follow a new timeline.
+const minTimelineHold = 10 * time.Second
+
+// hold is a condition that counts only after it has been true for some time, and
+// stops counting only after it has been false for as long: replicas at a limit
+// would flap without.
+type hold struct {
+	on    bool
+	since time.Time // when the condition last began to differ from on; zero = it does not
+	begun time.Time // when the present condition began
+}
+
+// see notes the condition at a moment.
+func (h *hold) see(now bool, at time.Time, for_ time.Duration) {
+	if now == h.on {
+		h.since = time.Time{}
+		return
+	}
+	if h.since.IsZero() {
+		h.since = at
+	}
+	if at.Sub(h.since) >= for_ {
+		h.on, h.begun, h.since = now, h.since, time.Time{}
+	}
+}
+
+// measure takes from a good report what the rules need.
+func (g *group) measure(n *tracked, r *node.Report) {
+	d := &r.Document
+	n.lag, n.receiveLag = -1, -1
+	if n.position >= 0 && d.Replayed != nil {
+		n.lag = max(0, n.position-*d.Replayed)
+	}
+	if n.position >= 0 && d.Received != nil {
+		n.receiveLag = max(0, n.position-*d.Received)
+	}
+	if g.rules.MaxLag > 0 {
+		n.lagging.see(n.lag > g.rules.MaxLag, r.Began, g.rules.LagHold)
+	}
+	if g.rules.SameTimeline && d.Timeline != 0 {
+		if d.Role == node.RoleReplica && d.Timeline < g.timeline {
+			n.behind.see(true, r.Began, max(g.rules.LagHold, minTimelineHold))
+		} else {
+			n.behind = hold{} // timelines do not flap
+		}
+	}
+}
+
+// standings says what the cluster knows about each of its nodes.
+func (g *group) standings(now time.Time, d decision) []node.Standing {
+	all := make([]node.Standing, len(g.nodes))
+	for i, n := range g.nodes {
+		s := &all[i]
+		*s = node.Standing{
+			Elected: n.cfg.Name == d.winner, Lock: g.rules.Lock, Judging: d.judging,
+			Lag: n.lag, ReceiveLag: n.receiveLag,
+		}
+		if !n.entry.Known {
+			continue
+		}
+		r := &n.entry.Value
+		s.DCS = r.SeesDCS(g.loopWait())
+		if r.Claims() && !s.Elected {
+			s.Dispute = g.dispute(n, d)
+		}
+		g.exclude(n, s)
+	}
+	g.keepReplicas(now, all)
+	return all
+}
+
+func (g *group) dispute(n *tracked, d decision) string {
+	claims := n.cfg.Name + " claims timeline " + timeline(n.entry.Value.Document.Timeline)
+	if winner := g.byName[d.winner]; winner != nil {
+		return fmt.Sprintf("not elected: %s holds timeline %s, %s", d.winner, timeline(winner.entry.Value.Document.Timeline), claims)
+	}
+	if n.beaten {
+		return "not elected: another node claimed while " + n.cfg.Name + " was silent"
+	}
+	return "not elected: " + orNone(d.why)
+}
+
+// exclude applies the rules that take a replica out of service.
+func (g *group) exclude(n *tracked, s *node.Standing) {
+	d := &n.entry.Value.Document
+	out := func(o node.Outcome, label, why string) { s.Excluded, s.Label, s.Why = o, label, why }
+	switch {
+	case n.behind.on:
+		s.Behind = true
+		out(node.Excluded, "timeline "+timeline(d.Timeline), fmt.Sprintf("timeline %s, the primary is on %s", timeline(d.Timeline), timeline(g.timeline)))
+	case g.rules.Streaming && d.Role == node.RoleReplica && d.ReplicationState != "streaming":
+		why := "not streaming: " + orNone(d.ReplicationState)
+		if !d.TellsReplicationState() {
+			why = "not known to stream: Patroni " + d.Version + " does not tell, 3.0.4 and newer do"
+		}
+		out(node.Excluded, "not streaming", why)
+	case n.lagging.on:
+		text := "lag " + node.FormatSize(n.lag) + " over " + node.FormatSize(g.rules.MaxLag)
+		if n.lag <= g.rules.MaxLag {
+			lag := "unknown"
+			if n.lag >= 0 {
+				lag = node.FormatSize(n.lag)
+			}
+			text = fmt.Sprintf("lag %s, but not for %s yet below %s", lag, g.rules.LagHold, node.FormatSize(g.rules.MaxLag))
+		} else if over := n.entry.Began.Sub(n.lagging.begun); over >= time.Second {
+			text += " for " + over.Round(time.Second).String()
+		}
+		out(node.Lagging, text, text)
+	}
+}
+
+// keepReplicas gives back the least lagging replicas when lag would leave fewer
+// than MinReplicas, and lets the primary serve reads when nobody else can.
+func (g *group) keepReplicas(now time.Time, all []node.Standing) {
+	if g.rules.MinReplicas == 0 && !g.rules.Fallback {
+		return
+	}
+	eligible, lagging := 0, []int(nil)
+	for i, n := range g.nodes {
+		if !n.entry.Fresh(now) || n.refused != "" {
+			continue
+		}
+		switch node.Judge(&n.entry.Value, &all[i], 0, replicaCheck).Outcome {
+		case node.Pass:
+			eligible++
+		case node.Lagging:
+			lagging = append(lagging, i)
+		}
+	}
+	slices.SortStableFunc(lagging, func(a, b int) int { return int(min(1, max(-1, all[a].Lag-all[b].Lag))) })
+	for _, i := range lagging[:max(0, min(len(lagging), g.rules.MinReplicas-eligible))] {
+		all[i].Excluded, all[i].Label, all[i].Why = node.Pass, "", ""
+		eligible++
+	}
+	for i := range all {
+		all[i].Fallback = g.rules.Fallback && eligible == 0 && all[i].Elected
+	}
+}

@@ -1,0 +1,328 @@
+package cluster
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"patroniglue/node"
+)
+
+const mb = 1 << 20
+
+func TestIdentity(t *testing.T) {
+	patroni := func(scope, name string) map[string]any {
+		return map[string]any{"version": "4.1.4", "scope": scope, "name": name}
+	}
+	tests := []struct {
+		name   string
+		change func(*ClusterConfig)
+		wrong  script // of pg2
+		want   string
+	}{
+		{"another system identifier", nil, leads(9).with("database_system_identifier", "6666"), "system identifier is 6666, want 7001"},
+		{"another scope than the first seen", nil, leads(9).with("patroni", patroni("test", "pg2")), `scope is "test", want "main"`},
+		{"another scope than configured", func(c *ClusterConfig) { c.Scope = "main" }, leads(9).with("patroni", patroni("test", "pg2")), `scope is "test", want "main"`},
+		{"another member", func(c *ClusterConfig) { c.Nodes[1].Member = "pg2" }, leads(9).with("patroni", patroni("main", "pg7")), `member's name is "pg7", want "pg2"`},
+	}
+	for _, test := range tests {
+		inBubble(t, test.name, func(t *testing.T) {
+			w := three(t, func(c *Config) {
+				if test.change != nil {
+					test.change(&c.Clusters[0])
+				}
+			})
+			w.fakes["pg2"].set(test.wrong)
+			if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg1"}) {
+				t.Errorf("primaries %q", got)
+			}
+			for _, check := range node.CheckNames() {
+				if got, want := w.verdict("pg2", check), node.FaultFor("wrong cluster: "+test.want); got != want {
+					t.Errorf("%s: %+v, want %+v", check, got, want)
+				}
+			}
+			if got := w.passing("replica"); !slices.Equal(got, []string{"pg3"}) {
+				t.Errorf("replicas %q", got)
+			}
+			want := []Reason{{"wrong_cluster", Warning, "pg2", test.want}}
+			if h := w.view().Health(time.Now()); h.Level != Warning || !slices.Equal(h.Reasons, want) {
+				t.Errorf("%+v", h)
+			}
+			w.fakes["pg1"].set(follows(1))
+			if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg1", ""}) {
+				t.Errorf("primaries %q", got)
+			}
+			w.fakes["pg1"].set(leads(1))
+			w.fakes["pg2"].set(follows(1))
+			w.settle()
+			if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
+				t.Errorf("replicas %q", got)
+			}
+		})
+	}
+	inBubble(t, "the incumbent is replaced by a stranger", func(t *testing.T) {
+		w := three(t)
+		w.fakes["pg1"].set(leads(1).with("database_system_identifier", "6666"))
+		w.until(300*time.Millisecond, "pg1 is out", func() bool { return w.primary() == "" })
+	})
+}
+
+func lagRules(c *Config) { c.Rules.MaxLag = 100 * mb }
+
+func TestLag(t *testing.T) {
+	behind := func(n int64) script { return follows(1).at(1<<30 - n) }
+	inBubble(t, "excluded after lag-hold and back after as long", func(t *testing.T) {
+		w := three(t, lagRules)
+		pg2 := w.fakes["pg2"]
+		n := pg2.count()
+		pg2.set(behind(212 * mb))
+		out := func() bool { return w.verdict("pg2", "replica").Outcome == node.Lagging }
+		w.until(13*time.Second, "pg2 is out", out)
+		polls := pg2.polled(n)
+		if held := polls[len(polls)-1].Sub(polls[0]); held < 10*time.Second || held > 11200*time.Millisecond {
+			t.Errorf("out after %s", held)
+		}
+		if got := w.verdict("pg2", "replica"); got.Reason != "lag 212 MB over 100 MB for 10s" && got.Reason != "lag 212 MB over 100 MB for 11s" || got.Label != got.Reason {
+			t.Errorf("%+v", got)
+		}
+		if h := w.view().Health(time.Now()); h.Level != Warning || h.Reasons[0].Code != "lag" || h.Reasons[0].Node != "pg2" {
+			t.Errorf("%+v", h)
+		}
+		n = pg2.count()
+		pg2.set(behind(99 * mb))
+		w.until(1200*time.Millisecond, "seen", func() bool { return pg2.count() > n && pg2.idle() })
+		if got, want := w.verdict("pg2", "replica").Reason, "lag 99 MB, but not for 10s yet below 100 MB"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		w.until(13*time.Second, "pg2 is back", func() bool { return !out() })
+		polls = pg2.polled(n)
+		if held := polls[len(polls)-1].Sub(polls[0]); held < 10*time.Second || held > 11200*time.Millisecond {
+			t.Errorf("back after %s", held)
+		}
+	})
+	inBubble(t, "at a limit nobody flaps", func(t *testing.T) {
+		w := three(t, lagRules)
+		for range 20 {
+			w.fakes["pg2"].set(behind(150 * mb))
+			for range 5 {
+				time.Sleep(time.Second)
+				if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
+					t.Fatalf("replicas %q", got)
+				}
+			}
+			w.fakes["pg2"].set(behind(50 * mb))
+			time.Sleep(2 * time.Second)
+		}
+		if got := ofKind(w.drain(), KindReplica); got != nil {
+			t.Errorf("%q", got)
+		}
+	})
+	inBubble(t, "counts from the position known when the poll began", func(t *testing.T) {
+		w := three(t)
+		slow := follows(1)
+		slow.delay = 900 * time.Millisecond
+		w.fakes["pg2"].set(slow)
+		ahead := leads(1)
+		n := w.fakes["pg2"].count()
+		w.until(2*time.Second, "pg2 is being asked", func() bool { return w.fakes["pg2"].count() > n && !w.fakes["pg2"].idle() })
+		ahead.location += 500 * mb
+		w.fakes["pg1"].set(ahead)
+		w.until(time.Second, "pg2 answered", w.fakes["pg2"].idle)
+		if got := w.view().Member("pg2").Standing.Lag; got != 0 {
+			t.Errorf("lag %d, want 0", got)
+		}
+		w.settle()
+		if got := w.view().Member("pg2").Standing.Lag; got != 500*mb {
+			t.Errorf("lag %d, want 500 MB", got)
+		}
+	})
+	inBubble(t, "is still known when there is no primary", func(t *testing.T) {
+		w := three(t, lagRules)
+		w.fakes["pg1"].set(hangs)
+		w.fakes["pg2"].set(behind(200 * mb))
+		time.Sleep(20 * time.Second)
+		if got := w.passing("replica"); !slices.Equal(got, []string{"pg3"}) {
+			t.Errorf("replicas %q", got)
+		}
+	})
+	inBubble(t, "unknown is no lag", func(t *testing.T) {
+		w := begin(t, config(newFake(t, "pg1", follows(1).at(1)), newFake(t, "pg2", follows(1).at(0))))
+		w.settle()
+		for _, m := range w.view().Members {
+			c, err := node.ParseCheck("replica", "lag=1MB")
+			if v := m.Verdict(&c, time.Now()); err != nil || !v.Passes() || m.Standing.Lag != -1 {
+				t.Errorf("%s: %+v, lag %d, %v", m.Name, v, m.Standing.Lag, err)
+			}
+		}
+	})
+	inBubble(t, "becomes unknown while excluded", func(t *testing.T) {
+		w := three(t, lagRules)
+		w.fakes["pg2"].set(behind(200 * mb))
+		time.Sleep(12 * time.Second)
+		w.fakes["pg2"].set(follows(1).at(0))
+		time.Sleep(2 * time.Second)
+		if got, want := w.verdict("pg2", "replica").Reason, "lag unknown, but not for 10s yet below 100 MB"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+	inBubble(t, "asked with lag= needs no rule and no hold", func(t *testing.T) {
+		w := three(t)
+		w.fakes["pg2"].set(behind(20 * mb))
+		w.settle()
+		for query, want := range map[string]string{
+			"lag=20MB": "", "lag=19MB": "lag 20 MB over 19 MB", "lag=0": "lag 20 MB over 0 B",
+		} {
+			a, err := w.sup.Ask(t.Context(), Question{Node: "pg2", Check: "replica", Query: query})
+			if err != nil || a.Verdict.Passes() != (want == "") || want != "" && a.Verdict.Reason != want {
+				t.Errorf("%s: %+v, %v", query, a.Verdict, err)
+			}
+		}
+	})
+	inBubble(t, "never empties the pool", func(t *testing.T) {
+		w := three(t, lagRules, func(c *Config) { c.Rules.MinReplicas = 1 })
+		w.fakes["pg2"].set(behind(300 * mb))
+		w.fakes["pg3"].set(behind(200 * mb))
+		time.Sleep(15 * time.Second)
+		if got := w.passing("replica"); !slices.Equal(got, []string{"pg3"}) {
+			t.Errorf("replicas %q", got)
+		}
+		w.fakes["pg3"].set(refuses)
+		time.Sleep(10 * time.Second)
+		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2"}) {
+			t.Errorf("replicas %q", got)
+		}
+	})
+}
+
+func TestTimeline(t *testing.T) {
+	inBubble(t, "a replica that stays on the old one is no replica", func(t *testing.T) {
+		w := three(t, func(c *Config) { c.Rules.LagHold = time.Second })
+		w.fakes["pg1"].set(leads(2))
+		w.fakes["pg2"].set(follows(2))
+		time.Sleep(9 * time.Second)
+		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
+			t.Errorf("at first: %q", got)
+		}
+		time.Sleep(4 * time.Second)
+		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2"}) {
+			t.Errorf("then: %q", got)
+		}
+		want := node.Verdict{Outcome: node.Excluded, Label: "timeline 1", Reason: "timeline 1, the primary is on 2"}
+		if got := w.verdict("pg3", "replica"); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		if h := w.view().Health(time.Now()); len(h.Reasons) != 1 || h.Reasons[0] != (Reason{"wrong_timeline", Warning, "pg3", want.Reason}) {
+			t.Errorf("%+v", h)
+		}
+		w.fakes["pg3"].set(follows(2))
+		w.until(1200*time.Millisecond, "pg3 is back as soon as it follows", func() bool { return w.verdict("pg3", "replica").Passes() })
+	})
+	inBubble(t, "does not matter when the rule is off", func(t *testing.T) {
+		w := three(t, func(c *Config) { c.Rules.SameTimeline = false })
+		w.fakes["pg1"].set(leads(2))
+		time.Sleep(time.Minute)
+		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestStreamingOnly(t *testing.T) {
+	inBubble(t, "who does not stream is no replica", func(t *testing.T) {
+		w := three(t, func(c *Config) { c.Rules.Streaming = true })
+		w.fakes["pg2"].set(follows(1).with("replication_state", "in archive recovery"))
+		w.fakes["pg3"].set(follows(1).with("replication_state", "").with("patroni", map[string]any{"version": "3.0.2", "scope": "main"}))
+		w.settle()
+		for name, want := range map[string]string{
+			"pg2": "not streaming: in archive recovery",
+			"pg3": "not known to stream: Patroni 3.0.2 does not tell, 3.0.4 and newer do",
+		} {
+			if got := w.verdict(name, "replica"); got != (node.Verdict{Outcome: node.Excluded, Label: "not streaming", Reason: want}) {
+				t.Errorf("%s: %+v, want %q", name, got, want)
+			}
+		}
+		if w.primary() != "pg1" {
+			t.Error("the primary does not stream either, but is primary")
+		}
+	})
+}
+
+func TestFallback(t *testing.T) {
+	inBubble(t, "the primary serves reads only while no replica can", func(t *testing.T) {
+		w := three(t, func(c *Config) { c.Rules.Fallback = true })
+		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
+			t.Errorf("%q", got)
+		}
+		w.fakes["pg2"].set(refuses)
+		w.fakes["pg3"].set(follows(1).in(node.StateStarting))
+		time.Sleep(10 * time.Second)
+		if got := w.passing("replica"); !slices.Equal(got, []string{"pg1"}) {
+			t.Errorf("%q", got)
+		}
+		if got := w.verdict("pg1", "replica").Reason; got != "no replica is eligible: the primary serves reads" {
+			t.Errorf("%q", got)
+		}
+		w.fakes["pg3"].set(follows(1))
+		w.until(1200*time.Millisecond, "pg3 is back", func() bool { return slices.Equal(w.passing("replica"), []string{"pg3"}) })
+	})
+	inBubble(t, "a stale last replica makes way too", func(t *testing.T) {
+		w := three(t, func(c *Config) { c.Rules.Fallback = true })
+		w.fakes["pg2"].set(hangs)
+		w.fakes["pg3"].set(hangs)
+		time.Sleep(7 * time.Second)
+		if got := w.passing("replica"); !slices.Equal(got, []string{"pg1"}) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestHealth(t *testing.T) {
+	tests := []struct {
+		name  string
+		set   map[string]script
+		after time.Duration
+		want  Health
+	}{
+		{"all is well", nil, 0, Health{OK, []Reason{}}},
+		{"no primary", map[string]script{"pg1": follows(1)}, 0,
+			Health{Critical, []Reason{{"no_primary", Critical, "", "no node claims to be primary"}}}},
+		{"stopping primary", map[string]script{"pg1": leads(1).in(node.StateStopping)}, 0,
+			Health{Critical, []Reason{{"no_primary", Critical, "pg1", "elected last, but: PostgreSQL is stopping"}}}},
+		{"one is down", map[string]script{"pg3": refuses}, 0,
+			Health{Warning, []Reason{{"node_down", Warning, "pg3", "not answering: connection refused (5 times in a row)"}}}},
+		{"a replica's PostgreSQL crashed", map[string]script{"pg2": follows(1).in(node.StateCrashed)}, 0,
+			Health{Warning, []Reason{{"replica_missing", Warning, "pg2", "PostgreSQL: crashed"}}}},
+		{"failsafe without a DCS", map[string]script{"pg1": leads(1).with("cluster_unlocked", true).with("failsafe_mode_is_active", true)}, 0,
+			Health{Warning, []Reason{
+				{"dcs_unseen", Warning, "pg1", "pg1 does not see its DCS"},
+				{"failsafe", Warning, "", "failsafe mode is active: the DCS is out of reach"},
+			}}},
+		{"all are silent", map[string]script{"pg1": fails(node.KindDNS), "pg2": fails(node.KindDNS), "pg3": fails(node.KindDNS)}, 10 * time.Second,
+			Health{Critical, []Reason{
+				{"no_primary", Critical, "", "no node claims to be primary"},
+				{"node_down", Critical, "pg1", "stale"}, {"node_down", Critical, "pg2", "stale"}, {"node_down", Critical, "pg3", "stale"},
+			}}},
+	}
+	for _, test := range tests {
+		inBubble(t, test.name, func(t *testing.T) {
+			w := three(t)
+			for name, s := range test.set {
+				w.fakes[name].set(s)
+			}
+			n := w.fakes["pg3"].count()
+			w.until(10*time.Second, "5 polls", func() bool { return w.fakes["pg3"].count() == n+5 })
+			time.Sleep(test.after)
+			synctest.Wait()
+			got := w.view().Health(time.Now())
+			for i := range got.Reasons {
+				if got.Reasons[i].Text[:5] == "stale" { // the rest is of the clock
+					got.Reasons[i].Text = "stale"
+				}
+			}
+			if got.Level != test.want.Level || !slices.Equal(got.Reasons, test.want.Reasons) {
+				t.Errorf("got  %+v\nwant %+v", got, test.want)
+			}
+		})
+	}
+}

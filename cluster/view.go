@@ -1,0 +1,129 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"patroniglue/cache"
+	"patroniglue/node"
+)
+
+// View is an immutable picture of one cluster at one moment.
+type View struct {
+	Cluster  string
+	Scope    string // as configured, else as the first good answer said; "" while unknown
+	SystemID string // pinned by the first good answer; "" while unknown
+	At       time.Time
+	Members  []*Member // in the order of the configuration
+	Leader   string    // the elected node, "" when there is none
+	Judging  bool      // two nodes claim and are being asked again
+	Split    bool      // several nodes claim and answer
+	Why      string    // of Judging, Split, or a claim that was not accepted
+	Settings node.Settings
+	Unsafe   string // why the cache's TTL is not below what Patroni promises; "" when it is
+	TTL      time.Duration
+
+	index map[string]int
+}
+
+// Member gives the node of that name, nil when there is none.
+func (v *View) Member(name string) *Member {
+	if i, ok := v.index[name]; ok {
+		return v.Members[i]
+	}
+	return nil
+}
+
+// polled reports whether every node was polled at least once.
+func (v *View) polled() bool {
+	return !slices.ContainsFunc(v.Members, func(m *Member) bool { return !m.Polled })
+}
+
+// Member is one node in a view. It is never changed; unchanged ones are shared
+// by successive views.
+type Member struct {
+	Name     string
+	URL      string
+	Postgres string // host:port, "" when not configured
+	Polled   bool   // at least one poll is back
+	Entry    cache.Entry[node.Report]
+	Refused  string    // why the node is not of this cluster; "" when it is
+	Since    time.Time // role, state and claim are unchanged since
+	Standing node.Standing
+
+	verdicts [node.Questions]node.Verdict // of the checks without parameters, as long as Entry is fresh
+}
+
+// Verdict answers a check at now. It does not allocate when the check has no
+// parameter and the node is fresh.
+func (m *Member) Verdict(c *node.Check, now time.Time) node.Verdict {
+	if !m.Entry.Fresh(now) {
+		return m.unknown(now)
+	}
+	if m.Refused != "" {
+		return node.FaultFor("wrong cluster: " + m.Refused)
+	}
+	if c.Plain() {
+		return m.verdicts[c.Ask]
+	}
+	return node.Judge(&m.Entry.Value, &m.Standing, now.Sub(m.Since), c)
+}
+
+// unknown says why nothing is believed of the node.
+func (m *Member) unknown(now time.Time) node.Verdict {
+	e := &m.Entry
+	switch {
+	case !m.Polled:
+		return node.FaultFor("unknown: not polled yet")
+	case !e.Known:
+		return node.FaultFor("no answer yet: " + errText(e.Err))
+	case e.Ended:
+		return node.FaultFor(fmt.Sprintf("not answering: %s (%d times in a row)", errText(e.Err), e.Failures))
+	}
+	reason := fmt.Sprintf("stale: last answer %.1fs ago, ttl %s", e.Age(now).Seconds(), e.TTL)
+	if e.Err != nil {
+		reason += ": " + e.Err.Error()
+	}
+	return node.FaultFor(reason)
+}
+
+func errText(err error) string {
+	if err == nil {
+		return "unknown error"
+	}
+	return err.Error()
+}
+
+// judge makes the ready verdicts.
+func (m *Member) judge(now time.Time) {
+	if !m.Entry.Known {
+		return
+	}
+	for q := range m.verdicts {
+		c := plainChecks[q]
+		m.verdicts[q] = node.Judge(&m.Entry.Value, &m.Standing, now.Sub(m.Since), &c)
+	}
+}
+
+var plainChecks = func() (checks [node.Questions]node.Check) {
+	for q := range checks {
+		checks[q] = node.PlainCheck(node.Question(q))
+	}
+	return checks
+}()
+
+var (
+	primaryCheck = &plainChecks[node.AskPrimary]
+	leaderCheck  = &plainChecks[node.AskLeader]
+	replicaCheck = &plainChecks[node.AskReplica]
+)
+
+// timeline writes a timeline for people; 0 is unknown.
+func timeline(n int64) string {
+	if n == 0 {
+		return "unknown"
+	}
+	return strconv.FormatInt(n, 10)
+}

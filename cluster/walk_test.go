@@ -1,0 +1,120 @@
+package cluster
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"patroniglue/node"
+)
+
+// anyScript is whatever a member may do, likely or not.
+func anyScript(r *rand.Rand) script {
+	timeline := 1 + r.Int64N(4)
+	s := []func() script{
+		func() script { return leads(timeline) },
+		func() script { return leads(timeline) },
+		func() script { return leads(timeline).as(node.RoleReplica) },
+		func() script { return follows(timeline) },
+		func() script { return follows(timeline).at(1<<30 - r.Int64N(1<<30)) },
+		func() script { return hangs },
+		func() script { return fails(node.Kinds[r.IntN(len(node.Kinds))]) },
+		blip,
+		func() script {
+			s := follows(timeline).as(node.RoleStandbyLeader)
+			s.leader = r.IntN(3) > 0
+			return s
+		},
+	}[r.IntN(9)]()
+	if r.IntN(4) == 0 {
+		s.state = []node.State{node.StateUnknown, node.StateStopping, node.StateStarting, node.StateCrashed, "never heard of"}[r.IntN(5)]
+	}
+	if r.IntN(5) == 0 {
+		s = s.with("cluster_unlocked", true)
+	}
+	if r.IntN(8) == 0 {
+		s = s.with("pause", true)
+	}
+	if r.IntN(20) == 0 {
+		s = s.with("database_system_identifier", "6666")
+	}
+	s.delay = time.Duration(r.ExpFloat64() * float64(50*time.Millisecond))
+	return s
+}
+
+func TestWhateverHappensThereIsOnePrimaryAtMost(t *testing.T) {
+	const walks, steps = 20, 100
+	for seed := range uint64(walks) {
+		inBubble(t, fmt.Sprint("seed ", seed), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 7))
+			cfg := config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)), newFake(t, "pg3", anyScript(r)))
+			cfg.Rules = Rules{Lock: r.IntN(4) == 0, MaxLag: 100 * mb, LagHold: time.Second, SameTimeline: true,
+				Streaming: r.IntN(2) == 0, MinReplicas: r.IntN(3), Fallback: r.IntN(2) == 0}
+			w := begin(t, cfg)
+			for range steps {
+				w.fakes[fmt.Sprintf("pg%d", 1+r.IntN(3))].set(anyScript(r))
+				for range 1 + r.IntN(8) {
+					time.Sleep(time.Duration(r.ExpFloat64() * float64(150*time.Millisecond)))
+					synctest.Wait()
+					w.walk(node.CheckNames()[r.IntN(len(node.CheckNames()))])
+				}
+			}
+			for name, f := range w.fakes {
+				if n := busiest(f.polled(0)); n > 11 {
+					t.Errorf("%s: %d polls in a second", name, n)
+				}
+			}
+			w.recovers()
+		})
+	}
+}
+
+// walk checks what must hold at any moment.
+func (w *world) walk(also string) {
+	w.t.Helper()
+	now := time.Now()
+	for _, check := range []string{"primary", "leader", "standby-leader", also} {
+		for _, name := range w.passing(check) {
+			good := w.fakes[name].lastGood()
+			if len(good) == 0 || now.Sub(good[len(good)-1].Began) >= 5*time.Second {
+				w.t.Fatalf("%s passes %s on old knowledge", name, check)
+			}
+			if (check == "primary" || check == "leader") && !slices.ContainsFunc(good, func(r node.Report) bool { return r.Claims() }) {
+				w.t.Fatalf("%s passes %s, but has not claimed it for three polls", name, check)
+			}
+		}
+	}
+	v := w.view()
+	for _, r := range v.Health(now).Reasons {
+		if r.Text == "" || r.Code == "" {
+			w.t.Fatalf("a reason without words: %+v", r)
+		}
+	}
+	if (v.Split || v.Judging) && v.Why == "" {
+		w.t.Fatalf("nobody says why: %+v", v)
+	}
+}
+
+// recovers checks that a cluster that works again is seen as such, whatever was.
+func (w *world) recovers() {
+	w.t.Helper()
+	pinned := w.view().SystemID
+	for name, f := range w.fakes {
+		s := follows(5)
+		if name == "pg1" {
+			s = leads(5)
+		}
+		f.set(s.with("database_system_identifier", pinned))
+	}
+	time.Sleep(25 * time.Second)
+	synctest.Wait()
+	if p, r := w.primary(), w.passing("replica"); p != "pg1" || !slices.Equal(r, []string{"pg2", "pg3"}) {
+		w.t.Errorf("primary %q, replicas %q, why %q", p, r, w.view().Why)
+	}
+	if h := w.view().Health(time.Now()); h.Level != OK {
+		w.t.Errorf("%+v", h)
+	}
+}

@@ -1,0 +1,72 @@
+package httpapi
+
+import (
+	"net/http"
+	"path"
+	"strings"
+)
+
+// routes is the whole URL surface. A check is any of node.CheckNames.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	read := func(pattern string, h http.HandlerFunc) {
+		mux.Handle(pattern, only(h, http.MethodGet, http.MethodHead, http.MethodOptions))
+	}
+	post := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, only(h, http.MethodPost)) }
+
+	for _, prefix := range []string{"/node/{node}", "/cluster/{cluster}/node/{node}"} {
+		read(prefix, s.nodeState)
+		read(prefix+"/{check}", s.nodeCheck)
+		read(prefix+"/patroni", s.nodeDocument)
+		read(prefix+"/cluster", s.members)
+		post(prefix+"/refresh", s.refresh)
+	}
+	read("/cluster", s.members)
+	read("/cluster/{cluster}", s.members)
+	read("/cluster/{cluster}/{check}", s.clusterCheck)
+	read("/{check}", s.clusterCheck) // where one cluster is watched; with one node this is the old patroniglue
+
+	read("/health", s.health)
+	read("/livez", s.livez)
+	read("/readyz", s.readyz)
+	read("/{$}", s.root)
+	read("/style.css", s.style)
+	mux.HandleFunc("/", s.unknownRoute)
+	return noRedirects(mux, s.unknownRoute)
+}
+
+// only answers other methods with 405.
+func only(h http.HandlerFunc, methods ...string) http.Handler {
+	allow := strings.Join(methods, ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, m := range methods {
+			if r.Method == m {
+				h(w, r)
+				return
+			}
+		}
+		w.Header().Set("Allow", allow)
+		writeError(w, r, http.StatusMethodNotAllowed, "method "+r.Method+" is not for this route, want "+allow)
+	})
+}
+
+// noRedirects keeps http.ServeMux from answering a path such as /node//primary
+// with a redirect: HAProxy takes 3xx for a passed check (its manual, httpchk).
+func noRedirects(next http.Handler, unknown http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := r.URL.Path
+		if p != "/" {
+			p = strings.TrimSuffix(p, "/") // no route ends in one, so the mux finds none
+		}
+		if path.Clean(p) != p || !strings.HasPrefix(p, "/") { // "*" and "host:port" are no paths
+			unknown(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// unknownRoute names what would be valid.
+func (s *Server) unknownRoute(w http.ResponseWriter, r *http.Request) {
+	writeError(w, r, http.StatusNotFound, "no route "+quote(r.URL.Path)+", want /node/{node}/{check}, /node/{node}, /cluster, /cluster/{cluster}/{check}, /health, /livez, /readyz or /")
+}

@@ -1,0 +1,261 @@
+package httpapi
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"patroniglue/cluster"
+	"patroniglue/node"
+)
+
+// NodeState is what /node/{node} answers. What is not known is null.
+type NodeState struct {
+	Node     string                  `json:"node"`
+	Cluster  string                  `json:"cluster"`
+	URL      string                  `json:"url"`
+	Postgres string                  `json:"postgres,omitzero"` // host:port as configured
+	Leader   bool                    `json:"leader"`            // elected by the supervisor
+	Fresh    bool                    `json:"fresh"`             // what follows is believed
+	Role     *string                 `json:"role"`
+	State    *string                 `json:"state"`
+	Timeline *int64                  `json:"timeline"`
+	Lag      *int64                  `json:"lag_bytes"` // replayed, behind the primary
+	Since    *time.Time              `json:"since"`     // role and state are unchanged since
+	Tags     map[string]any          `json:"tags,omitzero"`
+	Patroni  string                  `json:"patroni_version,omitzero"`
+	Server   int64                   `json:"server_version,omitzero"` // PostgreSQL's, such as 150020
+	PolledAt *time.Time              `json:"polled_at"`               // when the last good poll began
+	Age      *float64                `json:"age_seconds"`             // of the last good poll
+	TTL      float64                 `json:"ttl_seconds"`
+	Took     *float64                `json:"poll_seconds"` // the last good poll
+	Failures int                     `json:"failures"`     // polls in a row
+	Error    string                  `json:"error,omitzero"`
+	Checks   map[string]CheckVerdict `json:"checks"`
+}
+
+// CheckVerdict is one verdict in NodeState.
+type CheckVerdict struct {
+	Pass    bool         `json:"pass"`
+	Outcome node.Outcome `json:"outcome"`
+	Label   string       `json:"label"`
+	Reason  string       `json:"reason"`
+}
+
+func (s *Server) nodeState(w http.ResponseWriter, r *http.Request) {
+	v, m, err := s.sup.Find(r.Context(), r.PathValue("cluster"), r.PathValue("node"))
+	if err != nil {
+		s.writeQuestionError(w, r, err)
+		return
+	}
+	writeJSON(w, r, http.StatusOK, stateOf(v, m, time.Now()))
+}
+
+func stateOf(v *cluster.View, m *cluster.Member, now time.Time) NodeState {
+	e := &m.Entry
+	out := NodeState{
+		Node: m.Name, Cluster: v.Cluster, URL: m.URL, Postgres: m.Postgres, Leader: v.Leader == m.Name,
+		Fresh: e.Fresh(now), TTL: v.TTL.Seconds(), Failures: e.Failures, Checks: map[string]CheckVerdict{},
+	}
+	if e.Err != nil {
+		out.Error = e.Err.Error()
+	}
+	for _, name := range node.CheckNames() {
+		c, _ := node.ParseCheck(name, "") // its own names parse
+		verdict := m.Verdict(&c, now)
+		out.Checks[name] = CheckVerdict{verdict.Passes(), verdict.Outcome, verdict.Label, verdict.Reason}
+	}
+	if !e.Known {
+		return out
+	}
+	d := &e.Value.Document
+	role, state := string(d.Role), string(d.State)
+	age, took := seconds(e.Age(now)), seconds(e.Value.Took)
+	began, since := e.Began.UTC(), m.Since.UTC()
+	out.Role, out.State, out.Tags, out.Patroni, out.Server = &role, &state, d.Tags, d.Version, d.ServerVersion
+	out.PolledAt, out.Age, out.Took, out.Since = &began, &age, &took, &since
+	if d.Timeline != 0 {
+		out.Timeline = &d.Timeline
+	}
+	if m.Standing.Lag >= 0 {
+		out.Lag = &m.Standing.Lag
+	}
+	return out
+}
+
+// nodeDocument gives the last document as Patroni gave it.
+func (s *Server) nodeDocument(w http.ResponseWriter, r *http.Request) {
+	_, m, err := s.sup.Find(r.Context(), r.PathValue("cluster"), r.PathValue("node"))
+	if err != nil {
+		s.writeQuestionError(w, r, err)
+		return
+	}
+	status := http.StatusOK
+	if !m.Entry.Fresh(time.Now()) {
+		status = http.StatusServiceUnavailable
+	}
+	if !m.Entry.Known {
+		liveness := node.PlainCheck(node.AskLiveness)
+		writeError(w, r, status, m.Verdict(&liveness, time.Now()).Reason)
+		return
+	}
+	write(w, r, status, m.Entry.Value.Raw)
+}
+
+// patroniMember is a row of Patroni's GET /cluster (utils.py:913-1004, 4.1.4).
+type patroniMember struct {
+	Name     string         `json:"name"`
+	Role     string         `json:"role"`
+	State    string         `json:"state"`
+	APIURL   string         `json:"api_url"`
+	Host     string         `json:"host,omitzero"`
+	Port     int            `json:"port,omitzero"`
+	Timeline int64          `json:"timeline,omitzero"`
+	Pending  bool           `json:"pending_restart,omitzero"`
+	Tags     map[string]any `json:"tags,omitempty"`
+	Lag      any            `json:"lag,omitempty"` // bytes or "unknown"; not for a leader
+}
+
+// members answers in the format of Patroni's GET /cluster. A node that is not
+// believed is missing, as a member whose key expired is missing there.
+func (s *Server) members(w http.ResponseWriter, r *http.Request) {
+	var v *cluster.View
+	var err error
+	if name := r.PathValue("node"); name != "" {
+		v, _, err = s.sup.Find(r.Context(), r.PathValue("cluster"), name)
+	} else {
+		name, ok := s.clusterName(w, r)
+		if !ok {
+			return
+		}
+		v, err = s.sup.View(name)
+	}
+	if err != nil {
+		s.writeQuestionError(w, r, err)
+		return
+	}
+	out := struct {
+		Members []patroniMember `json:"members"`
+		Scope   string          `json:"scope"`
+		Pause   bool            `json:"pause,omitzero"`
+	}{Members: []patroniMember{}, Scope: orElse(v.Scope, v.Cluster)}
+	now := time.Now()
+	for _, m := range v.Members {
+		if !m.Entry.Fresh(now) || m.Refused != "" {
+			continue
+		}
+		out.Members = append(out.Members, memberOf(v, m))
+		out.Pause = out.Pause || m.Entry.Value.Document.Pause
+	}
+	writeJSON(w, r, http.StatusOK, out)
+}
+
+func memberOf(v *cluster.View, m *cluster.Member) patroniMember {
+	d := &m.Entry.Value.Document
+	p := patroniMember{
+		Name: m.Name, Role: "replica", State: string(d.State), APIURL: m.URL + "/patroni",
+		Timeline: d.Timeline, Pending: d.PendingRestart, Tags: d.Tags,
+	}
+	if host, port, err := net.SplitHostPort(m.Postgres); err == nil {
+		p.Host = host
+		p.Port, _ = strconv.Atoi(port) // checked with the configuration
+	}
+	if m.Name == v.Leader {
+		p.Role = "leader"
+		if d.Role == node.RoleStandbyLeader {
+			p.Role = "standby_leader"
+		}
+		return p
+	}
+	switch {
+	case d.SyncStandby:
+		p.Role = "sync_standby"
+	case d.QuorumStandby:
+		p.Role = "quorum_standby"
+	}
+	if d.Running() && d.ReplicationState != "" {
+		p.State = d.ReplicationState
+	}
+	p.Lag = "unknown"
+	if m.Standing.Lag >= 0 {
+		p.Lag = m.Standing.Lag
+	}
+	return p
+}
+
+// ClusterHealth is one cluster in what /health answers.
+type ClusterHealth struct {
+	Cluster string `json:"cluster"`
+	Scope   string `json:"scope,omitzero"`
+	Leader  string `json:"leader"` // "" when there is none
+	cluster.Health
+}
+
+// Health is what /health answers.
+type Health struct {
+	Healthy  bool            `json:"healthy"` // as patroniglue 1.x said it; false goes with 503
+	Level    cluster.Level   `json:"level"`   // the worst
+	Clusters []ClusterHealth `json:"clusters"`
+}
+
+// health is 503 when a cluster is critical; with ?strict also for a warning.
+// ?cluster= names one.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	views := s.sup.Views()
+	if name := r.URL.Query().Get("cluster"); name != "" {
+		v, err := s.sup.View(name)
+		if err != nil {
+			s.writeQuestionError(w, r, err)
+			return
+		}
+		views = []*cluster.View{v}
+	}
+	out := Health{Clusters: []ClusterHealth{}}
+	now := time.Now()
+	for _, v := range views {
+		h := v.Health(now)
+		out.Level = max(out.Level, h.Level)
+		out.Clusters = append(out.Clusters, ClusterHealth{v.Cluster, v.Scope, v.Leader, h})
+	}
+	worst := cluster.Warning
+	if r.URL.Query().Has("strict") {
+		worst = cluster.OK
+	}
+	out.Healthy = out.Level <= worst
+	status := http.StatusOK
+	if !out.Healthy {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, r, status, out)
+}
+
+// livez: the daemon is alive.
+func (s *Server) livez(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, r, http.StatusOK, map[string]bool{"alive": true})
+}
+
+// readyz: every node was polled at least once.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	var waiting []string
+	for _, v := range s.sup.Views() {
+		for _, m := range v.Members {
+			if !m.Polled {
+				waiting = append(waiting, v.Cluster+"/"+m.Name)
+			}
+		}
+	}
+	if len(waiting) > 0 {
+		writeError(w, r, http.StatusServiceUnavailable, "not polled yet: "+strings.Join(waiting[:min(len(waiting), 20)], ", "))
+		return
+	}
+	writeJSON(w, r, http.StatusOK, map[string]bool{"ready": true})
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}

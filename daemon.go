@@ -1,0 +1,78 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"patroniglue/agentapi"
+	"patroniglue/cluster"
+	"patroniglue/httpapi"
+)
+
+// daemon is the supervisor with everything that asks it.
+type daemon struct {
+	sup    *cluster.Supervisor
+	http   *httpapi.Server
+	agents *agentapi.Server
+	log    zerolog.Logger
+	opened func() // called when all ports are open, for demo and tests; may be nil
+}
+
+// run listens on everything or nothing, then polls and answers until ctx ends.
+func (d *daemon) run(ctx context.Context) error {
+	if err := d.http.Open(ctx); err != nil {
+		return err
+	}
+	if err := d.agents.Open(ctx); err != nil {
+		d.http.Close()
+		return err
+	}
+	if d.opened != nil {
+		d.opened()
+	}
+	changes := d.sup.Subscribe(changeBuffer)
+	defer changes.Close()
+	d.log.Info().Str("version", version).Stringer("http", d.http.Addr()).Msg("supervising")
+
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.Go(func() error { return d.sup.Run(ctx) })
+	eg.Go(func() error { return d.http.Serve(ctx) })
+	eg.Go(func() error { return d.agents.Serve(ctx) })
+	eg.Go(func() error {
+		logChanges(ctx, changes, d.log)
+		return nil
+	})
+	eg.Go(func() error {
+		if d.sup.WaitReady(ctx) == nil {
+			d.logHealth()
+		}
+		return nil
+	})
+	eg.Go(func() error {
+		<-ctx.Done()
+		d.log.Info().AnErr("cause", context.Cause(ctx)).Msg("stopping")
+		return nil
+	})
+	begun := time.Now()
+	err := eg.Wait()
+	d.log.Info().Err(err).Stringer("uptime", time.Since(begun).Round(time.Second)).Msg("stopped")
+	return err
+}
+
+// logHealth says once what every cluster looks like when each node was polled:
+// what was wrong before the start is no change, and would not be logged.
+func (d *daemon) logHealth() {
+	now := time.Now()
+	for _, v := range d.sup.Views() {
+		h := v.Health(now)
+		e := d.log.WithLevel(levelOfHealth(h.Level)).Str("cluster", v.Cluster).Str("leader", cmp.Or(v.Leader, "none")).Stringer("health", h.Level)
+		if len(h.Reasons) > 0 {
+			e = e.Str("reason", reasonsText(h.Reasons))
+		}
+		e.Msg("ready: every node was polled")
+	}
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"patroniglue/agentapi"
+	"patroniglue/cluster"
+	"patroniglue/httpapi"
+	"patroniglue/node"
+	"patroniglue/node/nodetest"
+)
+
+// demo runs the whole supervisor over three simulated nodes and stages a
+// switchover every so often.
+func demo(ctx context.Context, args []string, stdout, stderr io.Writer, log zerolog.Logger) error {
+	fs := flag.NewFlagSet("patroniglue demo", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	every := fs.Duration("every", 30*time.Second, "time between two switchovers")
+	listen := fs.String("listen", "", "`ADDRESS` for HTTP (default 127.0.0.1:8009, or a free port when that is taken)")
+	agent := fs.String("agent", "", "`ADDRESS` for the shared agent port (default 127.0.0.1:5555, or a free port)")
+	if err := parse(fs, args, stdout); err != nil {
+		return err
+	}
+	if fs.NArg() > 0 {
+		return usageErrorf("demo takes no argument (got %q)", fs.Arg(0))
+	}
+	if *every < 10*time.Second {
+		return usageErrorf("-every: want at least 10s, a switchover takes some five (got %s)", *every)
+	}
+	httpAddr, agentAddr := orFree(*listen, "127.0.0.1:8009"), orFree(*agent, "127.0.0.1:5555")
+
+	names := []string{"pg1", "pg2", "pg3"}
+	sim := nodetest.NewCluster("demo", names...)
+	defer sim.Close()
+	d := demoDaemon(sim, names, httpAddr, agentAddr, log)
+	d.opened = func() { demoGuide(stdout, d.http.Addr().String(), d.agents.Addrs()[0].String(), *every) }
+
+	ctx, cancel := context.WithCancel(ctx)
+	played := make(chan struct{})
+	go func() {
+		defer close(played)
+		play(ctx, sim, names, *every)
+	}()
+	defer func() { cancel(); <-played }()
+	return d.run(ctx)
+}
+
+func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr string, log zerolog.Logger) *daemon {
+	c := cluster.ClusterConfig{Name: "demo", Scope: "demo"}
+	for _, name := range names {
+		u, err := url.Parse(sim.Node(name).URL())
+		if err != nil {
+			panic(err) // nodetest gives urls
+		}
+		c.Nodes = append(c.Nodes, cluster.NodeConfig{
+			Name: name, Member: name, Client: node.NewClient(node.Options{URL: u, Timeout: 3 * time.Second}),
+			Interval: time.Second, PrimaryInterval: 250 * time.Millisecond, FastInterval: 100 * time.Millisecond, Fall: 3,
+		})
+	}
+	sup := cluster.New(cluster.Config{
+		TTL:      5 * time.Second,
+		Rules:    cluster.Rules{LagHold: 10 * time.Second, SameTimeline: true},
+		Clusters: []cluster.ClusterConfig{c},
+	})
+	return &daemon{
+		sup:    sup,
+		http:   httpapi.New(httpapi.Config{Supervisor: sup, Address: httpAddr, Version: version, Log: log}),
+		agents: agentapi.New(agentapi.Config{Asker: sup, Listeners: []agentapi.Listener{{Addr: agentAddr}}, Log: log}),
+		log:    log,
+	}
+}
+
+func demoGuide(w io.Writer, http, agent string, every time.Duration) {
+	host, port, _ := net.SplitHostPort(agent)
+	fmt.Fprintf(w, `patroniglue demo: three simulated nodes, the real supervisor; a switchover every %s. Ctrl-C ends it.
+
+  the page         http://%s/
+  a check          curl -i http://%[2]s/node/pg1/primary
+  cluster health   curl http://%[2]s/health
+  like Patroni     curl http://%[2]s/cluster
+  as HAProxy asks  bash -c 'exec 3<>/dev/tcp/%s/%s; echo pg1/primary >&3; head -n 1 <&3'
+
+`, every, http, host, port)
+}
+
+// play writes a little all the time and switches over every so often.
+func play(ctx context.Context, sim *nodetest.Cluster, names []string, every time.Duration) {
+	write := time.NewTicker(200 * time.Millisecond)
+	defer write.Stop()
+	next := time.NewTicker(every)
+	defer next.Stop()
+	for i := 1; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-write.C:
+			sim.Write(8192)
+		case <-next.C:
+			if sim.SwitchoverSlowly(ctx, names[i%len(names)], nodetest.MeasuredSwitchover) != nil {
+				return // ctx ended
+			}
+			i++
+		}
+	}
+}
+
+// orFree gives addr, or the usual address, or a free port where that is taken.
+func orFree(addr, usual string) string {
+	if addr != "" {
+		return addr
+	}
+	ln, err := net.Listen("tcp", usual)
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	ln.Close()
+	return usual
+}

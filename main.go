@@ -1,0 +1,226 @@
+// Command patroniglue watches Patroni clusters and answers load balancers'
+// health checks from memory. See README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/rs/zerolog"
+)
+
+// version is set by build.sh.
+var version = "unknown"
+
+const usage = `patroniglue watches Patroni clusters and answers load balancers from memory.
+
+  patroniglue -config FILE [-verbose|-debug|-quiet]   run
+  patroniglue -config FILE -check                     validate the file: every mistake at once; exit 0 or 1
+  patroniglue -config FILE status [-json]             what the running one knows; exit 0, 1, 2 = ok, warning, critical; 3 = no answer
+  patroniglue -config FILE haproxy [FLAGS]            print a haproxy.cfg for these nodes; its flags: haproxy -help
+  patroniglue -config FILE haproxy -lint FILE         judge a haproxy.cfg; exit 1 = there are warnings
+  patroniglue demo [-every 30s] [-listen ADDRESS]     three simulated nodes, the supervisor, the page; no database needed
+  patroniglue -version | -help
+
+Without -config it reads $HOME/.patroniglue.yml (as patroniglue 1.x did), else /etc/patroniglue/patroniglue.toml.
+Exit codes: 0 after SIGINT or SIGTERM, 1 after an error, 2 for a wrong command line; status has its own.
+
+`
+
+// exitCode is an error that only sets the exit code: what there is to say was said.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// usageError is a mistake on the command line.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+func usageErrorf(format string, args ...any) error {
+	return usageError(fmt.Sprintf(format, args...))
+}
+
+func main() {
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // milliseconds matter at a switchover
+	// The first signal ends the context, and stop makes a second one kill.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(exitStatus(run(ctx, os.Args[1:], os.Stdout, os.Stderr), os.Stderr))
+}
+
+// exitStatus says what went wrong, if something did.
+func exitStatus(err error, stderr io.Writer) int {
+	if code, ok := errors.AsType[exitCode](err); ok {
+		return int(code)
+	}
+	if err == nil {
+		return 0
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") { // each of a journal's lines has to speak for itself
+		fmt.Fprintln(stderr, "patroniglue:", line)
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
+		return 2
+	}
+	return 1
+}
+
+// options are the flags in front of a subcommand.
+type options struct {
+	config                string
+	check, version        bool
+	verbose, debug, quiet bool
+}
+
+// run is the program without its process: args are without the program's name.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var o options
+	flags := flag.NewFlagSet("patroniglue", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.config, "config", "", "configuration `FILE`: TOML, or the YAML of patroniglue 1.x")
+	flags.BoolVar(&o.check, "check", false, "validate the configuration and exit")
+	flags.BoolVar(&o.version, "version", false, "print the version and exit")
+	flags.BoolVar(&o.verbose, "verbose", false, "log changes of state (the default)")
+	flags.BoolVar(&o.debug, "debug", false, "log repetitions too")
+	flags.BoolVar(&o.quiet, "quiet", false, "log only what is wrong")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	if err := parse(flags, args, stdout); err != nil {
+		return err
+	}
+	if o.version {
+		fmt.Fprintln(stdout, "patroniglue", version)
+		return nil
+	}
+	command, rest := "", flags.Args()
+	if len(rest) > 0 {
+		command, rest = rest[0], rest[1:]
+	}
+	if o.check && command != "" {
+		return usageErrorf("-check is without a command (got %q)", command)
+	}
+	log := newLogger(stderr, o)
+	switch command {
+	case "demo":
+		return demo(ctx, rest, stdout, stderr, log)
+	case "haproxy":
+		return haproxyCommand(rest, o.config, stdout, stderr)
+	case "status":
+		return status(ctx, rest, o.config, stdout, stderr)
+	case "":
+	default:
+		return usageErrorf("unknown command %q, want status, haproxy or demo, or none to run; see patroniglue -help", command)
+	}
+	path, cfg, err := readConfig(o.config)
+	if err != nil {
+		return err
+	}
+	d, err := newDaemon(cfg, log)
+	if err != nil {
+		return err
+	}
+	if o.check {
+		for _, note := range cfg.Notes {
+			fmt.Fprintf(stdout, "%s: note: %s\n", path, note)
+		}
+		nodes := "nodes"
+		if len(cfg.Nodes) == 1 {
+			nodes = "node"
+		}
+		fmt.Fprintf(stdout, "%s: ok, %d %s\n", path, len(cfg.Nodes), nodes)
+		return nil
+	}
+	for _, note := range cfg.Notes {
+		log.Warn().Str("file", path).Msg(note)
+	}
+	return d.run(ctx)
+}
+
+// readConfig finds and loads the configuration. Every line of its error names
+// the file.
+func readConfig(flag string) (path string, cfg *config, err error) {
+	home, _ := os.UserHomeDir() // without a home only the other default file is looked for
+	if path, err = findConfig(flag, home, exists); err != nil {
+		return "", nil, err
+	}
+	cfg, err = loadConfig(path)
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		return "", nil, fmt.Errorf("reading the configuration %q: %w", path, at.Err)
+	}
+	if err != nil {
+		return "", nil, &configError{path, err}
+	}
+	return path, cfg, nil
+}
+
+// configError has all mistakes of a file, one a line.
+type configError struct {
+	path string
+	err  error
+}
+
+func (e *configError) Error() string {
+	return e.path + ": " + strings.ReplaceAll(e.err.Error(), "\n", "\n"+e.path+": ")
+}
+
+func (e *configError) Unwrap() error { return e.err }
+
+// parse reads flags. Asked for help it prints it to stdout and exits with 0.
+func parse(flags *flag.FlagSet, args []string, stdout io.Writer) error {
+	for _, a := range args {
+		if a == "-h" || a == "-help" || a == "--help" {
+			flags.SetOutput(stdout)
+			break
+		}
+		if a == "" || a[0] != '-' {
+			break
+		}
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitCode(0)
+	case err != nil:
+		return exitCode(2) // the flag set has said why
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// newLogger logs JSON, or in columns where a person watches.
+func newLogger(w io.Writer, o options) zerolog.Logger {
+	level := zerolog.InfoLevel
+	switch {
+	case o.debug:
+		level = zerolog.DebugLevel
+	case o.quiet && !o.verbose:
+		level = zerolog.WarnLevel
+	}
+	if isTerminal(w) {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: os.Getenv("NO_COLOR") != ""}
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -66,7 +66,7 @@ func textOf(c cluster.Change) string {
 	case cluster.KindAnswering:
 		return text("no", "poll failed", "polls succeed")
 	case cluster.KindKnown:
-		return text("out", "node counts as down", "node counts")
+		return text("out", "node counts as down", "node is known")
 	case cluster.KindIdentity:
 		return text("wrong", "node is not who it should be: it is left out", "node is who it should be")
 	case cluster.KindReplica:

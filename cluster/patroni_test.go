@@ -58,7 +58,7 @@ func TestAgainstPatroni(t *testing.T) {
 					}
 					sup := cluster.New(cfg)
 					ctx, cancel := context.WithCancel(t.Context())
-					done := make(chan error, 2)
+					done := make(chan error, 1)
 					go func() { done <- sup.Run(ctx) }()
 					time.Sleep(3 * time.Second)
 					played := make(chan error, 1)

@@ -284,6 +284,16 @@ func (w *world) settle() {
 	w.drain()
 }
 
+// change sets what a node does while no poll of it is under way, and gives how
+// many there were.
+func (w *world) change(name string, s script) int {
+	w.t.Helper()
+	f := w.fakes[name]
+	w.until(4*time.Second, name+" is idle", f.idle)
+	f.set(s)
+	return f.count()
+}
+
 func (w *world) view() *View { return w.sup.Views()[0] }
 
 func (w *world) verdict(name, check string) node.Verdict {

@@ -224,8 +224,7 @@ func TestFailsafeBlip(t *testing.T) {
 		w := three(t)
 		pg1 := w.fakes["pg1"]
 		for blips := range 2 {
-			n := pg1.count()
-			pg1.set(blip())
+			n := w.change("pg1", blip())
 			w.until(time.Second, "the blip is seen", func() bool { return pg1.count() > n+blips && w.primary() == "pg1" && w.fakes["pg1"].idle() })
 			pg1.set(leads(1))
 			if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg1"}) {
@@ -239,8 +238,7 @@ func TestFailsafeBlip(t *testing.T) {
 	inBubble(t, "three in a row are believed", func(t *testing.T) {
 		w := three(t)
 		pg1 := w.fakes["pg1"]
-		n := pg1.count()
-		pg1.set(blip())
+		n := w.change("pg1", blip())
 		w.until(time.Second, "nobody is primary", func() bool { return w.primary() == "" })
 		if got := pg1.count() - n; got != 3 {
 			t.Errorf("after %d polls, want 3", got)
@@ -284,8 +282,7 @@ func TestFailsafeBlip(t *testing.T) {
 	} {
 		inBubble(t, name, func(t *testing.T) {
 			w := three(t)
-			n := w.fakes["pg1"].count()
-			w.fakes["pg1"].set(s)
+			n := w.change("pg1", s)
 			w.until(time.Second, "nobody is primary", func() bool { return w.primary() == "" })
 			if got := w.fakes["pg1"].count() - n; got != 1 {
 				t.Errorf("after %d polls, want 1", got)
@@ -439,8 +436,7 @@ func TestStandbyClusterHasALeaderButNoPrimary(t *testing.T) {
 			t.Errorf("%+v", h)
 		}
 		standby.leader = false
-		w.fakes["pg1"].set(standby)
-		n := w.fakes["pg1"].count()
+		n := w.change("pg1", standby)
 		w.until(time.Second, "the leader is out", func() bool { return len(w.passing("leader")) == 0 })
 		if got := w.fakes["pg1"].count() - n; got != 3 {
 			t.Errorf("after %d polls, want 3", got)
@@ -555,8 +551,7 @@ func TestTTL(t *testing.T) {
 	}{{node.KindRefused, 3}, {node.KindReset, 3}, {node.KindNoRoute, 3}, {node.KindStatus, 0}, {node.KindDNS, 0}, {node.KindTLS, 0}, {node.KindDocument, 0}} {
 		inBubble(t, string(test.kind), func(t *testing.T) {
 			w := three(t)
-			n := w.fakes["pg1"].count()
-			w.fakes["pg1"].set(fails(test.kind))
+			n := w.change("pg1", fails(test.kind))
 			took := w.until(6*time.Second, "pg1 is out", func() bool { return w.primary() == "" })
 			polls := w.fakes["pg1"].count() - n
 			switch {

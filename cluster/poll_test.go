@@ -113,6 +113,33 @@ func TestPace(t *testing.T) {
 			t.Errorf("fast for %s, want a second", fast)
 		}
 	})
+	inBubble(t, "fast again soon after it was fast", func(t *testing.T) {
+		w := begin(t, config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1))))
+		time.Sleep(59500 * time.Millisecond)
+		n := w.fakes["pg2"].count()
+		_ = w.sup.Refresh("", "pg2")
+		time.Sleep(1100 * time.Millisecond)
+		if got := w.fakes["pg2"].count() - n; got < 9 {
+			t.Errorf("%d polls in a second", got)
+		}
+	})
+	inBubble(t, "fast for a minute at most however often somebody asks for it", func(t *testing.T) {
+		w := three(t)
+		n := w.fakes["pg2"].count()
+		for range 4 * 60 * 20 {
+			_ = w.sup.Refresh("", "pg2")
+			time.Sleep(50 * time.Millisecond)
+		}
+		polls, pauses := w.fakes["pg2"].polled(n), 0
+		for i := range len(polls) - 1 {
+			if polls[i+1].Sub(polls[i]) > 500*time.Millisecond {
+				pauses++
+			}
+		}
+		if pauses < 3 {
+			t.Errorf("%d pauses in 4 minutes, want one every minute", pauses)
+		}
+	})
 	inBubble(t, "fast for a minute at most without a primary", func(t *testing.T) {
 		w := begin(t, config(newFake(t, "pg1", follows(1)), newFake(t, "pg2", follows(1))))
 		time.Sleep(59 * time.Second)

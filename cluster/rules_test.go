@@ -75,8 +75,7 @@ func TestLag(t *testing.T) {
 	inBubble(t, "excluded after lag-hold and back after as long", func(t *testing.T) {
 		w := three(t, lagRules)
 		pg2 := w.fakes["pg2"]
-		n := pg2.count()
-		pg2.set(behind(212 * mb))
+		n := w.change("pg2", behind(212*mb))
 		out := func() bool { return w.verdict("pg2", "replica").Outcome == node.Lagging }
 		w.until(13*time.Second, "pg2 is out", out)
 		polls := pg2.polled(n)
@@ -89,8 +88,7 @@ func TestLag(t *testing.T) {
 		if h := w.view().Health(time.Now()); h.Level != Warning || h.Reasons[0].Code != "lag" || h.Reasons[0].Node != "pg2" {
 			t.Errorf("%+v", h)
 		}
-		n = pg2.count()
-		pg2.set(behind(99 * mb))
+		n = w.change("pg2", behind(99*mb))
 		w.until(1200*time.Millisecond, "seen", func() bool { return pg2.count() > n && pg2.idle() })
 		if got, want := w.verdict("pg2", "replica").Reason, "lag 99 MB, but not for 10s yet below 100 MB"; got != want {
 			t.Errorf("%q, want %q", got, want)
@@ -159,7 +157,7 @@ func TestLag(t *testing.T) {
 	inBubble(t, "becomes unknown while excluded", func(t *testing.T) {
 		w := three(t, lagRules)
 		w.fakes["pg2"].set(behind(200 * mb))
-		time.Sleep(12 * time.Second)
+		time.Sleep(14 * time.Second)
 		w.fakes["pg2"].set(follows(1).at(0))
 		time.Sleep(2 * time.Second)
 		if got, want := w.verdict("pg2", "replica").Reason, "lag unknown, but not for 10s yet below 100 MB"; got != want {
@@ -308,8 +306,9 @@ func TestHealth(t *testing.T) {
 		inBubble(t, test.name, func(t *testing.T) {
 			w := three(t)
 			for name, s := range test.set {
-				w.fakes[name].set(s)
+				w.change(name, s)
 			}
+			w.until(time.Second, "pg3 is idle", w.fakes["pg3"].idle)
 			n := w.fakes["pg3"].count()
 			w.until(10*time.Second, "5 polls", func() bool { return w.fakes["pg3"].count() == n+5 })
 			time.Sleep(test.after)

@@ -112,6 +112,9 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 		g.answered(n, &before, &r)
 	}
 	n.entry = g.known.Get(n.cfg.Name)
+	if n.refused != "" && g.leader == "" {
+		g.repin(now)
+	}
 	old := g.view.Load()
 	d := g.elect(now)
 	view := g.render(now, n, d)
@@ -179,6 +182,33 @@ func (g *group) identify(n *tracked, d *node.Document) string {
 	g.seenScope = orElse(g.seenScope, d.Scope)
 	g.systemID = orElse(g.systemID, d.SystemID)
 	return ""
+}
+
+// repin gives up a pinned identity when more than half of all nodes agree on
+// another one and nobody leads: one wrong address that happened to answer first
+// must not keep the whole cluster out, and after pg_upgrade the system
+// identifier is another for good. While a node of the pinned identity leads,
+// nothing that others say replaces it.
+func (g *group) repin(now time.Time) {
+	type identity struct{ scope, systemID string }
+	votes := make(map[identity]int)
+	for _, n := range g.nodes {
+		d := &n.entry.Value.Document
+		if !n.entry.Fresh(now) || d.SystemID == "" || g.scope != "" && d.Scope != "" && d.Scope != g.scope {
+			continue
+		}
+		id := identity{d.Scope, d.SystemID}
+		if votes[id]++; votes[id]*2 <= len(g.nodes) {
+			continue
+		}
+		g.seenScope, g.systemID = id.scope, id.systemID
+		for _, n := range g.nodes {
+			if n.entry.Known {
+				n.refused = g.identify(n, &n.entry.Value.Document)
+			}
+		}
+		return
+	}
 }
 
 // judgeWithin bounds how long a dispute waits for a claimant whose poll is under
@@ -252,7 +282,7 @@ func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	standings := g.standings(now, d)
 	for i, n := range g.nodes {
 		m := old.Members[i]
-		if n == polled || m.Standing != standings[i] {
+		if n == polled || m.Standing != standings[i] || m.Refused != n.refused {
 			m = &Member{
 				Name: m.Name, URL: m.URL, Postgres: m.Postgres, Polled: n.polled, Entry: n.entry,
 				Refused: n.refused, Since: n.since, Standing: standings[i],

@@ -61,6 +61,34 @@ func TestIdentity(t *testing.T) {
 			}
 		})
 	}
+	inBubble(t, "a stranger that answers first does not keep the cluster out", func(t *testing.T) {
+		stranger := follows(1).with("database_system_identifier", "6666")
+		fakes := []*fake{newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)), newFake(t, "pg3", stranger)}
+		w := begin(t, config(fakes...))
+		w.sup.groups[0].mu.Lock()
+		w.sup.groups[0].systemID = "6666" // as if pg3 had answered first
+		w.sup.groups[0].mu.Unlock()
+		w.until(2*time.Second, "pg1 leads", func() bool { return w.primary() == "pg1" })
+		w.settle()
+		if got, want := w.verdict("pg3", "replica"), node.FaultFor("wrong cluster: system identifier is 6666, want 7001"); got != want {
+			t.Errorf("the stranger: %+v, want %+v", got, want)
+		}
+	})
+	inBubble(t, "pg_upgrade gives the whole cluster another identifier", func(t *testing.T) {
+		w := three(t)
+		for name, s := range map[string]script{"pg1": leads(1), "pg2": follows(1), "pg3": follows(1)} {
+			w.fakes[name].set(s.with("database_system_identifier", "8888"))
+		}
+		w.until(3*time.Second, "pg1 leads again", func() bool { return w.primary() == "pg1" })
+	})
+	inBubble(t, "two strangers do not replace a primary that leads", func(t *testing.T) {
+		w := three(t)
+		w.fakes["pg2"].set(leads(9).with("database_system_identifier", "6666"))
+		w.fakes["pg3"].set(follows(9).with("database_system_identifier", "6666"))
+		if got := w.primaries(10 * time.Second); !slices.Equal(got, []string{"pg1"}) {
+			t.Errorf("primaries %q", got)
+		}
+	})
 	inBubble(t, "the incumbent is replaced by a stranger", func(t *testing.T) {
 		w := three(t)
 		w.fakes["pg1"].set(leads(1).with("database_system_identifier", "6666"))

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -113,17 +114,17 @@ func diff(before, after *View) []Change {
 	note("", KindLeader, orNone(before.Leader), orNone(after.Leader), after.Why)
 	note("", KindSettings, safe(before.Unsafe), safe(after.Unsafe), after.Unsafe)
 	was, is := before.Health(before.At), after.Health(at)
-	var why string
+	var why strings.Builder
 	for i, r := range is.Reasons {
 		if i > 0 {
-			why += "; "
+			why.WriteString("; ")
 		}
 		if r.Node != "" {
-			why += r.Node + ": "
+			why.WriteString(r.Node + ": ")
 		}
-		why += r.Text
+		why.WriteString(r.Text)
 	}
-	note("", KindLevel, was.Level.String(), is.Level.String(), why)
+	note("", KindLevel, was.Level.String(), is.Level.String(), why.String())
 	return changes
 }
 

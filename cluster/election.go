@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // claim is one node that says it leads, as an election sees it.
@@ -98,12 +99,12 @@ func highest(claims []claim) string {
 }
 
 func names(claims []claim) string {
-	var s string
+	var s strings.Builder
 	for i, c := range claims {
 		if i > 0 {
-			s += " and "
+			s.WriteString(" and ")
 		}
-		s += fmt.Sprintf("%s (timeline %s)", c.name, timeline(c.timeline))
+		s.WriteString(fmt.Sprintf("%s (timeline %s)", c.name, timeline(c.timeline)))
 	}
-	return s
+	return s.String()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,18 +66,18 @@ func TestAgainstPatroni(t *testing.T) {
 					go func() { played <- test.play(ctx, c) }()
 					var seen []string
 					for range 3000 {
-						primary := ""
+						var primary strings.Builder
 						for _, name := range names {
 							a, err := sup.Ask(ctx, cluster.Question{Node: name, Check: "primary"})
 							if err != nil {
 								t.Fatal(err)
 							}
 							if a.Verdict.Passes() {
-								primary += name
+								primary.WriteString(name)
 							}
 						}
-						if len(seen) == 0 || seen[len(seen)-1] != primary {
-							seen = append(seen, primary)
+						if len(seen) == 0 || seen[len(seen)-1] != primary.String() {
+							seen = append(seen, primary.String())
 						}
 						time.Sleep(10 * time.Millisecond)
 					}

@@ -1,0 +1,522 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"patroniglue/contrib/lab"
+)
+
+// endToEnd is a real cluster, HAProxy and the whole program in this process.
+type endToEnd struct {
+	lab    *lab.Lab
+	log    *logLines
+	cancel context.CancelFunc // ends the program
+	ended  chan error         // what run returned
+	lost   bool               // the cluster did not become healthy: no need to wait again
+}
+
+// startEndToEnd skips where the cluster cannot be had, unless build.sh said that
+// it is required.
+func startEndToEnd(t *testing.T) *endToEnd {
+	t.Helper()
+	skip := t.Skipf
+	if os.Getenv("PATRONIGLUE_LAB") == "required" {
+		skip = t.Fatalf
+	}
+	if os.Geteuid() != 0 {
+		skip("END TO END NOT TESTED: want root, to run PostgreSQL as its own user")
+	}
+	if err := lab.Check(t.Context(), lab.ETCD, lab.Patroni, lab.HAProxy); err != nil {
+		skip("END TO END NOT TESTED: %v", err)
+	}
+
+	begun := time.Now()
+	l, err := lab.Start(t.Context(), lab.Options{Parts: []string{lab.ETCD, lab.Patroni}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &endToEnd{lab: l, log: new(logLines), cancel: cancel, ended: make(chan error, 1)}
+	running := make(chan struct{})
+	go func() {
+		defer close(running)
+		e.ended <- run(ctx, []string{"-config", l.Config}, io.Discard, e.log)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-running
+		if t.Failed() {
+			t.Logf("the program's log:\n%s", strings.Join(e.log.lines(), "\n"))
+		}
+	})
+	eventually(t, 15*time.Second, func() error {
+		select {
+		case err := <-e.ended:
+			t.Fatalf("run: %v", err)
+		default:
+		}
+		a, err := e.ask(l.HTTP, "GET", "/readyz")
+		if err == nil && a.status != http.StatusOK {
+			err = fmt.Errorf("/readyz: status %d: %s", a.status, a.body)
+		}
+		return err
+	})
+	if err := l.Run(t.Context(), "haproxy", "start"); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("cluster, program and HAProxy are up after %v", time.Since(begun).Round(time.Second))
+	return e
+}
+
+// logLines collects what the program logs.
+type logLines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer // guarded by mu
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logLines) lines() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.FieldsFunc(l.buf.String(), func(r rune) bool { return r == '\n' })
+}
+
+// eventually tries until f succeeds or the time is over.
+func eventually(t *testing.T, limit time.Duration, f func() error) {
+	t.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) || t.Context().Err() != nil {
+			t.Fatalf("waited %v in vain: %v", limit, err)
+		}
+	}
+}
+
+// firstTime gives the time after the first f that is true, zero when ctx ends
+// before.
+func firstTime(ctx context.Context, every time.Duration, f func() bool) time.Time {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		if f() {
+			return time.Now()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return time.Time{}
+		}
+	}
+}
+
+// httpAnswer is an answer as it came.
+type httpAnswer struct {
+	status int
+	header []string // names, sorted
+	body   []byte
+}
+
+// ask sends one request over a connection of its own, as it stands: neither
+// Go's client nor its URLs take everything that Patroni answers.
+func (e *endToEnd) ask(addr, method, target string) (httpAnswer, error) {
+	fail := func(err error) (httpAnswer, error) {
+		return httpAnswer{}, fmt.Errorf("%s %s of %s: %w", method, target, addr, err)
+	}
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return fail(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return fail(err)
+	}
+	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.0\r\nHost: %s\r\n\r\n", method, target, addr); err != nil {
+		return fail(err)
+	}
+	raw, err := io.ReadAll(conn)
+	if err != nil {
+		return fail(err)
+	}
+	head, body, ok := bytes.Cut(raw, []byte("\r\n\r\n"))
+	if !ok {
+		return fail(fmt.Errorf("no answer but %q", raw))
+	}
+	lines := strings.Split(string(head), "\r\n")
+	a := httpAnswer{body: body}
+	fields := strings.Fields(lines[0])
+	if len(fields) < 2 || !strings.HasPrefix(fields[0], "HTTP/1.") {
+		return fail(fmt.Errorf("no status in %q", lines[0]))
+	}
+	if a.status, err = strconv.Atoi(fields[1]); err != nil {
+		return fail(err)
+	}
+	for _, line := range lines[1:] {
+		name, _, _ := strings.Cut(line, ":")
+		a.header = append(a.header, name)
+	}
+	slices.Sort(a.header)
+	return a, nil
+}
+
+func (e *endToEnd) must(t *testing.T, addr, method, target string) httpAnswer {
+	t.Helper()
+	a, err := e.ask(addr, method, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// reason is that in our answer to a check.
+func (a httpAnswer) reason(t *testing.T) string {
+	t.Helper()
+	var body struct {
+		Patroniglue struct{ Reason string } `json:"patroniglue"`
+	}
+	if err := json.Unmarshal(a.body, &body); err != nil || body.Patroniglue.Reason == "" {
+		t.Errorf("no reason in the answer (%v): %s", err, a.body)
+	}
+	return body.Patroniglue.Reason
+}
+
+// answerForm is all of an answer that does not change from one moment to another.
+type answerForm struct {
+	Status int
+	Header []string
+	Body   map[string]string // the type at each path of the JSON
+}
+
+func (a httpAnswer) form() answerForm {
+	f := answerForm{Status: a.status, Header: a.header, Body: make(map[string]string)}
+	var v any
+	switch {
+	case len(a.body) == 0:
+		f.Body[""] = "none"
+	case json.Unmarshal(a.body, &v) != nil:
+		f.Body[""] = "no JSON"
+	default:
+		formOf(v, "", f.Body)
+	}
+	return f
+}
+
+func formOf(v any, path string, out map[string]string) {
+	kind := ""
+	switch v := v.(type) {
+	case nil:
+		kind = "null"
+	case bool:
+		kind = "bool"
+	case float64:
+		kind = "number"
+	case string:
+		kind = "string"
+	case []any:
+		kind = "array"
+		for _, item := range v {
+			formOf(item, path+"[]", out)
+		}
+	case map[string]any:
+		kind = "object"
+		for key, item := range v {
+			formOf(item, path+"."+key, out)
+		}
+	}
+	if was, ok := out[path]; ok && was != kind { // items of an array that differ
+		kinds := append(strings.Split(was, " or "), kind)
+		slices.Sort(kinds)
+		kind = strings.Join(slices.Compact(kinds), " or ")
+	}
+	out[path] = kind
+}
+
+// askAgent asks as HAProxy does and gives the line without its end.
+func (e *endToEnd) askAgent(question string) (string, error) {
+	conn, err := net.DialTimeout("tcp", e.lab.Agent, 5*time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(conn, question+"\n"); err != nil {
+		return "", fmt.Errorf("asking the agent %q: %w", question, err)
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return "", fmt.Errorf("asking the agent %q: %w", question, err)
+	}
+	return strings.TrimSuffix(line, "\n"), nil
+}
+
+// healthyCluster says who is what.
+type healthyCluster struct {
+	primary  lab.Node
+	replicas []lab.Node
+	major    int // Patroni's version
+}
+
+// healthy waits until one primary leads two streaming replicas, on one timeline,
+// and the program knows it.
+func (e *endToEnd) healthy(t *testing.T) healthyCluster {
+	t.Helper()
+	if e.lost {
+		t.Fatal("the cluster did not become healthy after an earlier test")
+	}
+	e.lost = true // unless the next line returns
+	var c healthyCluster
+	eventually(t, 60*time.Second, func() (err error) {
+		c, err = e.look()
+		if err == nil {
+			err = e.agrees(c)
+		}
+		return err
+	})
+	e.lost = false
+	return c
+}
+
+// look asks Patroni.
+func (e *endToEnd) look() (healthyCluster, error) {
+	var c healthyCluster
+	timelines := make(map[int64]bool)
+	for _, n := range e.lab.Nodes {
+		a, err := e.ask(n.REST, "GET", "/primary")
+		if err != nil {
+			return c, err
+		}
+		var doc struct {
+			State, Role string
+			Timeline    int64
+			Replication []struct{ State string }
+			Patroni     struct{ Version string }
+		}
+		if err := json.Unmarshal(a.body, &doc); err != nil {
+			return c, fmt.Errorf("%s: %w", n.Name, err)
+		}
+		if doc.State != "running" {
+			return c, fmt.Errorf("%s is %s", n.Name, doc.State)
+		}
+		major, _, _ := strings.Cut(doc.Patroni.Version, ".")
+		if c.major, err = strconv.Atoi(major); err != nil {
+			return c, fmt.Errorf("%s: Patroni's version: %w", n.Name, err)
+		}
+		timelines[doc.Timeline] = true
+		leads := doc.Role == "primary" || doc.Role == "master"
+		switch {
+		case leads && a.status == http.StatusOK:
+			streaming := 0
+			for _, r := range doc.Replication {
+				if r.State == "streaming" {
+					streaming++
+				}
+			}
+			if streaming != 2 || c.primary.Name != "" {
+				return c, fmt.Errorf("%s is primary and streams to %d", n.Name, streaming)
+			}
+			c.primary = n
+		case doc.Role == "replica" && a.status == http.StatusServiceUnavailable:
+			c.replicas = append(c.replicas, n)
+		default:
+			return c, fmt.Errorf("%s is %s with status %d", n.Name, doc.Role, a.status)
+		}
+	}
+	if c.primary.Name == "" || len(timelines) != 1 {
+		return c, fmt.Errorf("primary %q, timelines %v", c.primary.Name, timelines)
+	}
+	return c, nil
+}
+
+// agrees asks the program.
+func (e *endToEnd) agrees(c healthyCluster) error {
+	a, err := e.ask(e.lab.HTTP, "GET", "/health?strict")
+	if err != nil {
+		return err
+	}
+	if a.status != http.StatusOK {
+		return fmt.Errorf("/health?strict: status %d: %s", a.status, a.body)
+	}
+	var replicas []string
+	for _, n := range c.replicas {
+		replicas = append(replicas, n.Name)
+	}
+	for check, want := range map[string][]string{"primary": {c.primary.Name}, "replica": replicas} {
+		if got, err := e.passing(check); err != nil {
+			return err
+		} else if !slices.Equal(got, want) {
+			return fmt.Errorf("%s here: %v, want %v", check, got, want)
+		}
+	}
+	return nil
+}
+
+// passing gives the nodes that pass a check, all from one view.
+func (e *endToEnd) passing(check string) ([]string, error) {
+	a, err := e.ask(e.lab.HTTP, "GET", "/cluster/"+e.lab.Scope+"/"+check)
+	if err != nil {
+		return nil, err
+	}
+	var body struct{ Nodes []string }
+	if err := json.Unmarshal(a.body, &body); err != nil {
+		return nil, fmt.Errorf("/%s: %w: %s", check, err, a.body)
+	}
+	return body.Nodes, nil
+}
+
+// sample is what everybody was told at a moment.
+type sample struct {
+	at       time.Duration // since the beginning of the watch
+	http     []string      // nodes that pass primary, asked one after another
+	agent    []string      // nodes that are ready, likewise
+	replicas []string      // that pass replica, in one view
+	two      string        // how two passed at once
+	err      error
+}
+
+func (s sample) String() string { return fmt.Sprintf("after %v", s.at.Round(time.Millisecond)) }
+
+// watch asks every 50 ms who is primary.
+type watch struct {
+	cancel  context.CancelFunc
+	done    chan struct{}
+	samples []sample // to be read when done is closed
+}
+
+func (e *endToEnd) watch(t *testing.T) *watch {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &watch{cancel: cancel, done: make(chan struct{})}
+	t.Cleanup(func() { w.stop() })
+	go func() {
+		defer close(w.done)
+		begun := time.Now()
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			s := e.sample()
+			s.at = time.Since(begun)
+			w.samples = append(w.samples, s)
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return w
+}
+
+// stop ends the watch and gives its samples. It may be called again.
+func (w *watch) stop() []sample {
+	w.cancel()
+	<-w.done
+	return w.samples
+}
+
+func (e *endToEnd) sample() (s sample) {
+	check := func(err error) { s.err = errors.Join(s.err, err) }
+	pass := func(name string) bool {
+		a, err := e.ask(e.lab.HTTP, "HEAD", "/node/"+name+"/primary")
+		check(err)
+		return a.status == http.StatusOK
+	}
+	ready := func(name string) bool {
+		line, err := e.askAgent(name + "/primary")
+		check(err)
+		return strings.HasPrefix(line, "ready up")
+	}
+	// Two questions are two moments, and between them one primary may have given
+	// way to another. But whoever passes again after another one passed, passed
+	// at the same time.
+	var order []string
+	for _, n := range e.lab.Nodes {
+		if pass(n.Name) {
+			s.http, order = append(s.http, n.Name), append(order, n.Name)
+		}
+	}
+	for _, n := range e.lab.Nodes {
+		if ready(n.Name) {
+			s.agent, order = append(s.agent, n.Name), append(order, n.Name)
+		}
+	}
+	if len(order) > 0 && slices.ContainsFunc(order, func(name string) bool { return name != order[0] }) && (pass(order[0]) || ready(order[0])) {
+		s.two = fmt.Sprintf("%v passed in this order, and then %s again", order, order[0])
+	}
+	together, err := e.passing("primary")
+	check(err)
+	if len(together) > 1 {
+		s.two += fmt.Sprintf(" %v pass in one view", together)
+	}
+	s.replicas, err = e.passing("replica")
+	check(err)
+	return s
+}
+
+// neverTwo: at no moment two nodes were primary, and there always was an answer.
+func neverTwo(t *testing.T, samples []sample) {
+	t.Helper()
+	if len(samples) < 10 {
+		t.Errorf("%d samples, want at least 10", len(samples))
+	}
+	two, failed := 0, 0
+	for _, s := range samples {
+		if s.two != "" {
+			if two++; two == 1 {
+				t.Errorf("%s: two primaries: %s", s, s.two)
+			}
+		}
+		if s.err != nil {
+			if failed++; failed == 1 {
+				t.Errorf("%s: %v", s, s.err)
+			}
+		}
+	}
+	if two > 1 || failed > 1 {
+		t.Errorf("of %d samples %d show two primaries, %d an error", len(samples), two, failed)
+	}
+}
+
+// gap says for how long nobody was primary.
+func gap(samples []sample) string {
+	var first, last time.Duration
+	none := 0
+	for _, s := range samples {
+		if len(s.http) > 0 {
+			continue
+		}
+		if none == 0 {
+			first = s.at
+		}
+		last = s.at
+		none++
+	}
+	return fmt.Sprintf("nobody primary in %d of %d samples, %v", none, len(samples), (last - first).Round(10*time.Millisecond))
+}

@@ -93,19 +93,17 @@ func appendMembers(buf *bytes.Buffer, raw []byte) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw)) // which was read once already, so nothing fails here
 	dec.Token()
-	cut := jsonSpace
+	cut := jsonSpace + "," // of the first member that stays
 	for from := dec.InputOffset(); dec.More(); from = dec.InputOffset() {
 		key, _ := dec.Token()
 		var value json.RawMessage
 		if dec.Decode(&value) != nil {
 			return
 		}
-		if key == "patroniglue" {
-			cut += "," // of the first member that stays
-			continue
+		if key != "patroniglue" {
+			buf.Write(bytes.TrimLeft(raw[from:dec.InputOffset()], cut))
+			cut = ""
 		}
-		buf.Write(bytes.TrimLeft(raw[from:dec.InputOffset()], cut))
-		cut = ""
 	}
 }
 
@@ -113,6 +111,10 @@ const jsonSpace = " \t\r\n"
 
 // clusterCheck answers a check of a whole cluster: does any node pass?
 func (s *Server) clusterCheck(w http.ResponseWriter, r *http.Request) {
+	if _, err := node.ParseCheck(r.PathValue("check"), r.URL.RawQuery); err != nil {
+		s.writeQuestionError(w, r, err) // before it is asked of which cluster
+		return
+	}
 	name, ok := s.clusterName(w, r)
 	if !ok {
 		return
@@ -139,6 +141,9 @@ func (s *Server) answerCluster(w http.ResponseWriter, r *http.Request, name, che
 	writeJSON(w, r, status, map[string]any{check: status == http.StatusOK, "cluster": name, "nodes": nodes, "reasons": reasons})
 }
 
+// maxNamed bounds how many names an error lists.
+const maxNamed = 20
+
 // clusterName takes the cluster from the path, or the only one there is.
 func (s *Server) clusterName(w http.ResponseWriter, r *http.Request) (string, bool) {
 	if name := r.PathValue("cluster"); name != "" {
@@ -149,7 +154,7 @@ func (s *Server) clusterName(w http.ResponseWriter, r *http.Request) (string, bo
 		return views[0].Cluster, true
 	}
 	var full []string
-	for _, v := range views[:min(len(views), 20)] {
+	for _, v := range views[:min(len(views), maxNamed)] {
 		full = append(full, "/cluster/"+v.Cluster+strings.TrimPrefix(r.URL.Path, "/cluster"))
 	}
 	writeError(w, r, http.StatusNotFound, "several clusters are watched, want one of "+strings.Join(full, ", "))
@@ -175,7 +180,7 @@ func (s *Server) writeQuestionError(w http.ResponseWriter, r *http.Request, err 
 	text := err.Error()
 	if e, ok := errors.AsType[*cluster.AmbiguousError](err); ok {
 		var full []string
-		for _, c := range e.Clusters {
+		for _, c := range e.Clusters[:min(len(e.Clusters), maxNamed)] {
 			full = append(full, "/cluster/"+c+r.URL.Path)
 		}
 		text = "node " + quote(e.Node) + " is in several clusters, want one of " + strings.Join(full, ", ")

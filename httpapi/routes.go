@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -39,11 +40,9 @@ func (s *Server) routes() http.Handler {
 func only(h http.HandlerFunc, methods ...string) http.Handler {
 	allow := strings.Join(methods, ", ")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, m := range methods {
-			if r.Method == m {
-				h(w, r)
-				return
-			}
+		if slices.Contains(methods, r.Method) {
+			h(w, r)
+			return
 		}
 		w.Header().Set("Allow", allow)
 		writeError(w, r, http.StatusMethodNotAllowed, "method "+r.Method+" is not for this route, want "+allow)
@@ -54,11 +53,8 @@ func only(h http.HandlerFunc, methods ...string) http.Handler {
 // with a redirect: HAProxy takes 3xx for a passed check (its manual, httpchk).
 func noRedirects(next http.Handler, unknown http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := r.URL.Path
-		if p != "/" {
-			p = strings.TrimSuffix(p, "/") // no route ends in one, so the mux finds none
-		}
-		if path.Clean(p) != p || !strings.HasPrefix(p, "/") { // "*" and "host:port" are no paths
+		// No route but / ends in a slash; "*" and "host:port" have none in front.
+		if p := r.URL.Path; path.Clean(p) != p || !strings.HasPrefix(p, "/") {
 			unknown(w, r)
 			return
 		}

@@ -252,7 +252,7 @@ func bubble(t *testing.T, f func(*testing.T, *nodetest.Net)) {
 	synctest.Test(t, func(t *testing.T) { f(t, nodetest.NewNet()) })
 }
 
-// frozen is a fixed document, for goldens.
+// document is what the member itself gives now.
 func document(n *nodetest.Node) string {
 	s := n.State()
 	a := nodetest.Decide(s, nodetest.DCS{}, nodetest.Request{Method: "GET", Target: "/patroni"}, time.Now())

@@ -162,25 +162,26 @@ func memberOf(v *cluster.View, m *cluster.Member) patroniMember {
 		p.Host = host
 		p.Port, _ = strconv.Atoi(port) // checked with the configuration
 	}
-	if m.Name == v.Leader {
-		p.Role = "leader"
-		if d.Role == node.RoleStandbyLeader {
-			p.Role = "standby_leader"
-		}
-		return p
-	}
+	leads := m.Name == v.Leader
 	switch {
+	case leads && d.Role == node.RoleStandbyLeader:
+		p.Role = "standby_leader"
+	case leads:
+		p.Role = "leader"
 	case d.SyncStandby:
 		p.Role = "sync_standby"
 	case d.QuorumStandby:
 		p.Role = "quorum_standby"
 	}
-	if d.Running() && d.ReplicationState != "" {
+	if p.Role != "leader" && d.Running() && d.ReplicationState != "" {
 		p.State = d.ReplicationState
 	}
-	p.Lag = "unknown"
-	if m.Standing.Lag >= 0 {
+	switch {
+	case leads: // has none
+	case m.Standing.Lag >= 0:
 		p.Lag = m.Standing.Lag
+	default:
+		p.Lag = "unknown"
 	}
 	return p
 }
@@ -247,7 +248,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(waiting) > 0 {
-		writeError(w, r, http.StatusServiceUnavailable, "not polled yet: "+strings.Join(waiting[:min(len(waiting), 20)], ", "))
+		writeError(w, r, http.StatusServiceUnavailable, "not polled yet: "+strings.Join(waiting[:min(len(waiting), maxNamed)], ", "))
 		return
 	}
 	writeJSON(w, r, http.StatusOK, map[string]bool{"ready": true})

@@ -1,0 +1,78 @@
+package httpapi_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"patroniglue/httpapi"
+)
+
+// sink is a ResponseWriter that keeps nothing.
+type sink struct {
+	header http.Header
+	status int
+}
+
+func (w *sink) Header() http.Header         { return w.header }
+func (w *sink) WriteHeader(status int)      { w.status = status }
+func (w *sink) Write(b []byte) (int, error) { return len(b), nil }
+
+// BenchmarkHTTPCheck is our own part of a check, without net/http's.
+func BenchmarkHTTPCheck(b *testing.B) {
+	h := httpapi.New(httpapi.Config{Supervisor: ready(b)}).Handler()
+	for _, method := range []string{"GET", "OPTIONS"} {
+		for _, target := range []string{"/node/pg1/primary", "/node/pg2/replica?lag=1MB"} {
+			b.Run(method+" "+target, func(b *testing.B) {
+				u, err := url.ParseRequestURI(target)
+				if err != nil {
+					b.Fatal(err)
+				}
+				r := &http.Request{Method: method, URL: u, Header: http.Header{}, Body: http.NoBody}
+				w := &sink{header: http.Header{}}
+				b.ReportAllocs()
+				for b.Loop() {
+					h.ServeHTTP(w, r)
+				}
+				if w.status != 200 {
+					b.Errorf("status %d", w.status)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkHTTPLoopback asks over real sockets, from as many clients as there
+// are CPUs.
+func BenchmarkHTTPLoopback(b *testing.B) {
+	s := httpapi.New(httpapi.Config{Supervisor: ready(b), Address: "127.0.0.1:0", Log: zerolog.Nop()})
+	if err := s.Open(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	b.Cleanup(func() { cancel(); <-done })
+	for name, disable := range map[string]bool{"keep-alive": false, "close": true} {
+		b.Run(name, func(b *testing.B) {
+			tr := &http.Transport{DisableKeepAlives: disable, MaxIdleConnsPerHost: 100}
+			defer tr.CloseIdleConnections()
+			client := &http.Client{Transport: tr}
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					resp, err := client.Get("http://" + s.Addr().String() + "/node/pg1/primary")
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+				}
+			})
+		})
+	}
+}

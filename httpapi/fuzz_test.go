@@ -1,0 +1,89 @@
+package httpapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+
+	"patroniglue/cluster"
+	"patroniglue/httpapi"
+	"patroniglue/node"
+	"patroniglue/node/nodetest"
+)
+
+var rulesOff cluster.Rules
+
+// memberStub is a node that always answers the same.
+type memberStub struct{ report node.Report }
+
+func (p memberStub) Poll(context.Context) (node.Report, error) {
+	r := p.report
+	r.Began = time.Now()
+	return r, nil
+}
+
+func (memberStub) Settings(context.Context) (node.Settings, error) {
+	return node.Settings{TTL: 30 * time.Second, LoopWait: 10 * time.Second}, nil
+}
+func (memberStub) URL() string            { return "http://10.0.0.1:8008" }
+func (memberStub) Timeout() time.Duration { return time.Second }
+
+// ready gives a running supervisor of pg1, the primary, and the replicas pg2 and
+// pg3, each of which was polled.
+func ready(t testing.TB) *cluster.Supervisor {
+	t.Helper()
+	c := cluster.ClusterConfig{Name: "main"}
+	for _, state := range []nodetest.State{nodetest.Primary("main", "pg1"), nodetest.Replica("main", "pg2"), nodetest.Replica("main", "pg3")} {
+		a := nodetest.Decide(state, nodetest.DCS{}, nodetest.Request{Method: "GET", Target: "/primary"}, time.Now())
+		doc, err := node.ParseDocument(a.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Nodes = append(c.Nodes, cluster.NodeConfig{
+			Name: state.Name, Client: memberStub{node.Report{Status: a.Status, Document: doc, Raw: a.Body}},
+			Interval: time.Second, PrimaryInterval: time.Second, FastInterval: time.Second, Fall: 3,
+		})
+	}
+	sup := cluster.New(cluster.Config{TTL: time.Minute, Clusters: []cluster.ClusterConfig{c}})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- sup.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	if err := sup.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return sup
+}
+
+// Whatever is asked for: a 3xx would pass for a passed check, and a 5xx but 503
+// would be a fault of ours.
+func FuzzPath(f *testing.F) {
+	for _, p := range paths {
+		f.Add(uint8(0), p)
+	}
+	for _, p := range []string{"*", "/node/pg1/primary", "/node/pg2/replica?lag=1MB&tag_a=b", "/cluster/main/node/pg1/cluster", "/health?strict&cluster=main", "http://h/primary", "/node/pg1/refresh"} {
+		for method := range uint8(6) {
+			f.Add(method, p)
+		}
+	}
+	methods := []string{"GET", "HEAD", "OPTIONS", "POST", "DELETE", "CONNECT"}
+	h := httpapi.New(httpapi.Config{Supervisor: ready(f)}).Handler()
+	f.Fuzz(func(t *testing.T, method uint8, target string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			t.Skip() // net/http answers 400
+		}
+		r := &http.Request{Method: methods[int(method)%len(methods)], URL: u, RequestURI: target, Header: http.Header{}, Body: http.NoBody, Host: "glue", ProtoMajor: 1, ProtoMinor: 1}
+		w := &recorder{header: http.Header{}}
+		h.ServeHTTP(w, r)
+		switch {
+		case w.status >= 300 && w.status < 400, w.status < 200, w.status >= 500 && w.status != 503, w.header.Get("Location") != "":
+			t.Errorf("%s %q = %d %v", r.Method, target, w.status, w.header)
+		case w.header.Get("Content-Type") == "application/json" && w.body.Len() > 0 && !json.Valid(w.body.Bytes()):
+			t.Errorf("%s %q: not JSON: %s", r.Method, target, w.body.String())
+		}
+	})
+}

@@ -1,0 +1,327 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"patroniglue/cluster"
+	"patroniglue/httpapi"
+	"patroniglue/node"
+	"patroniglue/node/nodetest"
+)
+
+type clusterAnswer struct {
+	Members []map[string]any `json:"members"`
+	Scope   string           `json:"scope"`
+	Pause   any              `json:"pause"`
+}
+
+// Clients of Patroni's GET /cluster read ours.
+func TestClusterIsThatOfPatroni(t *testing.T) {
+	stories := []struct {
+		name string
+		tell func(*nodetest.Cluster)
+	}{
+		{"all is well", func(*nodetest.Cluster) {}},
+		{"tags and pause", func(c *nodetest.Cluster) {
+			c.SetPause(true)
+			c.Node("pg2").Set(func(s *nodetest.State) { s.Tags = map[string]any{"nofailover": true, "zone": "a"} })
+		}},
+		{"a synchronous standby", func(c *nodetest.Cluster) { c.Node("pg2").Set(func(s *nodetest.State) { s.SyncStandby = true }) }},
+		{"a quorum standby", func(c *nodetest.Cluster) { c.Node("pg2").Set(func(s *nodetest.State) { s.QuorumStandby = true }) }},
+		{"a standby cluster", func(c *nodetest.Cluster) { c.SetStandbyCluster(true) }},
+		{"before a promotion ends", func(c *nodetest.Cluster) {
+			c.Node("pg1").Set(func(s *nodetest.State) {
+				s.Role, s.ReplicationState, s.Received, s.Replayed = "replica", "streaming", new(s.Location), new(s.Location)
+			})
+		}},
+		{"lag", func(c *nodetest.Cluster) {
+			c.Write(1 << 20)
+			c.Node("pg2").Set(func(s *nodetest.State) { s.Received, s.Replayed = new(*s.Received-5000), new(*s.Replayed-5000) })
+		}},
+		{"a replica starts", func(c *nodetest.Cluster) {
+			c.Node("pg3").Set(func(s *nodetest.State) { s.State, s.SQL = "starting", false })
+		}},
+	}
+	for _, version := range []string{"3.0.2", "4.1.4"} {
+		for _, story := range stories {
+			t.Run(version+"/"+story.name, func(t *testing.T) {
+				if version == "3.0.2" && story.name == "a quorum standby" {
+					t.Skip("not in this release")
+				}
+				bubble(t, func(t *testing.T, nw *nodetest.Net) {
+					c := members(t, nw, version, "main", "pg1", "pg2", "pg3")
+					story.tell(c)
+					s := start(t, nw, nil, of(c, "prod"))
+					settle()
+					var theirs, ours, below clusterAnswer
+					var states []nodetest.State
+					for _, n := range c.Nodes() {
+						states = append(states, n.State())
+					}
+					a := nodetest.Decide(states[0], nodetest.DCS{Leader: "pg1", Members: states}, nodetest.Request{Method: "GET", Target: "/cluster"}, time.Now())
+					if err := json.Unmarshal(a.Body, &theirs); err != nil {
+						t.Fatalf("%v in %s", err, a.Body)
+					}
+					s.decode("/cluster", &ours)
+					s.decode("/node/pg3/cluster", &below)
+					if !reflect.DeepEqual(ours, below) {
+						t.Errorf("/cluster %v\n/node/pg3/cluster %v", ours, below)
+					}
+					if ours.Scope != "main" || !reflect.DeepEqual(ours.Pause, theirs.Pause) || len(ours.Members) != len(theirs.Members) {
+						t.Errorf("got %v\nwant %v", ours, theirs)
+					}
+					for i, m := range theirs.Members {
+						if states[0].Role != "primary" && i > 0 { // there is none to measure lag against
+							if ours.Members[i]["lag"] != "unknown" {
+								t.Errorf("lag is %v", ours.Members[i]["lag"])
+							}
+							ours.Members[i]["lag"] = m["lag"]
+						}
+						compareMember(t, version, ours.Members[i], m)
+					}
+				})
+			})
+		}
+	}
+}
+
+func compareMember(t *testing.T, version string, ours, theirs map[string]any) {
+	t.Helper()
+	for key, want := range theirs {
+		switch {
+		case slices.Contains([]string{"lsn", "receive_lag", "receive_lsn", "replay_lag", "replay_lsn"}, key):
+			continue // since 4.1, and only there
+		case key == "host" || key == "port": // of the configuration
+			if reflect.TypeOf(ours[key]) != reflect.TypeOf(want) {
+				t.Errorf("%s: %s is %#v, Patroni's %#v", theirs["name"], key, ours[key], want)
+			}
+		case key == "tags" && len(want.(map[string]any)) == 0:
+		case !reflect.DeepEqual(ours[key], want):
+			t.Errorf("%s: %s is %#v, Patroni %s says %#v", theirs["name"], key, ours[key], version, want)
+		}
+	}
+	for key := range ours {
+		if _, ok := theirs[key]; !ok {
+			t.Errorf("%s: %s is no key of Patroni's", theirs["name"], key)
+		}
+	}
+}
+
+func TestClusterLeavesOutTheStale(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
+		c.Node("pg3").Set(func(s *nodetest.State) { s.Extra = map[string]any{"pending_restart": true} })
+		s := start(t, nw, nil, of(c, "prod"))
+		settle()
+		c.Node("pg2").Freeze()
+		c.Kill("pg1")
+		settle()
+		s.want("/cluster/prod", 200, `{"members":[{"name":"pg3","role":"replica","state":"running","api_url":"http://main-pg3:8008/patroni",`+
+			`"host":"10.0.0.1","port":5432,"timeline":1,"pending_restart":true,"lag":0}],"scope":"main"}`)
+		c.Node("pg3").Set(func(s *nodetest.State) { s.State, s.SQL = "starting", false })
+		settle()
+		s.want("/cluster/prod", 200, `{"members":[{"name":"pg3","role":"replica","state":"starting","api_url":"http://main-pg3:8008/patroni",`+
+			`"host":"10.0.0.1","port":5432,"pending_restart":true,"lag":"unknown"}],"scope":"main"}`)
+		c.Node("pg3").Freeze()
+		settle()
+		s.want("/cluster/prod", 200, `{"members":[],"scope":"main"}`)
+	})
+}
+
+func TestHealth(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		a, b := members(t, nw, "", "alpha", "pg1", "pg2"), members(t, nw, "", "beta", "pg1", "pg2")
+		s := start(t, nw, nil, of(a, "a"), of(b, "b"))
+		const (
+			alpha = `{"cluster":"a","scope":"alpha","leader":"pg1","level":"ok","reasons":[]}`
+			beta  = `{"cluster":"b","scope":"beta","leader":"pg1","level":"ok","reasons":[]}`
+		)
+		if got := s.get("/health"); got.status != 503 || !strings.HasPrefix(got.body, `{"healthy":false,"level":"critical"`) {
+			t.Errorf("before the first poll: %d %s", got.status, got.body)
+		}
+		settle()
+		ok := `{"healthy":true,"level":"ok","clusters":[` + alpha + `,` + beta + `]}`
+		s.want("/health", 200, ok)
+		s.want("/health?strict", 200, ok)
+		s.want("/health?cluster=b", 200, `{"healthy":true,"level":"ok","clusters":[`+beta+`]}`)
+
+		b.SetPause(true)
+		settle()
+		warned := strings.Replace(beta, `"ok","reasons":[]`, `"warning","reasons":[{"code":"paused","level":"warning","text":"Patroni is paused: there is no automatic failover"}]`, 1)
+		s.want("/health", 200, `{"healthy":true,"level":"warning","clusters":[`+alpha+`,`+warned+`]}`)
+		s.want("/health?strict", 503, `{"healthy":false,"level":"warning","clusters":[`+alpha+`,`+warned+`]}`)
+		s.want("/health?strict&cluster=a", 200, `{"healthy":true,"level":"ok","clusters":[`+alpha+`]}`)
+
+		b.SetPause(false)
+		a.Node("pg1").Set(func(s *nodetest.State) { s.Lock = false })
+		settle()
+		lost := `{"cluster":"a","scope":"alpha","leader":"","level":"critical","reasons":[{"code":"no_primary","level":"critical","text":"no node claims to be primary"}]}`
+		critical := `{"healthy":false,"level":"critical","clusters":[` + lost + `,` + beta + `]}`
+		s.want("/health", 503, critical)
+		s.want("/health?strict", 503, critical)
+		s.want("/health?cluster=b", 200, `{"healthy":true,"level":"ok","clusters":[`+beta+`]}`)
+		for _, method := range []string{"HEAD", "OPTIONS"} {
+			if got := s.ask(method, "/health"); got.status != 503 || got.body != "" {
+				t.Errorf("%s /health = %d %q", method, got.status, got.body)
+			}
+		}
+	})
+}
+
+func TestNodeState(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		c := members(t, nw, "", "main", "pg1", "pg2")
+		c.Node("pg2").Set(func(s *nodetest.State) { s.Tags = map[string]any{"weight": json.Number("10")} })
+		s := start(t, nw, nil, of(c, "main"))
+		settle()
+		c.Node("pg2").SetLag(2048)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		var st httpapi.NodeState
+		if status := s.decode("/node/pg2", &st); status != 200 {
+			t.Errorf("status %d", status)
+		}
+		if len(st.Checks) != len(node.CheckNames()) {
+			t.Errorf("%d checks, want %d", len(st.Checks), len(node.CheckNames()))
+		}
+		if got := st.Checks["replica"]; got != (httpapi.CheckVerdict{Pass: true, Outcome: node.Pass, Label: "replica", Reason: "running replica"}) {
+			t.Errorf("replica: %+v", got)
+		}
+		if st.Node != "pg2" || st.Cluster != "main" || st.URL != "http://main-pg2:8008" || st.Postgres != "10.0.0.1:5432" || st.Leader || !st.Fresh ||
+			*st.Role != "replica" || *st.State != "running" || *st.Timeline != 1 || *st.Lag != 2048 || st.Patroni != "4.1.4" || st.Server != 150020 ||
+			st.TTL != 5 || st.Failures != 0 || st.Error != "" || *st.Age > 1.2 || *st.Took > 0.1 || fmt.Sprint(st.Tags) != "map[weight:10]" {
+			t.Errorf("got %s", s.get("/node/pg2").body)
+		}
+		s.decode("/node/pg1", &st)
+		if !st.Leader {
+			t.Errorf("pg1 does not lead")
+		}
+		c.Node("pg2").SetFault(nodetest.Status500)
+		settle()
+		var stale httpapi.NodeState
+		if status := s.decode("/node/pg2", &stale); status != 200 || stale.Fresh || stale.Failures < 2 || stale.Error != "status code 500, want 200 or 503" || *stale.Role != "replica" {
+			t.Errorf("stale: %d %+v", status, stale)
+		}
+		if stale.Checks["liveness"].Pass {
+			t.Error("a stale node is alive")
+		}
+	})
+}
+
+func TestNodeStateUnknown(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		c := members(t, nw, "", "main", "pg1")
+		c.Node("pg1").Freeze()
+		s := start(t, nw, nil, of(c, "main"))
+		settle()
+		var st map[string]any
+		if status := s.decode("/node/pg1", &st); status != 200 {
+			t.Errorf("status %d", status)
+		}
+		for _, key := range []string{"role", "state", "timeline", "lag_bytes", "since", "polled_at", "age_seconds", "poll_seconds"} {
+			if v, ok := st[key]; !ok || v != nil {
+				t.Errorf("%s is %v, want null; keys %v", key, v, slices.Sorted(maps.Keys(st)))
+			}
+		}
+		if st["error"] != "no answer within 3s" {
+			t.Errorf("error %v", st["error"])
+		}
+	})
+}
+
+func TestPage(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
+		const evil = "<script>alert(1)</script>\x1b[31m\n\"'"
+		c.Node("pg2").Set(func(s *nodetest.State) { s.State = evil; s.Tags = map[string]any{evil: evil} })
+		c.Node("pg3").Set(func(s *nodetest.State) { s.Role = evil; s.Scope = "main" })
+		s := start(t, nw, nil, of(c, "main"))
+		if a := s.get("/"); a.status != 200 || !strings.Contains(a.body, "no primary") || !strings.Contains(a.body, "not polled yet") {
+			t.Errorf("without data: %d %s", a.status, a.body)
+		}
+		settle()
+		a := s.get("/")
+		if a.status != 200 || a.header.Get("Content-Type") != "text/html; charset=utf-8" || a.header.Get("X-Content-Type-Options") != "nosniff" ||
+			!strings.HasPrefix(a.header.Get("Content-Security-Policy"), "default-src 'none'; ") {
+			t.Errorf("%d %v", a.status, a.header)
+		}
+		for _, want := range []string{"pg1", "pg2", "pg3", "primary is <b>pg1</b>", "holds the leader lock", "&lt;script&gt;alert(1)", "2.0.0-test", "/cluster/main/node/pg2"} {
+			if !strings.Contains(a.body, want) {
+				t.Errorf("no %q in the page", want)
+			}
+		}
+		for _, bad := range []string{"<script", "\x1b", evil} {
+			if strings.Contains(a.body, bad) {
+				t.Errorf("%q in the page: %s", bad, a.body)
+			}
+		}
+		for _, target := range []string{"/node/pg2", "/node/pg2/health", "/cluster", "/health"} {
+			if a := s.get(target); strings.Contains(a.body, "\x1b") || !json.Valid([]byte(a.body)) {
+				t.Errorf("%s: %s", target, a.body)
+			}
+		}
+		c.Node("pg3").Freeze()
+		settle()
+		if a := s.get("/"); !strings.Contains(a.body, "was running") || !strings.Contains(a.body, "stale: last answer") {
+			t.Errorf("stale: %s", a.body)
+		}
+		if a := s.get("/style.css"); a.status != 200 || a.header.Get("Content-Type") != "text/css; charset=utf-8" || a.body == "" {
+			t.Errorf("/style.css: %d %v", a.status, a.header)
+		}
+	})
+}
+
+// Two claims: at most one passes, all else says why, and health is critical.
+func TestSplitBrain(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
+		s := start(t, nw, nil, of(c, "main"))
+		settle()
+		c.SplitBrain(false, "pg1", "pg2")
+		settle()
+		passing := 0
+		for _, n := range c.Nodes() {
+			if s.get("/node/"+n.Name()+"/primary").status == 200 {
+				passing++
+			}
+		}
+		if passing > 1 {
+			t.Errorf("%d primaries", passing)
+		}
+		if a := s.get("/health"); a.status != 503 || !strings.Contains(a.body, "split_brain") {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		var ours clusterAnswer
+		s.decode("/cluster", &ours)
+		leaders := 0
+		for _, m := range ours.Members {
+			if m["role"] == "leader" {
+				leaders++
+			}
+		}
+		if leaders > 1 {
+			t.Errorf("%d leaders in /cluster", leaders)
+		}
+	})
+}
+
+// The rules of the cluster reach HTTP.
+func TestFallback(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		c := members(t, nw, "", "main", "pg1", "pg2")
+		s := startAt(t, nw, address, nil, cluster.Rules{Fallback: true}, of(c, "main"))
+		c.Kill("pg2")
+		settle()
+		if a := s.get("/node/pg1/replica"); a.status != 200 || !strings.Contains(a.body, "the primary serves reads") {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	})
+}

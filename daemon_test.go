@@ -40,13 +40,13 @@ import (
 // program is the real run in this process, or its binary, over a configuration
 // whose HTTP port the kernel chooses.
 type program struct {
-	config  string // a file for status: with the port that was chosen
-	http    string // host:port
-	agents  []string
-	log     *programLog
-	end     func()
-	ended   chan error
-	running bool // nobody took what ended says
+	config string // a file for status: with the port that was chosen
+	http   string // host:port
+	agents []string
+	log    *programLog
+	end    func()
+	ended  chan struct{} // closed when it has
+	err    error         // read after ended is closed
 }
 
 // programLog takes JSON lines.
@@ -145,14 +145,15 @@ func startProgram(t *testing.T, name, text string, flags ...string) *program {
 	t.Helper()
 	path := writeFile(t, name, text)
 	ctx, cancel := context.WithCancelCause(context.Background())
-	p := &program{log: new(programLog), ended: make(chan error, 1), running: true, end: func() { cancel(errors.New("the test ends it")) }}
-	go func() { p.ended <- run(ctx, append([]string{"-config", path}, flags...), io.Discard, p.log) }()
+	p := &program{log: new(programLog), ended: make(chan struct{}), end: func() { cancel(errors.New("the test ends it")) }}
+	go func() {
+		defer close(p.ended)
+		p.err = run(ctx, append([]string{"-config", path}, flags...), io.Discard, p.log)
+	}()
 	t.Cleanup(func() {
 		p.end()
-		if p.running {
-			if err := <-p.ended; err != nil {
-				t.Errorf("run: %v", err)
-			}
+		if err := p.wait(); err != nil {
+			t.Errorf("run: %v, want nil", err)
 		}
 		if t.Failed() {
 			t.Logf("log:\n%s", p.log)
@@ -167,9 +168,8 @@ func (p *program) awaitReady(t *testing.T, text string, agents int) {
 	t.Helper()
 	until(t, "the program is ready", func() bool {
 		select {
-		case err := <-p.ended:
-			p.running = false
-			t.Fatalf("run: %v", err)
+		case <-p.ended:
+			t.Fatalf("run: %v", p.err)
 		default:
 		}
 		p.agents = p.log.values("listener", "message", "answering agent checks")
@@ -179,15 +179,12 @@ func (p *program) awaitReady(t *testing.T, text string, agents int) {
 }
 
 // wait gives what run returned.
-func (p *program) wait(t *testing.T) error {
-	t.Helper()
-	p.running = false
+func (p *program) wait() error {
 	select {
-	case err := <-p.ended:
-		return err
+	case <-p.ended:
+		return p.err
 	case <-time.After(10 * time.Second):
-		t.Fatal("it still runs after 10 s")
-		return nil
+		return errors.New("it still runs after 10 s")
 	}
 }
 
@@ -536,7 +533,7 @@ func TestDaemonEnds(t *testing.T) {
 	p := startProgram(t, "c.toml", "[frontend]\n"+anyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+fastPolls+nodesOf(sim, ""))
 	p.end()
 	until(t, "nothing listens", func() bool { return refuses(p.http) && refuses(p.agents[0]) })
-	if err := p.wait(t); err != nil {
+	if err := p.wait(); err != nil {
 		t.Errorf("run: %v, want nil", err)
 	}
 	if got := p.log.values("cause", "message", "stopping"); !slices.Equal(got, []string{"the test ends it"}) {
@@ -570,25 +567,26 @@ func halfRequest(t *testing.T, addr string) net.Conn {
 	if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: x\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(100 * time.Millisecond) // for the server to read it
+	ask(t, nil, "GET", "http://"+addr+"/livez") // it came later and is answered: conn was accepted
 	return conn
 }
 
 // startBinary is startProgram in a process of its own.
 func startBinary(t *testing.T, text string) (*program, *exec.Cmd) {
 	t.Helper()
-	p := &program{log: new(programLog), ended: make(chan error, 1), running: true}
+	p := &program{log: new(programLog), ended: make(chan struct{})}
 	cmd := exec.Command(builtBinary(t), "-config", writeFile(t, "c.toml", text))
 	cmd.Stderr = p.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { p.ended <- cmd.Wait() }()
+	go func() {
+		defer close(p.ended)
+		p.err = cmd.Wait()
+	}()
 	t.Cleanup(func() {
-		if p.running {
-			_ = cmd.Process.Kill()
-			<-p.ended
-		}
+		_ = cmd.Process.Kill() // an error: it has ended
+		<-p.ended
 		if t.Failed() {
 			t.Logf("log:\n%s", p.log)
 		}
@@ -606,7 +604,7 @@ func TestSignals(t *testing.T) {
 			if err := cmd.Process.Signal(s); err != nil {
 				t.Fatal(err)
 			}
-			if err := p.wait(t); err != nil {
+			if err := p.wait(); err != nil {
 				t.Errorf("%v, want exit code 0", err)
 			}
 			if got := p.log.values("cause", "message", "stopping"); len(got) != 1 || !strings.HasPrefix(got[0], s.String()) {
@@ -627,7 +625,7 @@ func TestSignals(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		err := p.wait(t)
+		err := p.wait()
 		exit, ok := errors.AsType[*exec.ExitError](err)
 		if !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
 			t.Errorf("%v, want death by SIGTERM", err)

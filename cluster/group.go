@@ -263,8 +263,11 @@ func (g *group) elect(now time.Time) decision {
 		if doc.Timeline != 0 {
 			g.timeline = doc.Timeline
 		}
-		if doc.Location != nil {
+		switch {
+		case doc.Location != nil:
 			g.position = *doc.Location
+		case doc.Role == node.RoleStandbyLeader && doc.Received != nil:
+			g.position = *doc.Received // replicas of a standby cluster follow its leader
 		}
 	}
 	return d

@@ -418,6 +418,19 @@ func TestPause(t *testing.T) {
 	})
 }
 
+func TestLagInAStandbyClusterIsBehindItsLeader(t *testing.T) {
+	inBubble(t, "", func(t *testing.T) {
+		standby := follows(1).as(node.RoleStandbyLeader)
+		standby.leader = true
+		w := begin(t, config(newFake(t, "pg1", standby), newFake(t, "pg2", follows(1).at(1<<30-5*mb)), newFake(t, "pg3", follows(1))))
+		w.settle()
+		time.Sleep(2 * time.Second) // the position is known when the next poll begins
+		if got, want := w.view().Member("pg2").Standing.Lag, int64(5*mb); got != want {
+			t.Errorf("lag %d, want %d", got, want)
+		}
+	})
+}
+
 func TestStandbyClusterHasALeaderButNoPrimary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		standby := follows(1).as(node.RoleStandbyLeader)

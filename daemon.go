@@ -3,6 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -53,6 +56,10 @@ func (d *daemon) run(ctx context.Context) error {
 		return nil
 	})
 	eg.Go(func() error {
+		d.ignoreHangups(ctx)
+		return nil
+	})
+	eg.Go(func() error {
 		<-ctx.Done()
 		d.log.Info().AnErr("cause", context.Cause(ctx)).Msg("stopping")
 		return nil
@@ -61,6 +68,21 @@ func (d *daemon) run(ctx context.Context) error {
 	err := eg.Wait()
 	d.log.Info().Err(err).Stringer("uptime", time.Since(begun).Round(time.Second)).Msg("stopped")
 	return err
+}
+
+// ignoreHangups keeps SIGHUP, by which others reload, from ending the daemon.
+func (d *daemon) ignoreHangups(ctx context.Context) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-hangups:
+			d.log.Warn().Msg("SIGHUP changes nothing yet: restart to load another configuration")
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // logHealth says once what every cluster looks like when each node was polled:

@@ -11,7 +11,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -23,6 +22,7 @@ import (
 // haproxyOptions are the flags of the subcommand haproxy.
 type haproxyOptions struct {
 	writePort, readPort, statsPort int
+	bind                           string // "" = all addresses
 	cluster                        string // "" = all
 	supervisor                     string // "" = as the configuration says
 	socket, user                   string
@@ -41,6 +41,7 @@ func haproxyCommand(args []string, configFlag string, stdout, stderr io.Writer) 
 	fs.IntVar(&o.writePort, "write-port", 5000, "`PORT` that leads to the primary; the second cluster has PORT+2, and so on")
 	fs.IntVar(&o.readPort, "read-port", 5001, "`PORT` that leads to the replicas; the second cluster has PORT+2, and so on")
 	fs.IntVar(&o.statsPort, "stats-port", 7000, "`PORT` of HAProxy's own page, on 127.0.0.1; 0 = none")
+	fs.StringVar(&o.bind, "bind", "", "`ADDRESS` where HAProxy takes connections to the nodes (default: all)")
 	fs.StringVar(&o.cluster, "cluster", "", "only the cluster of this `NAME`")
 	fs.StringVar(&o.supervisor, "supervisor", "", "`HOST` where HAProxy finds this patroniglue (default: frontend.host and agent.listen, 127.0.0.1 for all addresses)")
 	fs.StringVar(&o.socket, "socket", "/run/haproxy/admin.sock", "`PATH` of HAProxy's stats socket")
@@ -54,19 +55,14 @@ func haproxyCommand(args []string, configFlag string, stdout, stderr io.Writer) 
 		return err
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("haproxy takes no argument (got %q)", fs.Arg(0))
+		return usageErrorf("haproxy takes no argument (got %q)", fs.Arg(0))
 	}
-	home, _ := os.UserHomeDir()
-	path, err := findConfig(configFlag, home, exists)
-	if err != nil && o.lint != "" {
+	path, cfg, err := readConfig(configFlag)
+	if err != nil && o.lint != "" && configFlag == "" {
 		return haproxyLint(o.lint, nil, stdout, stderr)
 	}
 	if err != nil {
 		return err
-	}
-	cfg, err := loadConfig(path)
-	if err != nil {
-		return fmt.Errorf("reading %s:\n%w", path, err)
 	}
 	if o.lint != "" {
 		return haproxyLint(o.lint, cfg, stdout, stderr)
@@ -87,6 +83,7 @@ var haproxyTemplate = template.Must(template.New("haproxy.cfg").Funcs(template.F
 // haproxyFile is what the template shows. Options begin with a space each.
 type haproxyFile struct {
 	haproxyTLS
+	Bind         string // "" = all addresses
 	Socket, User string
 	AgentInter   string
 	StatsPort    int
@@ -116,7 +113,7 @@ func haproxyConfig(cfg *config, o haproxyOptions) ([]byte, error) {
 	}
 	f := haproxyFile{
 		haproxyTLS: haproxyTLS{ca: o.ca, crt: o.crt},
-		Socket:     o.socket, User: o.user, AgentInter: "200ms", StatsPort: o.statsPort, Direct: o.direct,
+		Bind:       o.bind, Socket: o.socket, User: o.user, AgentInter: "200ms", StatsPort: o.statsPort, Direct: o.direct,
 		Fallback: cfg.Checks.Fallback != "",
 	}
 	errs := []error{

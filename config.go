@@ -48,7 +48,7 @@ type config struct {
 	Notes []string
 }
 
-// frontendConfig is the HTTP(S) side: checks, status page and metrics.
+// frontendConfig is the HTTP(S) side: checks and the status page.
 type frontendConfig struct {
 	// Host ("host") is the name or IP address to listen on; empty means all
 	// addresses. Default "localhost".
@@ -75,8 +75,8 @@ type frontendConfig struct {
 	// client has to show a certificate that one of them signed. Default "".
 	ClientCAfile string
 
-	// TokenFile ("token-file") holds the bearer token for
-	// /node/{node}/leaving. Default "": that route is off.
+	// TokenFile ("token-file") holds a bearer token for /node/{node}/leaving. No
+	// such route exists yet; the file is checked all the same. Default "".
 	TokenFile string
 
 	// Allow ("allow") lists the networks that may connect, to HTTP and to agents,

@@ -13,6 +13,8 @@ const (
 	unsettleFor = 60 * time.Second // how long it may be fast in one go
 	backoffMax  = 8                // intervals between polls of a node that times out
 	settingsFor = 5 * time.Minute  // how long Patroni's settings are taken as known
+
+	settingsRetry = 30 * time.Second // after they could not be read
 )
 
 // watch polls one node until ctx ends. There is never more than one request to
@@ -149,11 +151,12 @@ func (g *group) readSettings(ctx context.Context, n *tracked) {
 		return
 	}
 	s, err := n.cfg.Client.Settings(ctx)
-	if err != nil {
-		return // asked again in a while; the answer only warns
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if err != nil {
+		g.settingsAt = now.Add(settingsRetry) // the answer only warns
+		return
+	}
 	old := g.view.Load()
 	v := *old
 	g.settings = s

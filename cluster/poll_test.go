@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -232,6 +233,29 @@ func TestPace(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
+	inBubble(t, "what could not be read is asked again soon", func(t *testing.T) {
+		begun := time.Now()
+		settings := func() (node.Settings, error) {
+			if time.Since(begun) < 20*time.Second {
+				return node.Settings{}, &node.Failure{Kind: node.KindStatus, Err: errors.New("status code 502, want 200")}
+			}
+			return node.Settings{TTL: 30 * time.Second, LoopWait: 10 * time.Second}, nil
+		}
+		w := three(t, func(c *Config) {
+			for _, n := range c.Clusters[0].Nodes {
+				n.Client.(*fake).settings = settings
+			}
+		})
+		time.Sleep(20 * time.Second)
+		if got := w.view().Settings.TTL; got != 0 {
+			t.Errorf("ttl %s before it could be read", got)
+		}
+		time.Sleep(settingsRetry - 10*time.Second)
+		synctest.Wait()
+		if got, want := w.view().Settings.TTL, 30*time.Second; got != want {
+			t.Errorf("ttl %s, want %s", got, want)
+		}
+	})
 	inBubble(t, "a TTL that is too long is warned of", func(t *testing.T) {
 		var loopWait atomic.Int64
 		loopWait.Store(int64(15 * time.Second))

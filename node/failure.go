@@ -65,6 +65,9 @@ func newFailure(err error, timeout time.Duration) *Failure {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err // "Get \"http://...\": " says what the reader already knows
 	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op // without net/http's "readLoopPeekFailLocked: ", which comes only if its reader is first
+	}
 	kind := KindOther
 	var (
 		dns    *net.DNSError

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"sync"
@@ -111,7 +112,7 @@ func diff(before, after *View) []Change {
 		}
 	}
 	note("", KindSplit, yes(before.Split), yes(after.Split), after.Why)
-	note("", KindLeader, orNone(before.Leader), orNone(after.Leader), after.Why)
+	note("", KindLeader, cmp.Or(before.Leader, "none"), cmp.Or(after.Leader, "none"), after.Why)
 	note("", KindSettings, safe(before.Unsafe), safe(after.Unsafe), after.Unsafe)
 	was, is := before.Health(before.At), after.Health(at)
 	var why strings.Builder
@@ -139,8 +140,8 @@ func diffMember(old, m *Member, before, at time.Time, note func(node, kind, was,
 	note(m.Name, KindKnown, fresh(wasFresh), fresh(isFresh), ifOut(isFresh, verdict.Reason))
 	note(m.Name, KindIdentity, right(old.Refused), right(m.Refused), m.Refused)
 	o, d := &old.Entry.Value.Document, &m.Entry.Value.Document
-	note(m.Name, KindRole, orNone(string(o.Role)), orNone(string(d.Role)), "")
-	note(m.Name, KindState, orNone(string(o.State)), orNone(string(d.State)), "")
+	note(m.Name, KindRole, cmp.Or(string(o.Role), "none"), cmp.Or(string(d.Role), "none"), "")
+	note(m.Name, KindState, cmp.Or(string(o.State), "none"), cmp.Or(string(d.State), "none"), "")
 	if d.Timeline != 0 { // a PostgreSQL that does not run tells none
 		note(m.Name, KindTimeline, timeline(o.Timeline), timeline(d.Timeline), "")
 	}
@@ -193,11 +194,4 @@ func safe(unsafe string) string {
 		return "safe"
 	}
 	return "unsafe"
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
 }

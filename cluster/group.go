@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -170,7 +171,7 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 // identify says why the node is not of this cluster, and pins what identifies
 // the cluster when this is the first good answer.
 func (g *group) identify(n *tracked, d *node.Document) string {
-	scope := orElse(g.scope, g.seenScope)
+	scope := cmp.Or(g.scope, g.seenScope)
 	switch {
 	case scope != "" && d.Scope != "" && d.Scope != scope:
 		return fmt.Sprintf("scope is %q, want %q", d.Scope, scope)
@@ -179,8 +180,8 @@ func (g *group) identify(n *tracked, d *node.Document) string {
 	case g.systemID != "" && d.SystemID != "" && d.SystemID != g.systemID:
 		return fmt.Sprintf("system identifier is %s, want %s", d.SystemID, g.systemID)
 	}
-	g.seenScope = orElse(g.seenScope, d.Scope)
-	g.systemID = orElse(g.systemID, d.SystemID)
+	g.seenScope = cmp.Or(g.seenScope, d.Scope)
+	g.systemID = cmp.Or(g.systemID, d.SystemID)
 	return ""
 }
 
@@ -278,7 +279,7 @@ func (g *group) elect(now time.Time) decision {
 func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	old := g.view.Load()
 	v := &View{
-		Cluster: g.name, Scope: orElse(g.scope, g.seenScope), SystemID: g.systemID, At: now, TTL: g.ttl,
+		Cluster: g.name, Scope: cmp.Or(g.scope, g.seenScope), SystemID: g.systemID, At: now, TTL: g.ttl,
 		Members: make([]*Member, len(g.nodes)), Leader: d.winner, Judging: d.judging, Split: d.split, Why: d.why,
 		Settings: g.settings, Unsafe: g.unsafe(), index: g.index,
 	}
@@ -320,11 +321,4 @@ func changedAnswer(a, b *cache.Entry[node.Report]) bool {
 	x, y := &a.Value, &b.Value
 	return b.Failures > 0 || x.Status != y.Status || x.Leader != y.Leader ||
 		x.Document.Role != y.Document.Role || x.Document.State != y.Document.State
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -98,7 +99,7 @@ func (g *group) dispute(n *tracked, d decision) string {
 	if n.beaten {
 		return "not elected: another node claimed while " + n.cfg.Name + " was silent"
 	}
-	return "not elected: " + orNone(d.why)
+	return "not elected: " + cmp.Or(d.why, "none")
 }
 
 // exclude applies the rules that take a replica out of service.
@@ -110,7 +111,7 @@ func (g *group) exclude(n *tracked, s *node.Standing) {
 		s.Behind = true
 		out(node.Excluded, "timeline "+timeline(d.Timeline), fmt.Sprintf("timeline %s, the primary is on %s", timeline(d.Timeline), timeline(g.timeline)))
 	case g.rules.Streaming && d.Role == node.RoleReplica && d.ReplicationState != "streaming":
-		why := "not streaming: " + orNone(d.ReplicationState)
+		why := "not streaming: " + cmp.Or(d.ReplicationState, "none")
 		if !d.TellsReplicationState() {
 			why = "not known to stream: Patroni " + d.Version + " does not tell, 3.0.4 and newer do"
 		}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"strconv"
@@ -140,7 +141,7 @@ func (s *Server) members(w http.ResponseWriter, r *http.Request) {
 		Members []patroniMember `json:"members"`
 		Scope   string          `json:"scope"`
 		Pause   bool            `json:"pause,omitzero"`
-	}{Members: []patroniMember{}, Scope: orElse(v.Scope, v.Cluster)}
+	}{Members: []patroniMember{}, Scope: cmp.Or(v.Scope, v.Cluster)}
 	now := time.Now()
 	for _, m := range v.Members {
 		if !m.Entry.Fresh(now) || m.Refused != "" {
@@ -252,11 +253,4 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, r, http.StatusOK, map[string]bool{"ready": true})
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

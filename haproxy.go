@@ -175,9 +175,13 @@ func haproxyConfig(cfg *config, o haproxyOptions) ([]byte, error) {
 			if p.Write {
 				question = "primary"
 			}
-			p.URI = "uri " + route + "/" + question
+			asked := question
+			if !p.Write && !o.direct {
+				asked = "health" // passes for a replica that the agent drains, so its open sessions may finish
+			}
+			p.URI = "uri " + route + "/" + asked
 			if strings.Contains(route, "%") {
-				p.URI = "uri-lf " + route + "/" + question
+				p.URI = "uri-lf " + route + "/" + asked
 			}
 			p.Check, p.Agent = check, agent
 			for _, n := range c.nodes {

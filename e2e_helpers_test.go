@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,21 +19,25 @@ import (
 	"testing"
 	"time"
 
+	gocmp "github.com/google/go-cmp/cmp"
+
 	"patroniglue/contrib/lab"
 )
 
-// endToEnd is a real cluster, HAProxy and the whole program in this process.
+// endToEnd is a real cluster and HAProxy, with the program in this process or in
+// one of its own.
 type endToEnd struct {
-	lab    *lab.Lab
-	log    *logLines
-	cancel context.CancelFunc // ends the program
-	ended  chan error         // what run returned
-	lost   bool               // the cluster did not become healthy: no need to wait again
+	lab  *lab.Lab
+	log  *logLines // the program's
+	lost bool      // the cluster did not become healthy: no need to wait again
+
+	cancel context.CancelFunc // ends the program in this process
+	ended  chan error         // what its run returned
 }
 
-// startEndToEnd skips where the cluster cannot be had, unless build.sh said that
-// it is required.
-func startEndToEnd(t *testing.T) *endToEnd {
+// startLab skips where a lab cannot be had, unless build.sh said that it is
+// required.
+func startLab(t *testing.T, o lab.Options) *lab.Lab {
 	t.Helper()
 	skip := t.Skipf
 	if os.Getenv("PATRONIGLUE_LAB") == "required" {
@@ -41,12 +46,10 @@ func startEndToEnd(t *testing.T) *endToEnd {
 	if os.Geteuid() != 0 {
 		skip("END TO END NOT TESTED: want root, to run PostgreSQL as its own user")
 	}
-	if err := lab.Check(t.Context(), lab.ETCD, lab.Patroni, lab.HAProxy); err != nil {
+	if err := lab.Check(t.Context(), append(o.Parts, lab.HAProxy)...); err != nil {
 		skip("END TO END NOT TESTED: %v", err)
 	}
-
-	begun := time.Now()
-	l, err := lab.Start(t.Context(), lab.Options{Parts: []string{lab.ETCD, lab.Patroni}})
+	l, err := lab.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +58,14 @@ func startEndToEnd(t *testing.T) *endToEnd {
 			t.Error(err)
 		}
 	})
+	return l
+}
+
+// startEndToEnd runs the program in this process.
+func startEndToEnd(t *testing.T) *endToEnd {
+	t.Helper()
+	begun := time.Now()
+	l := startLab(t, lab.Options{Parts: []string{lab.ETCD, lab.Patroni}})
 
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &endToEnd{lab: l, log: new(logLines), cancel: cancel, ended: make(chan error, 1)}
@@ -66,9 +77,7 @@ func startEndToEnd(t *testing.T) *endToEnd {
 	t.Cleanup(func() {
 		cancel()
 		<-running
-		if t.Failed() {
-			t.Logf("the program's log:\n%s", strings.Join(e.log.lines(), "\n"))
-		}
+		e.log.onFailure(t)
 	})
 	eventually(t, 15*time.Second, func() error {
 		select {
@@ -76,17 +85,63 @@ func startEndToEnd(t *testing.T) *endToEnd {
 			t.Fatalf("run: %v", err)
 		default:
 		}
-		a, err := e.ask(l.HTTP, "GET", "/readyz")
-		if err == nil && a.status != http.StatusOK {
-			err = fmt.Errorf("/readyz: status %d: %s", a.status, a.body)
-		}
-		return err
+		return e.ready()
 	})
 	if err := l.Run(t.Context(), "haproxy", "start"); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("cluster, program and HAProxy are up after %v", time.Since(begun).Round(time.Second))
 	return e
+}
+
+// ready is nil when the program has polled every node.
+func (e *endToEnd) ready() error {
+	a, err := e.ask(e.lab.HTTP, "GET", "/readyz")
+	if err == nil && a.status != http.StatusOK {
+		err = fmt.Errorf("/readyz: status %d: %s", a.status, a.body)
+	}
+	return err
+}
+
+// process is the program in a process of its own.
+type process struct {
+	log  *logLines
+	args []string
+	cmd  *exec.Cmd // nil when it does not run
+}
+
+func startProcess(t *testing.T, log *logLines, args ...string) *process {
+	t.Helper()
+	p := &process{log: log, args: args}
+	t.Cleanup(func() {
+		if p.cmd != nil {
+			p.kill(t)
+		}
+		log.onFailure(t)
+	})
+	p.start(t)
+	return p
+}
+
+func (p *process) start(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd.Stderr = p.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.cmd = cmd
+}
+
+// kill is kill -9. It returns when the process is gone.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	_ = p.cmd.Process.Kill() // an error: it has ended, as Wait tells
+	err := p.cmd.Wait()
+	p.cmd = nil
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.String() != "signal: killed" {
+		t.Errorf("the program ended by itself: %v", err)
+	}
 }
 
 // logLines collects what the program logs.
@@ -105,6 +160,12 @@ func (l *logLines) lines() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.FieldsFunc(l.buf.String(), func(r rune) bool { return r == '\n' })
+}
+
+func (l *logLines) onFailure(t *testing.T) {
+	if t.Failed() {
+		t.Logf("the program's log:\n%s", strings.Join(l.lines(), "\n"))
+	}
 }
 
 // eventually tries until f succeeds or the time is over.
@@ -405,40 +466,65 @@ type sample struct {
 
 func (s sample) String() string { return fmt.Sprintf("after %v", s.at.Round(time.Millisecond)) }
 
-// watch asks every 50 ms who is primary.
-type watch struct {
-	cancel  context.CancelFunc
-	done    chan struct{}
-	samples []sample // to be read when done is closed
+// recorder does something again and again and keeps what came of it.
+type recorder[T any] struct {
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	mu     sync.Mutex
+	kept   []T // guarded by mu
 }
 
-func (e *endToEnd) watch(t *testing.T) *watch {
+// record calls f from so many goroutines, each at most once in an interval,
+// until stop or the end of the test.
+func record[T any](t *testing.T, goroutines int, interval time.Duration, f func() T) *recorder[T] {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watch{cancel: cancel, done: make(chan struct{})}
-	t.Cleanup(func() { w.stop() })
-	go func() {
-		defer close(w.done)
-		begun := time.Now()
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for ctx.Err() == nil {
-			s := e.sample()
-			s.at = time.Since(begun)
-			w.samples = append(w.samples, s)
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
+	r := &recorder[T]{cancel: cancel}
+	t.Cleanup(func() { r.stop() })
+	for i := range goroutines {
+		r.wg.Go(func() {
+			time.Sleep(interval * time.Duration(i) / time.Duration(goroutines)) // they take turns
+			tick := time.NewTicker(interval)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				r.keep(f())
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+				}
 			}
-		}
-	}()
-	return w
+		})
+	}
+	return r
 }
 
-// stop ends the watch and gives its samples. It may be called again.
-func (w *watch) stop() []sample {
-	w.cancel()
-	<-w.done
-	return w.samples
+func (r *recorder[T]) keep(v T) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kept = append(r.kept, v)
+}
+
+// soFar gives what has been kept, in the order in which it came.
+func (r *recorder[T]) soFar() []T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.kept)
+}
+
+// stop ends the recording and gives all of it. It may be called again.
+func (r *recorder[T]) stop() []T {
+	r.cancel()
+	r.wg.Wait()
+	return r.soFar()
+}
+
+// watch asks every 50 ms who is primary.
+func (e *endToEnd) watch(t *testing.T) *recorder[sample] {
+	begun := time.Now()
+	return record(t, 1, 50*time.Millisecond, func() sample {
+		s := e.sample()
+		s.at = time.Since(begun)
+		return s
+	})
 }
 
 func (e *endToEnd) sample() (s sample) {
@@ -519,4 +605,36 @@ func gap(samples []sample) string {
 		none++
 	}
 	return fmt.Sprintf("nobody primary in %d of %d samples, %v", none, len(samples), (last - first).Round(10*time.Millisecond))
+}
+
+// normal is what HAProxy shows of a healthy cluster: nothing is DOWN.
+func (e *endToEnd) normal(c healthyCluster) map[string]string {
+	want := make(map[string]string)
+	for _, n := range e.lab.Nodes {
+		want[lab.WriteBackend+"/"+n.Name], want[lab.ReadBackend+"/"+n.Name] = "MAINT", "UP"
+	}
+	want[lab.WriteBackend+"/"+c.primary.Name], want[lab.ReadBackend+"/"+c.primary.Name] = "UP", "MAINT"
+	return want
+}
+
+// haproxyShows waits until "show stat" says so: agents are asked every 200 ms.
+func (e *endToEnd) haproxyShows(t *testing.T, want map[string]string) {
+	t.Helper()
+	var diff string
+	eventually(t, 20*time.Second, func() error {
+		servers, err := e.lab.HAProxyStat(t.Context())
+		if err != nil {
+			return err
+		}
+		got := make(map[string]string)
+		for _, s := range servers {
+			// "DOWN (agent)", "UP 1/2": on the way.
+			word, _, _ := strings.Cut(s.Status, " ")
+			got[s.Backend+"/"+s.Name] = word
+		}
+		if diff = gocmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("HAProxy's show stat (-want +got)\n%s", diff)
+		}
+		return nil
+	})
 }

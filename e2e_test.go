@@ -292,38 +292,6 @@ func (e *endToEnd) haproxy(t *testing.T) {
 	e.haproxyShows(t, e.normal(e.healthy(t)))
 }
 
-// normal is what HAProxy shows of a healthy cluster: nothing is DOWN.
-func (e *endToEnd) normal(c healthyCluster) map[string]string {
-	want := make(map[string]string)
-	for _, n := range e.lab.Nodes {
-		want[lab.WriteBackend+"/"+n.Name], want[lab.ReadBackend+"/"+n.Name] = "MAINT", "UP"
-	}
-	want[lab.WriteBackend+"/"+c.primary.Name], want[lab.ReadBackend+"/"+c.primary.Name] = "UP", "MAINT"
-	return want
-}
-
-// haproxyShows waits until "show stat" says so: agents are asked every 200 ms.
-func (e *endToEnd) haproxyShows(t *testing.T, want map[string]string) {
-	t.Helper()
-	var diff string
-	eventually(t, 20*time.Second, func() error {
-		servers, err := e.lab.HAProxyStat(t.Context())
-		if err != nil {
-			return err
-		}
-		got := make(map[string]string)
-		for _, s := range servers {
-			// "DOWN (agent)", "UP 1/2": on the way.
-			word, _, _ := strings.Cut(s.Status, " ")
-			got[s.Backend+"/"+s.Name] = word
-		}
-		if diff = gocmp.Diff(want, got); diff != "" {
-			return fmt.Errorf("HAProxy's show stat (-want +got)\n%s", diff)
-		}
-		return nil
-	})
-}
-
 // switchover: never two primaries, and the new one is ours at most 300 ms after
 // it is Patroni's.
 func (e *endToEnd) switchover(t *testing.T) {

@@ -33,7 +33,7 @@ var binary struct {
 }
 
 // builtBinary is the program as build.sh makes it, built once, for what the test
-// binary cannot stand in for: signals and memory.
+// binary cannot stand in for: signals, memory and how soon it is up.
 func builtBinary(t *testing.T) string {
 	t.Helper()
 	binary.Lock()

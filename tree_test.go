@@ -41,6 +41,7 @@ var dependencies = []string{
 	"github.com/chromedp/cdproto", // chromedp's own vocabulary
 	"github.com/chromedp/chromedp",
 	"github.com/google/go-cmp",
+	"github.com/jackc/pgx/v5", // its pgconn: a client that sees what HAProxy does to it
 	"github.com/rogpeppe/go-internal",
 }
 

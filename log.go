@@ -69,6 +69,8 @@ func textOf(c cluster.Change) string {
 		return text("out", "node counts as down", "node is known")
 	case cluster.KindIdentity:
 		return text("wrong", "node is not who it should be: it is left out", "node is who it should be")
+	case cluster.KindLeaving:
+		return text("yes", "node is about to stop: leads no more", "announced stop is over")
 	case cluster.KindReplica:
 		return "replica check changed"
 	case cluster.KindSettings:

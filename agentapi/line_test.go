@@ -43,6 +43,8 @@ func TestAppendLine(t *testing.T) {
 		{"replica", node.Excluded, "noloadbalance", "maint down #noloadbalance\n"},
 		{"primary", node.Excluded, "not elected", "maint down #not elected\n"},
 		{"primary", node.Transient, "stopping", "maint down #stopping\n"},
+		{"primary", node.Transient, "leaving", "maint down #leaving\n"},
+		{"read-only", node.Transient, "leaving", "maint down #leaving\n"},
 		{"replica", node.Transient, "starting", "maint down #starting\n"},
 		{"primary", node.Fault, "no answer within 3s", "ready down #no answer within 3s\n"},
 		{"replica", node.Fault, "crashed", "ready down #crashed\n"},

@@ -31,6 +31,7 @@ const (
 	KindState     = "state"
 	KindTimeline  = "timeline"
 	KindIdentity  = "identity" // whether the node is of this cluster: "right", "wrong"
+	KindLeaving   = "leaving"  // whether the node's announced stop holds: "no", "yes"; "yes", "yes" when it was announced again
 	KindReplica   = "replica"  // the replica check's outcome while the role stays
 	KindSettings  = "settings" // whether the cache's TTL is safe: "safe", "unsafe"
 )
@@ -106,8 +107,9 @@ func diff(before, after *View) []Change {
 		}
 	}
 	for i, m := range after.Members {
-		// A member that nothing was heard of is shared, and may have become stale.
-		if old := before.Members[i]; old != m || old.Entry.Fresh(before.At) != m.Entry.Fresh(at) {
+		// A member that nothing was heard of is shared, and may have become stale
+		// or have been left by its announcement.
+		if old := before.Members[i]; old != m || old.Entry.Fresh(before.At) != m.Entry.Fresh(at) || old.leaves(before.At) != m.leaves(at) {
 			diffMember(old, m, before.At, at, note)
 		}
 	}
@@ -138,6 +140,11 @@ func diffMember(old, m *Member, before, at time.Time, note func(node, kind, was,
 	note(m.Name, KindAnswering, answering(old), answering(m), failure)
 	wasFresh, isFresh := old.Entry.Fresh(before), m.Entry.Fresh(at)
 	note(m.Name, KindKnown, fresh(wasFresh), fresh(isFresh), ifOut(isFresh, verdict.Reason))
+	leaving := m.leaving.over()
+	if m.leaves(at) {
+		leaving = m.leaving.why(at)
+	}
+	note(m.Name, KindLeaving, yes(old.leaves(before)), yes(m.leaves(at)), leaving)
 	note(m.Name, KindIdentity, right(old.Refused), right(m.Refused), m.Refused)
 	o, d := &old.Entry.Value.Document, &m.Entry.Value.Document
 	note(m.Name, KindRole, cmp.Or(string(o.Role), "none"), cmp.Or(string(d.Role), "none"), "")

@@ -64,6 +64,7 @@ type tracked struct {
 	refused    string
 	since      time.Time
 	claiming   bool // in the latest election
+	leaving    leaving
 	beaten     bool // its claim lost to another's while it was silent: no claim until it answers again
 }
 
@@ -118,6 +119,7 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	}
 	old := g.view.Load()
 	d := g.elect(now)
+	g.endLeaving(now)
 	view := g.render(now, n, d)
 	changes := diff(old, view)
 	if err != nil && before.Failures > 0 {
@@ -221,6 +223,9 @@ func (n *tracked) overdue(now time.Time) bool {
 	return !n.inflight.IsZero() && now.Sub(n.inflight) >= judgeWithin
 }
 
+// held reports whether the latest answer, a 503, is not believed yet.
+func (n *tracked) held() bool { return n.blips > 0 && n.blips < n.cfg.Fall }
+
 // elect finds the leader from the latest reports.
 func (g *group) elect(now time.Time) decision {
 	var claims []claim
@@ -229,7 +234,7 @@ func (g *group) elect(now time.Time) decision {
 		r := &n.entry.Value
 		believed := n.refused == "" && n.entry.Fresh(now)
 		claiming := believed && r.Claims()
-		held := believed && n.blips > 0 && n.blips < n.cfg.Fall
+		held := believed && n.held()
 		if claiming {
 			claimants++
 			joined = joined || !n.claiming
@@ -286,10 +291,10 @@ func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	standings := g.standings(now, d)
 	for i, n := range g.nodes {
 		m := old.Members[i]
-		if n == polled || m.Standing != standings[i] || m.Refused != n.refused {
+		if n == polled || m.Standing != standings[i] || m.Refused != n.refused || m.leaving != n.leaving {
 			m = &Member{
 				Name: m.Name, URL: m.URL, Postgres: m.Postgres, Polled: n.polled, Entry: n.entry,
-				Refused: n.refused, Since: n.since, Standing: standings[i],
+				Refused: n.refused, Since: n.since, Standing: standings[i], leaving: n.leaving,
 			}
 			m.judge(now)
 		}

@@ -70,7 +70,9 @@ func (v *View) Health(now time.Time) Health {
 		add(Critical, "split_brain", "", v.Why)
 	}
 	if leader := v.Member(v.Leader); leader != nil {
-		if verdict := leader.Verdict(leaderCheck, now); !verdict.Passes() {
+		// What was announced is no emergency; that nobody leads once it has stopped is.
+		announced := leader.leaves(now)
+		if verdict := leader.Verdict(leaderCheck, now); !verdict.Passes() && !(announced && verdict.Outcome == node.Transient) {
 			add(Critical, "no_primary", leader.Name, "elected last, but: "+verdict.Reason)
 		}
 	} else if !alone {
@@ -83,6 +85,9 @@ func (v *View) Health(now time.Time) Health {
 	for _, m := range v.Members {
 		fresh := m.Entry.Fresh(now)
 		replica := m.Verdict(replicaCheck, now)
+		if m.leaves(now) {
+			add(Warning, "leaving", m.Name, m.leaving.why(now))
+		}
 		switch {
 		case !fresh && answering == 0:
 			add(Critical, "node_down", m.Name, replica.Reason)

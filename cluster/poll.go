@@ -128,7 +128,10 @@ func (g *group) wakeAll() {
 func (g *group) refresh() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := time.Now()
+	g.hurryLocked(time.Now())
+}
+
+func (g *group) hurryLocked(now time.Time) {
 	was := g.fast(now)
 	g.unsettle(now, true)
 	if !was {

@@ -53,6 +53,7 @@ type Member struct {
 	Since    time.Time // role, state and claim are unchanged since
 	Standing node.Standing
 
+	leaving  leaving
 	verdicts [node.Questions]node.Verdict // of the checks without parameters, as long as Entry is fresh
 }
 
@@ -64,6 +65,11 @@ func (m *Member) Verdict(c *node.Check, now time.Time) node.Verdict {
 	}
 	if m.Refused != "" {
 		return node.FaultFor("wrong cluster: " + m.Refused)
+	}
+	if m.leaves(now) {
+		s := m.Standing
+		s.Leaving = m.leaving.why(now)
+		return node.Judge(&m.Entry.Value, &s, now.Sub(m.Since), c)
 	}
 	if c.Plain() {
 		return m.verdicts[c.Ask]

@@ -56,6 +56,12 @@ func TestWhateverHappensThereIsOnePrimaryAtMost(t *testing.T) {
 			w := begin(t, cfg)
 			for range steps {
 				w.fakes[fmt.Sprintf("pg%d", 1+r.IntN(3))].set(anyScript(r))
+				switch name := fmt.Sprintf("pg%d", 1+r.IntN(3)); r.IntN(6) {
+				case 0:
+					w.announce(name, time.Duration(r.ExpFloat64()*float64(2*time.Second)))
+				case 1:
+					w.sup.Stay("", name)
+				}
 				for range 1 + r.IntN(8) {
 					time.Sleep(time.Duration(r.ExpFloat64() * float64(150*time.Millisecond)))
 					synctest.Wait()
@@ -87,6 +93,7 @@ func (w *world) walk(also string) {
 			}
 		}
 	}
+	w.leavesNobodyElse(now)
 	v := w.view()
 	for _, r := range v.Health(now).Reasons {
 		if r.Text == "" || r.Code == "" {
@@ -95,6 +102,53 @@ func (w *world) walk(also string) {
 	}
 	if (v.Split || v.Judging) && v.Why == "" {
 		w.t.Fatalf("nobody says why: %+v", v)
+	}
+}
+
+// announce announces a stop, which makes nobody pass who did not, and the node
+// itself lead no more.
+func (w *world) announce(name string, d time.Duration) {
+	w.t.Helper()
+	before := make(map[string][]string)
+	for _, check := range node.CheckNames() {
+		before[check] = w.passing(check)
+	}
+	a := w.leave(name, d)
+	for _, check := range node.CheckNames() {
+		now := w.passing(check)
+		for _, passing := range now {
+			if !slices.Contains(before[check], passing) {
+				w.t.Fatalf("%s passes %s because %s is leaving", passing, check, name)
+			}
+		}
+		c, _ := node.ParseCheck(check, "")
+		if a.Leaving && d > 0 && c.Writes() && slices.Contains(now, name) {
+			w.t.Fatalf("%s passes %s while it is leaving", name, check)
+		}
+	}
+}
+
+// leavesNobodyElse checks that who is leaving passes no check of a leader, and
+// that every other verdict is as if nobody were.
+func (w *world) leavesNobodyElse(now time.Time) {
+	w.t.Helper()
+	v := w.view()
+	for _, m := range v.Members {
+		stays := *m
+		stays.leaving = leaving{}
+		for q := range plainChecks {
+			c := &plainChecks[q]
+			with, without := m.Verdict(c, now), stays.Verdict(c, now)
+			if with != without && !m.leaves(now) || with.Passes() && !without.Passes() {
+				w.t.Fatalf("%s: %+v, but %+v if nobody were leaving", m.Name, with, without)
+			}
+			if m.leaves(now) && c.Writes() && with.Passes() {
+				w.t.Fatalf("%s passes though it is leaving: %+v", m.Name, with)
+			}
+		}
+		if until, leaves := m.Leaving(now); leaves && v.Leader != "" && v.Leader != m.Name {
+			w.t.Fatalf("%s is leaving until %s though %s is elected", m.Name, until, v.Leader)
+		}
 	}
 }
 

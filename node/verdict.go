@@ -64,6 +64,7 @@ type Standing struct {
 	Lock       bool   // who holds the lock is primary, whatever PostgreSQL does ([checks] primary = "lock")
 	Judging    bool   // two nodes claim and are being asked again
 	Dispute    string // why this node's claim was not accepted
+	Leaving    string // why this node is to lead no more though it does: its stop was announced
 	Lag        int64  // replayed bytes behind the primary, -1 = unknown
 	ReceiveLag int64  // received bytes behind the primary, -1 = unknown
 	Excluded   Outcome
@@ -139,8 +140,17 @@ func (j *judge) role() Verdict {
 	return FaultFor("no such check")
 }
 
-// leader answers for the three names of the one leader.
+// leader answers for the three names of the one leader. A stop that was
+// announced is no fault, and hides none.
 func (j *judge) leader(ask Question) Verdict {
+	v := j.elected(ask)
+	if j.s.Leaving != "" && (v.Outcome == Pass || v.Outcome == Transient) {
+		return Verdict{Transient, "leaving", j.s.Leaving}
+	}
+	return v
+}
+
+func (j *judge) elected(ask Question) Verdict {
 	standby := j.r.ClaimsStandby() || j.r.Status != http.StatusOK && j.d.Role == RoleStandbyLeader
 	switch {
 	case !j.s.Elected:
@@ -185,7 +195,7 @@ func (j *judge) otherRole() Verdict {
 
 // orLeader is for the read-only checks: the leader passes whatever v says.
 func (j *judge) orLeader(v Verdict) Verdict {
-	if leader := j.leader(AskLeader); leader.Passes() {
+	if leader := j.leader(AskLeader); leader.Passes() || j.s.Leaving != "" && !v.Passes() {
 		return leader
 	}
 	return v

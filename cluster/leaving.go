@@ -1,0 +1,164 @@
+package cluster
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"patroniglue/cache"
+	"patroniglue/node"
+)
+
+// Bounds of an announced stop.
+const (
+	DefaultLeaving = 10 * time.Second
+	MaxLeaving     = 60 * time.Second
+)
+
+// leaving is the latest announcement that a node is about to stop: while it
+// holds, that node is no leader to anybody. The election does not know of it, so
+// it makes no other node pass.
+type leaving struct {
+	since   time.Time // zero = none was made
+	until   time.Time
+	stopped bool   // PostgreSQL was seen not running since
+	ended   string // why it holds no more
+}
+
+// holds is decided when somebody asks, as belief is: no poll has to come for the
+// time to be over. Then the node may pass again, but never by an answer that is
+// older than the announcement.
+func (l *leaving) holds(e *cache.Entry[node.Report], now time.Time) bool {
+	if l.since.IsZero() || l.ended != "" {
+		return false
+	}
+	return now.Before(l.until) || e.Fresh(now) && !e.Began.After(l.since)
+}
+
+// why says for people why the announcement holds.
+func (l *leaving) why(now time.Time) string {
+	if now.Before(l.until) {
+		return "about to stop, as announced: leads no more until " + l.until.UTC().Format("15:04:05.000 UTC") + " at most"
+	}
+	return "about to stop, as announced, and not heard of since"
+}
+
+// over says why it holds no more.
+func (l *leaving) over() string { return cmp.Or(l.ended, "the announced time is over") }
+
+// Leaving tells whether the announced stop of the node holds at now, and until
+// when at most.
+func (m *Member) Leaving(now time.Time) (until time.Time, leaves bool) {
+	return m.leaving.until, m.leaves(now)
+}
+
+func (m *Member) leaves(now time.Time) bool { return m.leaving.holds(&m.Entry, now) }
+
+// Announcement is what became of an announced stop.
+type Announcement struct {
+	Cluster, Node string
+	Leaving       bool      // it holds
+	Until         time.Time // zero when it does not
+	Reason        string
+}
+
+// Leave announces that a node is about to stop: for d, at most [MaxLeaving], it
+// passes no check of a leader, until it has stopped claiming, runs again after a
+// stop, another node is elected, or [Supervisor.Stay]. Announced again it lasts
+// for d from then on. For a node that leads nothing it changes nothing.
+func (s *Supervisor) Leave(cluster, node string, d time.Duration) (Announcement, error) {
+	g, i, err := s.find(cluster, node)
+	if err != nil {
+		return Announcement{}, err
+	}
+	return g.leave(g.nodes[i], min(d, MaxLeaving)), nil
+}
+
+// Stay takes back what Leave announced.
+func (s *Supervisor) Stay(cluster, node string) (Announcement, error) {
+	g, i, err := s.find(cluster, node)
+	if err != nil {
+		return Announcement{}, err
+	}
+	return g.stay(g.nodes[i]), nil
+}
+
+func (g *group) leave(n *tracked, d time.Duration) Announcement {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	a := Announcement{Cluster: g.name, Node: n.cfg.Name}
+	// Who is not known to lead nothing may turn out to lead: the announcement holds.
+	switch claims := n.entry.Value.Claims() || n.held(); {
+	case g.leader != "" && g.leader != n.cfg.Name:
+		a.Reason = "nothing to announce: " + g.leader + " leads, not " + n.cfg.Name
+		return a
+	case n.entry.Fresh(now) && (n.refused != "" || !claims):
+		a.Reason = "nothing to announce: " + n.cfg.Name + " does not lead"
+		return a
+	}
+	again := n.leaving.holds(&n.entry, now)
+	if !again {
+		n.leaving = leaving{since: now}
+	}
+	n.leaving.until = now.Add(d)
+	a.Leaving, a.Until, a.Reason = true, n.leaving.until, n.leaving.why(now)
+	g.publishLeaving(n, now, again)
+	g.hurryLocked(now)
+	return a
+}
+
+func (g *group) stay(n *tracked) Announcement {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	a := Announcement{Cluster: g.name, Node: n.cfg.Name, Reason: "it was not leaving"}
+	if n.leaving.holds(&n.entry, now) {
+		n.leaving.ended = "taken back"
+		a.Reason = n.leaving.ended
+		g.publishLeaving(n, now, false)
+	}
+	return a
+}
+
+// publishLeaving publishes the view as it is, but for what was announced of n.
+func (g *group) publishLeaving(n *tracked, now time.Time, again bool) {
+	old := g.view.Load()
+	v := *old
+	v.At, v.Members = now, slices.Clone(old.Members)
+	m := *old.Members[g.index[n.cfg.Name]]
+	m.leaving = n.leaving
+	v.Members[g.index[n.cfg.Name]] = &m
+	g.view.Store(&v)
+	changes := diff(old, &v)
+	if again {
+		changes = append(changes, Change{At: now, Cluster: g.name, Node: m.Name, Kind: KindLeaving, Before: "yes", After: "yes", Reason: "announced again: " + m.leaving.why(now)})
+	}
+	g.subs.publish(changes)
+}
+
+// endLeaving ends, after an election, what is over.
+func (g *group) endLeaving(now time.Time) {
+	for _, n := range g.nodes {
+		l := &n.leaving
+		if l.since.IsZero() || l.ended != "" {
+			continue
+		}
+		r := &n.entry.Value
+		heard := n.entry.Fresh(now) && n.entry.Began.After(l.since)
+		switch {
+		case g.leader != "" && g.leader != n.cfg.Name:
+			l.ended = g.leader + " is elected"
+		case heard && !r.Claims() && !n.held():
+			l.ended = "it has stopped claiming"
+		// Patroni's before_stop hook runs at a restart too (postgresql/__init__.py,
+		// _do_stop), which ends with the same primary.
+		case heard && l.stopped && r.Claims() && r.Document.Running():
+			l.ended = "it runs again"
+		case !l.holds(&n.entry, now):
+			l.ended = l.over()
+		case heard && !r.Document.Running() && r.Document.State != node.StateUnknown:
+			l.stopped = true
+		}
+	}
+}

@@ -75,9 +75,9 @@ type frontendConfig struct {
 	// client has to show a certificate that one of them signed. Default "".
 	ClientCAfile string
 
-	// TokenFile ("token-file") holds a bearer token for /node/{node}/leaving. No
-	// such route exists yet; the file is checked all the same. Default "".
-	TokenFile string
+	// TokenFile ("token-file") holds a bearer token for /node/{node}/leaving, and
+	// Token is what it holds, read once. Default "": that route is off.
+	TokenFile, Token string
 
 	// Allow ("allow") lists the networks that may connect, to HTTP and to agents,
 	// as CIDRs or IP addresses. Default empty: everybody.
@@ -377,8 +377,14 @@ func (f *frontendConfig) read(t *table) {
 		t.wrong("client-cafile", "want certfile and keyfile with it, only TLS has client certificates")
 	}
 	t.text("token-file", &f.TokenFile)
-	if token, ok := t.file("token-file", f.TokenFile); ok && strings.TrimSpace(string(token)) == "" {
-		t.wrong("token-file", "want a file with a token, it is empty")
+	if content, ok := t.file("token-file", f.TokenFile); ok {
+		f.Token = strings.TrimSpace(string(content))
+		switch {
+		case f.Token == "":
+			t.wrong("token-file", "want a file with a token, it is empty")
+		case strings.ContainsFunc(f.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
+			t.wrong("token-file", "want a file with one token of printable ASCII without blanks, it has more")
+		}
 	}
 	t.networks("allow", &f.Allow)
 	t.done()

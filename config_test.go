@@ -40,7 +40,7 @@ func (f files) read(path string) ([]byte, error) {
 
 // newFiles has two pairs of a certificate and its key, a token and rubbish.
 func newFiles(t testing.TB) files {
-	f := files{"token": "secret\n", "empty": "\n", "rubbish": "rubbish"}
+	f := files{"token": "secret\n", "two": "secret\nother\n", "empty": "\n", "rubbish": "rubbish"}
 	for _, name := range []string{"a", "b"} {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
@@ -179,7 +179,7 @@ url = "http://site:8009/node/pg1/"
 		Frontend: frontendConfig{
 			Host: "::1", Certfile: "a.crt", Keyfile: "a.key", TLSMinVersion: tls.VersionTLS10,
 			TLSCiphers:   []uint16{tls.TLS_RSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256},
-			ClientCAfile: "b.crt", TokenFile: "token",
+			ClientCAfile: "b.crt", TokenFile: "token", Token: "secret",
 			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::1/128")},
 		},
 		Backend: poll,
@@ -293,6 +293,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"ciphers no list", "frontend.tls-ciphers = 'AES'", `frontend.tls-ciphers: want a list of cipher suites (got "AES")`},
 		{"client-cafile without TLS", "frontend.client-cafile = 'a.crt'", `frontend.client-cafile: want certfile and keyfile with it, only TLS has client certificates (got "a.crt")`},
 		{"token-file missing", "frontend.token-file = 'no'", `frontend.token-file: want a file that can be read: file does not exist (got "no")`},
+		{"token-file with two", "frontend.token-file = 'two'", `frontend.token-file: want a file with one token of printable ASCII without blanks, it has more (got "two")`},
 		{"token-file empty", "frontend.token-file = 'empty'", `frontend.token-file: want a file with a token, it is empty (got "empty")`},
 		{"CIDR", "frontend.allow = ['10.0.0.0/8', '10.0.0.0/33']", `frontend.allow[2]: ` + wantCIDR + ` (got "10.0.0.0/33")`},
 		{"CIDR zone", "frontend.allow = ['fe80::1%eth0']", `frontend.allow[1]: ` + wantCIDR + ` (got "fe80::1%eth0")`},

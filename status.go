@@ -180,6 +180,9 @@ func printNode(w io.Writer, n httpapi.NodeState) {
 			role, state = "was "+role, "was "+state
 		}
 	}
+	if n.Leaving {
+		state += ", leaving"
+	}
 	if n.Timeline != nil {
 		timeline = strconv.FormatInt(*n.Timeline, 10)
 	}

@@ -44,7 +44,7 @@ func newDaemon(cfg *config, log zerolog.Logger) (*daemon, error) {
 		sup: sup,
 		http: httpapi.New(httpapi.Config{
 			Supervisor: sup, Address: net.JoinHostPort(cfg.Frontend.Host, strconv.Itoa(cfg.Frontend.Port)),
-			TLS: frontTLS, Allow: cfg.Frontend.Allow, Version: version, Log: log,
+			TLS: frontTLS, Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Version: version, Log: log,
 		}),
 		agents: agentapi.New(agentapi.Config{
 			Asker: sup, Listeners: agentListeners(cfg), Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second, Log: log,

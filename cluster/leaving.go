@@ -99,6 +99,10 @@ func (g *group) leave(n *tracked, d time.Duration) Announcement {
 	}
 	again := n.leaving.holds(&n.entry, now)
 	if !again {
+		if !n.leaving.since.IsZero() && n.leaving.ended == "" { // its end was not recorded yet: no poll came since
+			n.leaving.ended = n.leaving.over()
+			g.publishLeaving(n, now, false)
+		}
 		n.leaving = leaving{since: now}
 	}
 	n.leaving.until = now.Add(d)

@@ -38,6 +38,21 @@ func (w *world) ends(within time.Duration) string {
 	return over[0].Reason
 }
 
+// heardOfAndSilent waits for an answer of pg1 that is younger than its
+// announcement; from then on no poll brings anything.
+func (w *world) heardOfAndSilent() {
+	w.t.Helper()
+	w.until(time.Second, "pg1 was heard of", func() bool {
+		m := w.view().Member("pg1")
+		return m.Entry.Began.After(m.leaving.since)
+	})
+	for _, f := range w.fakes {
+		w.until(time.Second, f.name+" is idle", f.idle)
+		f.timeout = time.Hour
+		f.set(hangs)
+	}
+}
+
 func TestLeaving(t *testing.T) {
 	inBubble(t, "takes the leader out of every check of a leader at once", func(t *testing.T) {
 		w := three(t, func(c *Config) { c.Rules.Fallback = true })
@@ -166,17 +181,7 @@ func TestLeavingEnds(t *testing.T) {
 	inBubble(t, "when the time is over, to the nanosecond, though no poll comes", func(t *testing.T) {
 		w := three(t)
 		w.leave("pg1", 2*time.Second)
-		for _, f := range w.fakes {
-			f.timeout = time.Hour
-		}
-		w.until(time.Second, "it was heard of once more", func() bool {
-			m := w.view().Member("pg1")
-			return m.Entry.Began.After(m.leaving.since)
-		})
-		for _, f := range w.fakes {
-			w.until(time.Second, "idle", f.idle)
-			f.set(hangs)
-		}
+		w.heardOfAndSilent()
 		until, _ := w.view().Member("pg1").Leaving(time.Now())
 		time.Sleep(time.Until(until) - 1)
 		view := w.view()
@@ -293,6 +298,17 @@ func TestLeavingAgain(t *testing.T) {
 			}
 		})
 	}
+	inBubble(t, "is recorded, though no poll came since the time was over", func(t *testing.T) {
+		w := three(t)
+		w.leave("pg1", 2*time.Second)
+		w.heardOfAndSilent()
+		time.Sleep(2 * time.Second)
+		w.drain()
+		w.leave("pg1", time.Second)
+		if got, want := ofKind(w.drain(), KindLeaving), []string{"pg1: yes -> no", "pg1: no -> yes"}; !slices.Equal(got, want) {
+			t.Errorf("recorded %q, want %q", got, want)
+		}
+	})
 	inBubble(t, "at most for a minute", func(t *testing.T) {
 		w := three(t)
 		if a := w.leave("pg1", time.Hour); time.Until(a.Until) != MaxLeaving {

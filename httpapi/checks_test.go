@@ -447,6 +447,8 @@ func TestMethods(t *testing.T) {
 			{"PATCH", "/health", "GET, HEAD, OPTIONS"},
 			{"GET", "/node/pg1/refresh", "POST"},
 			{"HEAD", "/node/pg1/refresh", "POST"},
+			{"GET", "/node/pg1/leaving", "POST, DELETE"},
+			{"PUT", "/cluster/main/node/pg1/leaving", "POST, DELETE"},
 			{"get", "/primary", "GET, HEAD, OPTIONS"},
 		} {
 			a := s.ask(tt.method, tt.target)

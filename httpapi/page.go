@@ -94,6 +94,9 @@ func pageNodeOf(st NodeState) pageNode {
 		if !st.Fresh {
 			p.Role, p.State = "was "+p.Role, "was "+p.State
 		}
+		if st.Leaving {
+			p.State += ", leaving"
+		}
 		p.Age = fmt.Sprintf("%.1f s of %g s", *st.Age, st.TTL)
 	}
 	if st.Timeline != nil {

@@ -14,6 +14,9 @@ func (s *Server) routes() http.Handler {
 		mux.Handle(pattern, only(h, http.MethodGet, http.MethodHead, http.MethodOptions))
 	}
 	post := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, only(h, http.MethodPost)) }
+	change := func(pattern string, h http.HandlerFunc) {
+		mux.Handle(pattern, only(h, http.MethodPost, http.MethodDelete))
+	}
 
 	for _, prefix := range []string{"/node/{node}", "/cluster/{cluster}/node/{node}"} {
 		read(prefix, s.nodeState)
@@ -21,6 +24,7 @@ func (s *Server) routes() http.Handler {
 		read(prefix+"/patroni", s.nodeDocument)
 		read(prefix+"/cluster", s.members)
 		post(prefix+"/refresh", s.refresh)
+		change(prefix+"/leaving", s.leave) // with a bearer token
 	}
 	read("/cluster", s.members)
 	read("/cluster/{cluster}", s.members)

@@ -23,6 +23,7 @@ type Config struct {
 	Address    string         // host:port to listen on
 	TLS        *tls.Config    // nil = plain HTTP
 	Allow      []netip.Prefix // who may connect; empty = everybody
+	Token      string         // who has it may announce stops; "" = nobody may
 	Version    string         // shown on the page
 	Log        zerolog.Logger
 }

@@ -151,13 +151,18 @@ type answer struct {
 // ask asks the handler, without a connection.
 func (s *stack) ask(method, target string) answer {
 	s.Helper()
+	return s.askWith(http.Header{}, method, target)
+}
+
+func (s *stack) askWith(header http.Header, method, target string) answer {
+	s.Helper()
 	u, err := url.ParseRequestURI(target)
 	if err != nil {
 		s.Fatal(err)
 	}
 	r := (&http.Request{
 		Method: method, URL: u, RequestURI: target, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{}, Body: http.NoBody, Host: "glue",
+		Header: header, Body: http.NoBody, Host: "glue",
 	}).WithContext(s.Context())
 	w := &recorder{header: http.Header{}}
 	s.server.Handler().ServeHTTP(w, r)

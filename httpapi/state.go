@@ -19,7 +19,9 @@ type NodeState struct {
 	URL      string                  `json:"url"`
 	Postgres string                  `json:"postgres,omitzero"` // host:port as configured
 	Leader   bool                    `json:"leader"`            // elected by the supervisor
-	Fresh    bool                    `json:"fresh"`             // what follows is believed
+	Leaving  bool                    `json:"leaving"`           // its stop was announced: it leads no more
+	Until    *time.Time              `json:"leaving_until,omitzero"`
+	Fresh    bool                    `json:"fresh"` // what follows is believed
 	Role     *string                 `json:"role"`
 	State    *string                 `json:"state"`
 	Timeline *int64                  `json:"timeline"`
@@ -59,6 +61,9 @@ func stateOf(v *cluster.View, m *cluster.Member, now time.Time) NodeState {
 	out := NodeState{
 		Node: m.Name, Cluster: v.Cluster, URL: m.URL, Postgres: m.Postgres, Leader: v.Leader == m.Name,
 		Fresh: e.Fresh(now), TTL: v.TTL.Seconds(), Failures: e.Failures, Checks: map[string]CheckVerdict{},
+	}
+	if until, leaves := m.Leaving(now); leaves {
+		out.Leaving, out.Until = true, new(until.UTC())
 	}
 	if e.Err != nil {
 		out.Error = e.Err.Error()

@@ -32,6 +32,7 @@ func TestEndToEnd(t *testing.T) {
 	t.Run("status", e.status)
 	t.Run("HAProxy", e.haproxy)
 	t.Run("switchover", e.switchover)
+	t.Run("leaving", e.leaving)
 	t.Run("short freeze", e.shortFreeze)
 	t.Run("long freeze", e.longFreeze)
 	t.Run("PostgreSQL killed", e.postgresKilled)

@@ -107,8 +107,8 @@ func diff(before, after *View) []Change {
 		}
 	}
 	for i, m := range after.Members {
-		// A member that nothing was heard of is shared, and may have become stale
-		// or have been left by its announcement.
+		// A member that nothing was heard of is shared, and may have become stale, or
+		// its announced time may be over.
 		if old := before.Members[i]; old != m || old.Entry.Fresh(before.At) != m.Entry.Fresh(at) || old.leaves(before.At) != m.leaves(at) {
 			diffMember(old, m, before.At, at, note)
 		}

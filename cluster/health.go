@@ -70,9 +70,9 @@ func (v *View) Health(now time.Time) Health {
 		add(Critical, "split_brain", "", v.Why)
 	}
 	if leader := v.Member(v.Leader); leader != nil {
-		// What was announced is no emergency; that nobody leads once it has stopped is.
-		announced := leader.leaves(now)
-		if verdict := leader.Verdict(leaderCheck, now); !verdict.Passes() && !(announced && verdict.Outcome == node.Transient) {
+		verdict := leader.Verdict(leaderCheck, now)
+		asAnnounced := verdict.Outcome == node.Transient && leader.leaves(now) // no emergency, until it has stopped
+		if !verdict.Passes() && !asAnnounced {
 			add(Critical, "no_primary", leader.Name, "elected last, but: "+verdict.Reason)
 		}
 	} else if !alone {

@@ -22,7 +22,7 @@ type leaving struct {
 	since   time.Time // zero = none was made
 	until   time.Time
 	stopped bool   // PostgreSQL was seen not running since
-	ended   string // why it holds no more
+	ended   string // why it holds no more; "" for ever when its time was over
 }
 
 // holds is decided when somebody asks, as belief is: no poll has to come for the
@@ -88,7 +88,7 @@ func (g *group) leave(n *tracked, d time.Duration) Announcement {
 	defer g.mu.Unlock()
 	now := time.Now()
 	a := Announcement{Cluster: g.name, Node: n.cfg.Name}
-	// Who is not known to lead nothing may turn out to lead: the announcement holds.
+	// A node of which nothing fresh is known may turn out to lead: its stop is announced.
 	switch claims := n.entry.Value.Claims() || n.held(); {
 	case g.leader != "" && g.leader != n.cfg.Name:
 		a.Reason = "nothing to announce: " + g.leader + " leads, not " + n.cfg.Name
@@ -99,10 +99,7 @@ func (g *group) leave(n *tracked, d time.Duration) Announcement {
 	}
 	again := n.leaving.holds(&n.entry, now)
 	if !again {
-		if !n.leaving.since.IsZero() && n.leaving.ended == "" { // its end was not recorded yet: no poll came since
-			n.leaving.ended = n.leaving.over()
-			g.publishLeaving(n, now, false)
-		}
+		g.publishLeaving(n, now, false) // the end of an earlier one may not be recorded yet: no poll came since
 		n.leaving = leaving{since: now}
 	}
 	n.leaving.until = now.Add(d)
@@ -141,11 +138,11 @@ func (g *group) publishLeaving(n *tracked, now time.Time, again bool) {
 	g.subs.publish(changes)
 }
 
-// endLeaving ends, after an election, what is over.
+// endLeaving ends, after an election, what is over before its time.
 func (g *group) endLeaving(now time.Time) {
 	for _, n := range g.nodes {
 		l := &n.leaving
-		if l.since.IsZero() || l.ended != "" {
+		if !l.holds(&n.entry, now) {
 			continue
 		}
 		r := &n.entry.Value
@@ -159,8 +156,6 @@ func (g *group) endLeaving(now time.Time) {
 		// _do_stop), which ends with the same primary.
 		case heard && l.stopped && r.Claims() && r.Document.Running():
 			l.ended = "it runs again"
-		case !l.holds(&n.entry, now):
-			l.ended = l.over()
 		case heard && !r.Document.Running() && r.Document.State != node.StateUnknown:
 			l.stopped = true
 		}

@@ -107,9 +107,12 @@ func TestLeaving(t *testing.T) {
 			before[name] = f.count()
 		}
 		w.leave("pg1", 10*time.Second)
+		for name, f := range w.fakes {
+			w.until(103*time.Millisecond, name+" is polled at once", func() bool { return f.count() > before[name] })
+		}
 		time.Sleep(5 * time.Second)
 		for name, f := range w.fakes {
-			if n := f.count() - before[name]; n < 40 || n > 51 {
+			if n := f.count() - before[name]; n < 40 || n > 52 {
 				t.Errorf("%s: %d polls in 5s, want one every 100ms", name, n)
 			}
 		}
@@ -188,7 +191,7 @@ func TestLeavingEnds(t *testing.T) {
 		if w.primary() != "" {
 			t.Error("passes before the time is over")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if w.primary() != "pg1" || w.view() != view {
 			t.Errorf("primary %q when the time is over", w.primary())
 		}
@@ -245,6 +248,16 @@ func TestLeavingEnds(t *testing.T) {
 		w.change("pg1", leads(1))
 		if got := w.ends(200 * time.Millisecond); got != "it runs again" || w.primary() != "pg1" {
 			t.Errorf("ended: %s, primary %q", got, w.primary())
+		}
+	})
+	inBubble(t, "not because SQL failed for a moment", func(t *testing.T) {
+		w := three(t)
+		w.leave("pg1", 10*time.Second)
+		w.change("pg1", leads(1).in(node.StateUnknown))
+		time.Sleep(time.Second)
+		w.change("pg1", leads(1))
+		if got := w.primaries(time.Second); !slices.Equal(got, []string{""}) {
+			t.Errorf("primaries %q, recorded %+v", got, w.drain())
 		}
 	})
 	inBubble(t, "not by an answer that began before it", func(t *testing.T) {
@@ -371,5 +384,22 @@ func TestLeavingInASplit(t *testing.T) {
 			t.Errorf("primaries %q, leader %q", got, w.view().Leader)
 		}
 		w.until(1100*time.Millisecond, "pg1 is primary when the time is over", func() bool { return w.primary() == "pg1" })
+	})
+}
+
+// Whatever is published records what is over by then.
+func TestLeavingEndsBesideAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := three(t)
+		w.change("pg2", leads(1))
+		w.until(3*time.Second, "nobody is elected", func() bool { return w.view().Split && w.view().Leader == "" })
+		w.leave("pg1", 2*time.Second)
+		w.heardOfAndSilent()
+		time.Sleep(2 * time.Second)
+		w.drain()
+		w.leave("pg2", time.Second)
+		if got, want := ofKind(w.drain(), KindLeaving), []string{"pg1: yes -> no", "pg2: no -> yes"}; !slices.Equal(got, want) {
+			t.Errorf("recorded %q, want %q", got, want)
+		}
 	})
 }

@@ -81,7 +81,7 @@ func TestLeaving(t *testing.T) {
 			if got := s.get("/node/pg1/primary").status; got != 503 {
 				t.Errorf("%s: %d before the time is over", query, got)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if got := s.get("/node/pg1/primary").status; got != 200 {
 				t.Errorf("%s: %d when the time is over", query, got)
 			}

@@ -8,15 +8,18 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"text/template"
+	"time"
 )
 
 // haproxyOptions are the flags of the subcommand haproxy.
@@ -28,34 +31,43 @@ type haproxyOptions struct {
 	socket, user                   string
 	ca, crt                        string
 	direct, dedicated              bool
+	hold                           time.Duration // 0 = refuse at once
+	lua                            string        // "" = in dir, or where Debian's HAProxy has its files
+	dir                            string        // where to write, absolute; "" = standard output
 	lint                           string
 }
+
+// luaName is the name of the file that -hold needs.
+const luaName = "patroniglue-hold.lua"
 
 // haproxyCommand prints a haproxy.cfg for the configured nodes, or judges one
 // that exists. The configuration is loaded here, not before, because -lint can do
 // without.
 func haproxyCommand(args []string, configFlag string, stdout, stderr io.Writer) error {
 	var o haproxyOptions
-	fs := flag.NewFlagSet("patroniglue haproxy", flag.ContinueOnError)
-	fs.SetOutput(stderr)
-	fs.IntVar(&o.writePort, "write-port", 5000, "`PORT` that leads to the primary; the second cluster has PORT+2, and so on")
-	fs.IntVar(&o.readPort, "read-port", 5001, "`PORT` that leads to the replicas; the second cluster has PORT+2, and so on")
-	fs.IntVar(&o.statsPort, "stats-port", 7000, "`PORT` of HAProxy's own page, on 127.0.0.1; 0 = none")
-	fs.StringVar(&o.bind, "bind", "", "`ADDRESS` where HAProxy takes connections to the nodes (default: all)")
-	fs.StringVar(&o.cluster, "cluster", "", "only the cluster of this `NAME`")
-	fs.StringVar(&o.supervisor, "supervisor", "", "`HOST` where HAProxy finds this patroniglue (default: frontend.host and agent.listen, 127.0.0.1 for all addresses)")
-	fs.StringVar(&o.socket, "socket", "/run/haproxy/admin.sock", "`PATH` of HAProxy's stats socket")
-	fs.StringVar(&o.user, "user", "haproxy", "`NAME` of the user and the group that HAProxy becomes; \"\" = it stays what it is")
-	fs.StringVar(&o.ca, "ca", "", "PEM `FILE` of the authorities by which HAProxy verifies an https frontend, or with -direct each https Patroni")
-	fs.StringVar(&o.crt, "crt", "", "PEM `FILE` with the certificate and the key that HAProxy's checks show, where a client certificate is required")
-	fs.BoolVar(&o.direct, "direct", false, "HAProxy's own check asks each Patroni, not this patroniglue")
-	fs.BoolVar(&o.dedicated, "dedicated", false, "agents on the ports of each node, not on the shared one")
-	fs.StringVar(&o.lint, "lint", "", "judge this haproxy.cfg, `FILE`, and print none; exit 1 = there are warnings")
-	if err := parse(fs, args, stdout); err != nil {
+	flags := flag.NewFlagSet("patroniglue haproxy", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.IntVar(&o.writePort, "write-port", 5000, "`PORT` that leads to the primary; the second cluster has PORT+2, and so on")
+	flags.IntVar(&o.readPort, "read-port", 5001, "`PORT` that leads to the replicas; the second cluster has PORT+2, and so on")
+	flags.IntVar(&o.statsPort, "stats-port", 7000, "`PORT` of HAProxy's own page, on 127.0.0.1; 0 = none")
+	flags.StringVar(&o.bind, "bind", "", "`ADDRESS` where HAProxy takes connections to the nodes (default: all)")
+	flags.StringVar(&o.cluster, "cluster", "", "only the cluster of this `NAME`")
+	flags.StringVar(&o.supervisor, "supervisor", "", "`HOST` where HAProxy finds this patroniglue (default: frontend.host and agent.listen, 127.0.0.1 for all addresses)")
+	flags.StringVar(&o.socket, "socket", "/run/haproxy/admin.sock", "`PATH` of HAProxy's stats socket")
+	flags.StringVar(&o.user, "user", "haproxy", "`NAME` of the user and the group that HAProxy becomes; \"\" = it stays what it is")
+	flags.StringVar(&o.ca, "ca", "", "PEM `FILE` of the authorities by which HAProxy verifies an https frontend, or with -direct each https Patroni")
+	flags.StringVar(&o.crt, "crt", "", "PEM `FILE` with the certificate and the key that HAProxy's checks show, where a client certificate is required")
+	flags.BoolVar(&o.direct, "direct", false, "HAProxy's own check asks each Patroni, not this patroniglue")
+	flags.BoolVar(&o.dedicated, "dedicated", false, "agents on the ports of each node, not on the shared one")
+	flags.DurationVar(&o.hold, "hold", 0, "keep new connections to the write side waiting for at most this `DURATION`, 1s to 60s, while there is no primary; 0 = refuse them")
+	flags.StringVar(&o.lua, "lua", "", "`PATH` where HAProxy finds the Lua file of -hold (default /etc/haproxy/"+luaName+"; -o has its own)")
+	flags.StringVar(&o.dir, "o", "", "write haproxy.cfg, and with -hold the Lua file that it loads, into this `DIR`")
+	flags.StringVar(&o.lint, "lint", "", "judge this haproxy.cfg, `FILE`, and print none; exit 1 = there are warnings")
+	if err := parse(flags, args, stdout); err != nil {
 		return err
 	}
-	if fs.NArg() > 0 {
-		return usageErrorf("haproxy takes no argument (got %q)", fs.Arg(0))
+	if flags.NArg() > 0 {
+		return usageErrorf("haproxy takes no argument (got %q)", flags.Arg(0))
 	}
 	path, cfg, err := readConfig(configFlag)
 	if err != nil && o.lint != "" && configFlag == "" {
@@ -67,9 +79,17 @@ func haproxyCommand(args []string, configFlag string, stdout, stderr io.Writer) 
 	if o.lint != "" {
 		return haproxyLint(o.lint, cfg, stdout, stderr)
 	}
+	if o.dir != "" {
+		if o.dir, err = filepath.Abs(o.dir); err != nil {
+			return err
+		}
+	}
 	text, err := haproxyConfig(cfg, o)
 	if err != nil {
 		return fmt.Errorf("making a haproxy.cfg for %s:\n%w", path, err)
+	}
+	if o.dir != "" {
+		return writeHAProxy(o.dir, text, o.hold > 0, stdout)
 	}
 	_, err = stdout.Write(text)
 	return err
@@ -77,6 +97,54 @@ func haproxyCommand(args []string, configFlag string, stdout, stderr io.Writer) 
 
 //go:embed haproxy.cfg.tmpl
 var haproxyText string
+
+//go:embed haproxy_hold.lua
+var haproxyHold []byte
+
+// writeHAProxy writes what HAProxy loads into dir, and says so.
+func writeHAProxy(dir string, text []byte, hold bool, stdout io.Writer) error {
+	path := filepath.Join(dir, "haproxy.cfg")
+	ours, _, _ := bytes.Cut(text, []byte(`. `))
+	switch old, err := os.ReadFile(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("replacing a haproxy.cfg: %w", err)
+	case !bytes.HasPrefix(old, ours):
+		return fmt.Errorf("replacing %s: want one that this command has written, as its first line would tell: move yours away", path)
+	}
+	files := []struct {
+		path string
+		data []byte
+	}{{path, text}}
+	if hold { // first: a reload in between finds all that it needs
+		files = slices.Insert(files, 0, struct {
+			path string
+			data []byte
+		}{filepath.Join(dir, luaName), haproxyHold})
+	}
+	for _, f := range files {
+		if err := replaceFile(f.path, f.data); err != nil {
+			return err
+		}
+		fmt.Fprintln(stdout, "wrote", f.path)
+	}
+	_, err := fmt.Fprintln(stdout, "check it: haproxy -c -f", path)
+	return err
+}
+
+// replaceFile writes a file that everybody may read, whole or not at all.
+func replaceFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	defer os.Remove(f.Name()) // once renamed it is not there
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return os.Rename(f.Name(), path)
+}
 
 var haproxyTemplate = template.Must(template.New("haproxy.cfg").Funcs(template.FuncMap{"word": haproxyWord}).Parse(haproxyText))
 
@@ -90,8 +158,13 @@ type haproxyFile struct {
 	Direct       bool
 	Fallback     bool // checks.fallback is set
 	Named        bool // an address is a name, not an IP address
+	Hold         int  // seconds; 0 = refuse at once
+	Lua          string
 	Proxies      []haproxyProxy
 }
+
+// InspectDelay is when HAProxy would end the wait by itself, in seconds.
+func (f haproxyFile) InspectDelay() int { return f.Hold + 5 }
 
 type haproxyProxy struct {
 	Name         string
@@ -115,6 +188,8 @@ func haproxyConfig(cfg *config, o haproxyOptions) ([]byte, error) {
 		haproxyTLS: haproxyTLS{ca: o.ca, crt: o.crt},
 		Bind:       o.bind, Socket: o.socket, User: o.user, AgentInter: "200ms", StatsPort: o.statsPort, Direct: o.direct,
 		Fallback: cfg.Checks.Fallback != "",
+		Hold:     int(o.hold / time.Second),
+		Lua:      cmp.Or(o.lua, filepath.Join(cmp.Or(o.dir, "/etc/haproxy"), luaName)),
 	}
 	errs := []error{
 		haproxyPorts(cfg, o, len(clusters)),
@@ -341,6 +416,18 @@ func haproxyFlags(o haproxyOptions) error {
 	}
 	if !validHost(o.supervisor) {
 		errs = append(errs, fmt.Errorf("-supervisor: want a host name or an IP address, nothing more (got %q)", o.supervisor))
+	}
+	if o.hold != 0 && (o.hold < time.Second || o.hold > time.Minute || o.hold%time.Second != 0) {
+		errs = append(errs, fmt.Errorf("-hold: want whole seconds from 1s to 60s, less than clients wait, or 0 (got %v)", o.hold))
+	}
+	switch {
+	case o.lua == "":
+	case o.hold == 0:
+		errs = append(errs, fmt.Errorf("-lua: want -hold with it (got %q)", o.lua))
+	case o.dir != "":
+		errs = append(errs, fmt.Errorf("-lua: want it without -o, which writes that file into its own directory (got %q)", o.lua))
+	case !filepath.IsAbs(o.lua):
+		errs = append(errs, fmt.Errorf("-lua: want an absolute path (got %q)", o.lua))
 	}
 	return errors.Join(errs...)
 }

@@ -1,0 +1,37 @@
+-- Loaded by the haproxy.cfg next to it, both written by "patroniglue haproxy -hold". Needs HAProxy 2.4 or newer, built with Lua.
+--
+-- hold keeps a new connection waiting while its proxy has not exactly one server in service, for at most the seconds that
+-- it is given. The configuration enters it only then, and refuses by itself whatever it lets through too early.
+
+-- log writes a line at most once a second: thousands may be let go at once.
+local logged = {}
+local function log(line)
+  local second = core.now().sec
+  if logged[line] ~= second then
+    logged[line] = second
+    core.Warning(line)
+  end
+end
+
+core.register_action("hold", { "tcp-req" }, function(txn, limit)
+  local proxy, start = txn.f:fe_name(), core.now()
+  repeat
+    -- The more wait, the less often each one looks: all together at most 25 times a millisecond.
+    core.msleep(10 + txn.f:fe_conn() // 25)
+    -- A client that gave up must not reach the database. HAProxy 2.4 cannot tell here; option abortonclose can, afterwards.
+    if txn.req.may_recv and not txn.req:may_recv() then
+      return act.DENY
+    end
+    -- After a reload this process checks nothing any more: it would never see the new primary.
+    if txn.sf:stopping() == "1" then
+      log(proxy .. ": HAProxy stops or reloads: connections that wait for a primary are refused, to be tried again")
+      return act.DENY
+    end
+    if txn.f:nbsrv() == 1 then
+      return act.CONTINUE
+    end
+    local now = core.now()
+  until now.sec - start.sec + (now.usec - start.usec) / 1000000 >= tonumber(limit)
+  log(string.format("%s: %d primaries, want 1: connections that waited for %ss are refused", proxy, txn.f:nbsrv(), limit))
+  return act.DENY
+end, 1)

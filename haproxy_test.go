@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"os"
 	"os/exec"
@@ -115,9 +116,12 @@ func TestHAProxyConfig(t *testing.T) {
 			`name = "pg2"`, "name = \"pg2\"\ncafile = \"pair.pem\"\ncertfile = \"pair.pem\"\nkeyfile = \"pair.pem\""), []string{"-direct", "-crt", "pair.pem"}},
 		{"direct-insecure", replace(t, oneCluster, "http:", "https:") + "[backend]\ninsecure = true\n", []string{"-direct", "-dedicated"}},
 		{"direct-stacked", replace(t, oneCluster, "11:8008", "11:8009/east/node/pg1", "12:8008", "11:8009/east/node/pg2") + "[checks]\nfallback = \"primary\"\n", []string{"-direct"}},
+		{"hold", oneCluster, []string{"-hold", "10s"}},
+		{"hold-cluster", twoClusters, []string{"-hold", "1m", "-cluster", "west"}},
+		{"hold-direct-dedicated", oneCluster, []string{"-hold", "1s", "-direct", "-dedicated"}},
 	}
 	t.Chdir(".") // no t.Parallel: the paths of certificates are relative
-	here, err := os.Getwd()
+	root, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +138,11 @@ func TestHAProxyConfig(t *testing.T) {
 				t.Fatalf("got %v, %q on stderr, want neither", err, &stderr)
 			}
 			text := stdout.String()
-			if err := os.WriteFile("haproxy.cfg", stdout.Bytes(), 0o600); err != nil {
+			if err := os.WriteFile("hold.lua", haproxyHold, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			here := strings.ReplaceAll(text, "/etc/haproxy/patroniglue-hold.lua", filepath.Join(dir, "hold.lua"))
+			if err := os.WriteFile("haproxy.cfg", []byte(here), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			stdout.Reset()
@@ -142,18 +150,18 @@ func TestHAProxyConfig(t *testing.T) {
 				t.Errorf("linting got %v, %q, %q on stderr, want none of it", err, &stdout, &stderr)
 			}
 			t.Run("accepted", func(t *testing.T) { acceptedByHAProxy(t, "haproxy.cfg") })
-			t.Chdir(here)
+			t.Chdir(root)
 			golden(t, "haproxy/"+tt.name+".cfg", text)
 		})
 	}
 }
 
-// acceptedByHAProxy fails for everything that haproxy -c says beside "valid".
-func acceptedByHAProxy(t *testing.T, file string) {
+// installedHAProxy is the path of the program, or the test is skipped.
+func installedHAProxy(t testing.TB) string {
 	t.Helper()
-	haproxy, err := exec.LookPath("haproxy")
+	path, err := exec.LookPath("haproxy")
 	if err != nil {
-		haproxy, err = exec.LookPath("/usr/sbin/haproxy") // often not in the PATH of users
+		path, err = exec.LookPath("/usr/sbin/haproxy") // often not in the PATH of users
 	}
 	if err != nil && os.Getenv("PATRONIGLUE_LAB") == "required" {
 		t.Fatalf("HAProxy is not installed: %v", err)
@@ -161,7 +169,13 @@ func acceptedByHAProxy(t *testing.T, file string) {
 	if err != nil {
 		t.Skipf("HAPROXY NOT TESTED: %v", err)
 	}
-	out, err := exec.CommandContext(t.Context(), haproxy, "-c", "-f", file).CombinedOutput()
+	return path
+}
+
+// acceptedByHAProxy fails for everything that haproxy -c says beside "valid".
+func acceptedByHAProxy(t *testing.T, file string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), installedHAProxy(t), "-c", "-f", file).CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != "Configuration file is valid" {
 		t.Errorf("haproxy -c: %v, it said:\n%s", err, out)
 	}
@@ -220,6 +234,13 @@ func TestHAProxyConfigErrors(t *testing.T) {
 			"-socket: want an absolute path (got \"admin.sock\")\n" +
 				"-user: want the name of a user (got \"a b\")\n" +
 				"-supervisor: want a host name or an IP address, nothing more (got \"10.0.0.5:8009\")"},
+		{"hold that is too long", oneCluster, []string{"-hold", "61s"}, "-hold: want whole seconds from 1s to 60s, less than clients wait, or 0 (got 1m1s)"},
+		{"hold that is too short", oneCluster, []string{"-hold", "100ms"}, "-hold: want whole seconds from 1s to 60s, less than clients wait, or 0 (got 100ms)"},
+		{"hold that is not whole", oneCluster, []string{"-hold", "1500ms", "-lua", "x.lua"},
+			"-hold: want whole seconds from 1s to 60s, less than clients wait, or 0 (got 1.5s)\n" +
+				"-lua: want an absolute path (got \"x.lua\")"},
+		{"Lua without hold", oneCluster, []string{"-lua", "/x.lua"}, `-lua: want -hold with it (got "/x.lua")`},
+		{"Lua twice", oneCluster, []string{"-hold", "1s", "-lua", "/x.lua", "-o", "."}, `-lua: want it without -o, which writes that file into its own directory (got "/x.lua")`},
 		{"client certificates", "[frontend]\ncertfile = \"pair.pem\"\nkeyfile = \"pair.pem\"\nclient-cafile = \"pair.pem\"\n" + oneCluster, nil,
 			"frontend.client-cafile: want -crt FILE, a client certificate for HAProxy's checks"},
 		{"client certificate of a node", replace(t, oneCluster, "http:", "https:") + "[backend]\ncertfile = \"pair.pem\"\nkeyfile = \"pair.pem\"\n", []string{"-direct"},
@@ -247,6 +268,57 @@ func TestHAProxyConfigErrors(t *testing.T) {
 				t.Errorf("got %q, want nothing on stdout", &stdout)
 			}
 		})
+	}
+}
+
+func TestHAProxyWritesFiles(t *testing.T) {
+	t.Chdir(t.TempDir())
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile("c.toml", []byte(oneCluster), 0o600), os.Mkdir("new", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	write := func(flags ...string) (string, error) {
+		var stdout, stderr bytes.Buffer
+		err := run(t.Context(), append([]string{"-config", "c.toml", "haproxy"}, flags...), &stdout, &stderr)
+		return stdout.String() + stderr.String(), err
+	}
+	text, err := write("-hold", "10s", "-lua", filepath.Join(here, "new", "patroniglue-hold.lua"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "wrote HERE/new/patroniglue-hold.lua\nwrote HERE/new/haproxy.cfg\ncheck it: haproxy -c -f HERE/new/haproxy.cfg\n"
+	for range 2 { // the second time over the first
+		got, err := write("-hold", "10s", "-o", "new")
+		if got != strings.ReplaceAll(want, "HERE", here) || err != nil {
+			t.Errorf("got %q, %v, want %q", got, err, want)
+		}
+	}
+	for name, want := range map[string]string{"haproxy.cfg": text, "patroniglue-hold.lua": string(haproxyHold)} {
+		got, err := os.ReadFile(filepath.Join("new", name))
+		if err != nil || string(got) != want {
+			t.Errorf("%s: %v, and differs (-want +got):\n%s", name, err, cmp.Diff(want, string(got)))
+		}
+		if info, err := os.Stat(filepath.Join("new", name)); err != nil || info.Mode() != 0o644 {
+			t.Errorf("%s: mode %v, %v, want one that HAProxy may read", name, info.Mode(), err)
+		}
+	}
+	if files, err := os.ReadDir("new"); err != nil || len(files) != 2 {
+		t.Errorf("got %v, %v, want two files and nothing left over", files, err)
+	}
+
+	if _, err := write("-o", filepath.Join(here, "nowhere")); !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), "writing "+here+"/nowhere/haproxy.cfg: ") {
+		t.Errorf("into no directory: got %v", err)
+	}
+	if err := os.WriteFile("haproxy.cfg", []byte("global\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = write("-hold", "10s", "-o", ".")
+	wantErr := "replacing " + here + "/haproxy.cfg: want one that this command has written, as its first line would tell: move yours away"
+	if fmt.Sprint(err) != wantErr || exists("patroniglue-hold.lua") {
+		t.Errorf("over a file of somebody: got %v, want %s, and nothing written", err, wantErr)
 	}
 }
 

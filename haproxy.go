@@ -163,8 +163,9 @@ type haproxyFile struct {
 	Proxies      []haproxyProxy
 }
 
-// InspectDelay is when HAProxy would end the wait by itself, in seconds.
-func (f haproxyFile) InspectDelay() int { return f.Hold + 5 }
+// InspectDelay, in seconds, is when HAProxy lets the Lua action wait no more: half
+// a second after its last sleep has ended, so that it can still decide.
+func (f haproxyFile) InspectDelay() int { return f.Hold + 1 }
 
 type haproxyProxy struct {
 	Name         string

@@ -142,7 +142,7 @@ func (h *holding) says(commands string) (string, error) {
 	return string(answer), err
 }
 
-func (h *holding) must(t *testing.T, commands string) {
+func (h *holding) must(t testing.TB, commands string) {
 	t.Helper()
 	if answer, err := h.says(commands); err != nil || strings.TrimSpace(answer) != "" {
 		t.Fatalf("HAProxy answers %q to %q: %v", answer, commands, err)
@@ -360,4 +360,134 @@ end, 1)
 	wantAnswers(t, h.connectMany(t, 2), map[string]int{"": 2})
 	until(t, "Lua has failed", func() bool { return strings.Contains(h.log.String(), "this is broken") })
 	h.wantAccepted(t, map[string]int64{"pg1": 100, "pg2": 0})
+}
+
+// measured is HAProxy between this process and a database, without a supervisor:
+// the socket decides who is in service.
+func measured(b *testing.B, hold time.Duration) *holding {
+	b.Helper()
+	h := &holding{databases: map[string]*database{"pg1": startDatabase(b, "pg1")}, dir: b.TempDir(), addr: freePort(b), log: new(programLog)}
+	h.socket = filepath.Join(h.dir, "s")
+	cfg, err := parseConfig(fmt.Appendf(nil, "[agent]\nlisten = ':5555'\n[[node]]\nname = 'pg1'\nurl = 'http://127.0.0.1:8008'\npostgres = '%s'\n", h.databases["pg1"].ln.Addr()), os.ReadFile)
+	if err != nil {
+		b.Fatal(err)
+	}
+	port := func(addr string) int {
+		n, err := strconv.Atoi(portOf(addr))
+		if err != nil {
+			b.Fatal(err)
+		}
+		return n
+	}
+	text, err := haproxyConfig(cfg, haproxyOptions{writePort: port(h.addr), readPort: port(freePort(b)), bind: "127.0.0.1", socket: h.socket, hold: hold, dir: h.dir})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := writeHAProxy(h.dir, text, hold > 0, io.Discard); err != nil {
+		b.Fatal(err)
+	}
+	h.haproxy = exec.CommandContext(b.Context(), installedHAProxy(b), "-db", "-f", filepath.Join(h.dir, "haproxy.cfg"))
+	h.haproxy.Stdout, h.haproxy.Stderr = h.log, h.log
+	if err := h.haproxy.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		h.haproxy.Process.Kill()
+		h.haproxy.Wait()
+	})
+	for end := time.Now().Add(10 * time.Second); h.stat("BACKEND", "act") < 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.Fatalf("HAProxy does not answer:\n%s", h.log)
+		}
+	}
+	h.must(b, "disable agent pg_rw/pg1; disable health pg_rw/pg1; set server pg_rw/pg1 health up")
+	return h
+}
+
+// processor is the processor time of HAProxy's threads so far.
+func (h *holding) processor(b *testing.B) time.Duration {
+	b.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", h.haproxy.Process.Pid)) // nanoseconds, where stat has ticks of 10 ms
+	if err != nil || len(files) == 0 {
+		b.Fatalf("no processor time in /proc: %v", err)
+	}
+	var sum time.Duration
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ns, err := strconv.ParseInt(strings.Fields(string(data))[0], 10, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum += time.Duration(ns)
+	}
+	return sum
+}
+
+// BenchmarkHold measures what a hold costs while there is a primary: HAProxy's
+// processor time for a connection, in turns with and without.
+func BenchmarkHold(b *testing.B) {
+	const connections = 1000 // a round
+	sides := []*holding{measured(b, 0), measured(b, 10*time.Second)}
+	for _, h := range sides {
+		h.must(b, "set server pg_rw/pg1 state ready")
+	}
+	spent := make([]time.Duration, len(sides))
+	rounds := 0
+	for b.Loop() {
+		for i := range sides {
+			side := (i + rounds) % len(sides)
+			before := sides[side].processor(b)
+			for range connections {
+				c := sides[side].connect(b)
+				if got := c.answer(); got != "pg1" {
+					b.Fatalf("got %q, want pg1", got)
+				}
+				c.conn.Close()
+			}
+			spent[side] += sides[side].processor(b) - before
+		}
+		rounds++
+	}
+	each := func(side int) float64 { return spent[side].Seconds() * 1e6 / float64(rounds*connections) }
+	b.ReportMetric(each(0), "µs-without/conn")
+	b.ReportMetric(each(1), "µs-with/conn")
+	b.ReportMetric(each(1)/each(0), "ratio")
+}
+
+// BenchmarkHoldWaiting measures what those that wait cost, in percent of one
+// processor, and when the last of them has its answer.
+func BenchmarkHoldWaiting(b *testing.B) {
+	for _, n := range []int{1, 100, 2000, 5000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			h := measured(b, time.Minute)
+			var waited, spent, last time.Duration
+			rounds := 0
+			for b.Loop() {
+				clients := h.connectMany(b, n)
+				for h.stat("FRONTEND", "scur") < n {
+					time.Sleep(10 * time.Millisecond)
+				}
+				start, before := time.Now(), h.processor(b)
+				time.Sleep(time.Second)
+				spent += h.processor(b) - before
+				waited += time.Since(start)
+				start = time.Now()
+				h.must(b, "set server pg_rw/pg1 state ready")
+				if got := answers(clients); got["pg1"] != n {
+					b.Fatalf("got %v, want %d by pg1", got, n)
+				}
+				last += time.Since(start)
+				for _, c := range clients {
+					c.conn.Close()
+				}
+				h.must(b, "set server pg_rw/pg1 state maint")
+				rounds++
+			}
+			b.ReportMetric(100*spent.Seconds()/waited.Seconds(), "%processor")
+			b.ReportMetric(last.Seconds()*1e3/float64(rounds), "ms-to-last-answer")
+		})
+	}
 }

@@ -100,7 +100,7 @@ func (l *programLog) values(field string, fields ...string) []string {
 }
 
 // until waits for f.
-func until(t *testing.T, what string, f func() bool) {
+func until(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {

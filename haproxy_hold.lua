@@ -13,7 +13,7 @@ local function log(line)
   end
 end
 
-core.register_action("hold", { "tcp-req" }, function(txn, limit)
+core.register_action("hold", { "tcp-req" }, function(txn, seconds)
   local proxy, start = txn.f:fe_name(), core.now()
   repeat
     -- The more wait, the less often each one looks: all together at most 25 times a millisecond. Not under 50 ms: HAProxy 2.6
@@ -33,7 +33,7 @@ core.register_action("hold", { "tcp-req" }, function(txn, limit)
       return act.CONTINUE
     end
     local now = core.now()
-  until now.sec - start.sec + (now.usec - start.usec) / 1000000 >= tonumber(limit)
-  log(string.format("%s: %d primaries, want 1: connections that waited for %ss are refused", proxy, txn.f:nbsrv(), limit))
+  until now.sec - start.sec + (now.usec - start.usec) / 1000000 >= tonumber(seconds)
+  log(string.format("%s: %d primaries, want 1: connections that waited for %ss are refused", proxy, txn.f:nbsrv(), seconds))
   return act.DENY
 end, 1)

@@ -26,7 +26,7 @@ const usage = `patroniglue watches Patroni clusters and answers load balancers f
   patroniglue -config FILE -check                     validate the file: every mistake at once; exit 0 or 1
   patroniglue -config FILE status [-json]             what the running one knows; exit 0, 1, 2 = ok, warning, critical; 3 = no answer
   patroniglue -config FILE leaving NODE [-for 10s]    before a switchover: NODE leads no more until it has stopped; -cancel takes it back
-  patroniglue -config FILE haproxy [FLAGS]            print a haproxy.cfg for these nodes; its flags: haproxy -help
+  patroniglue -config FILE haproxy [FLAGS]            print a haproxy.cfg for these nodes, or write it (-o DIR); its flags: haproxy -help
   patroniglue -config FILE haproxy -lint FILE         judge a haproxy.cfg; exit 1 = there are warnings
   patroniglue demo [-every 30s] [-listen ADDRESS]     three simulated nodes, the supervisor, the page; no database needed
   patroniglue -version | -help

@@ -16,10 +16,10 @@ end
 core.register_action("hold", { "tcp-req" }, function(txn, seconds)
   local proxy, start = txn.f:fe_name(), core.now()
   repeat
-    -- The more wait, the less often each one looks: all together at most 25 times a millisecond. Not under 50 ms: HAProxy 2.6
-    -- forgets to wake one from a sleep that ends before HAProxy, delayed itself, has begun it. That one goes on, and comes to
-    -- its end here, after inspect-delay.
-    core.msleep(math.min(50 + txn.f:fe_conn() // 25, 500))
+    -- The more wait, the less often each one looks: all together at most 25 times a millisecond. HAProxy 2.6 never wakes one
+    -- whose sleep is over before HAProxy, held up by a busy machine, has begun it: so no sleep is shorter than 100 ms. One that
+    -- is forgotten nevertheless comes to its end here, too, after inspect-delay.
+    core.msleep(math.min(100 + txn.f:fe_conn() // 25, 500))
     -- A client that gave up must not reach the database. HAProxy 2.4 cannot tell here; option abortonclose can, afterwards.
     if txn.req.may_recv and not txn.req:may_recv() then
       return act.DENY

@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
@@ -45,29 +44,29 @@ const luaName = "patroniglue-hold.lua"
 // without.
 func haproxyCommand(args []string, configFlag string, stdout, stderr io.Writer) error {
 	var o haproxyOptions
-	flags := flag.NewFlagSet("patroniglue haproxy", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.IntVar(&o.writePort, "write-port", 5000, "`PORT` that leads to the primary; the second cluster has PORT+2, and so on")
-	flags.IntVar(&o.readPort, "read-port", 5001, "`PORT` that leads to the replicas; the second cluster has PORT+2, and so on")
-	flags.IntVar(&o.statsPort, "stats-port", 7000, "`PORT` of HAProxy's own page, on 127.0.0.1; 0 = none")
-	flags.StringVar(&o.bind, "bind", "", "`ADDRESS` where HAProxy takes connections to the nodes (default: all)")
-	flags.StringVar(&o.cluster, "cluster", "", "only the cluster of this `NAME`")
-	flags.StringVar(&o.supervisor, "supervisor", "", "`HOST` where HAProxy finds this patroniglue (default: frontend.host and agent.listen, 127.0.0.1 for all addresses)")
-	flags.StringVar(&o.socket, "socket", "/run/haproxy/admin.sock", "`PATH` of HAProxy's stats socket")
-	flags.StringVar(&o.user, "user", "haproxy", "`NAME` of the user and the group that HAProxy becomes; \"\" = it stays what it is")
-	flags.StringVar(&o.ca, "ca", "", "PEM `FILE` of the authorities by which HAProxy verifies an https frontend, or with -direct each https Patroni")
-	flags.StringVar(&o.crt, "crt", "", "PEM `FILE` with the certificate and the key that HAProxy's checks show, where a client certificate is required")
-	flags.BoolVar(&o.direct, "direct", false, "HAProxy's own check asks each Patroni, not this patroniglue")
-	flags.BoolVar(&o.dedicated, "dedicated", false, "agents on the ports of each node, not on the shared one")
-	flags.DurationVar(&o.hold, "hold", 0, "keep new connections to the write side waiting for at most this `DURATION`, 1s to 60s, while there is no primary; 0 = refuse them")
-	flags.StringVar(&o.lua, "lua", "", "`PATH` where HAProxy finds the Lua file of -hold (default /etc/haproxy/"+luaName+"; -o has its own)")
-	flags.StringVar(&o.dir, "o", "", "write haproxy.cfg, and with -hold the Lua file that it loads, into this `DIR`")
-	flags.StringVar(&o.lint, "lint", "", "judge this haproxy.cfg, `FILE`, and print none; exit 1 = there are warnings")
-	if err := parse(flags, args, stdout); err != nil {
+	fs := flag.NewFlagSet("patroniglue haproxy", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.IntVar(&o.writePort, "write-port", 5000, "`PORT` that leads to the primary; the second cluster has PORT+2, and so on")
+	fs.IntVar(&o.readPort, "read-port", 5001, "`PORT` that leads to the replicas; the second cluster has PORT+2, and so on")
+	fs.IntVar(&o.statsPort, "stats-port", 7000, "`PORT` of HAProxy's own page, on 127.0.0.1; 0 = none")
+	fs.StringVar(&o.bind, "bind", "", "`ADDRESS` where HAProxy takes connections to the nodes (default: all)")
+	fs.StringVar(&o.cluster, "cluster", "", "only the cluster of this `NAME`")
+	fs.StringVar(&o.supervisor, "supervisor", "", "`HOST` where HAProxy finds this patroniglue (default: frontend.host and agent.listen, 127.0.0.1 for all addresses)")
+	fs.StringVar(&o.socket, "socket", "/run/haproxy/admin.sock", "`PATH` of HAProxy's stats socket")
+	fs.StringVar(&o.user, "user", "haproxy", "`NAME` of the user and the group that HAProxy becomes; \"\" = it stays what it is")
+	fs.StringVar(&o.ca, "ca", "", "PEM `FILE` of the authorities by which HAProxy verifies an https frontend, or with -direct each https Patroni")
+	fs.StringVar(&o.crt, "crt", "", "PEM `FILE` with the certificate and the key that HAProxy's checks show, where a client certificate is required")
+	fs.BoolVar(&o.direct, "direct", false, "HAProxy's own check asks each Patroni, not this patroniglue")
+	fs.BoolVar(&o.dedicated, "dedicated", false, "agents on the ports of each node, not on the shared one")
+	fs.DurationVar(&o.hold, "hold", 0, "keep new connections to the write side waiting for at most this `DURATION`, 1s to 60s, while there is no primary; 0 = refuse them")
+	fs.StringVar(&o.lua, "lua", "", "`PATH` where HAProxy finds the Lua file of -hold (default /etc/haproxy/"+luaName+"; -o has its own)")
+	fs.StringVar(&o.dir, "o", "", "write haproxy.cfg, and with -hold the Lua file that it loads, into this `DIR`")
+	fs.StringVar(&o.lint, "lint", "", "judge this haproxy.cfg, `FILE`, and print none; exit 1 = there are warnings")
+	if err := parse(fs, args, stdout); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 {
-		return usageErrorf("haproxy takes no argument (got %q)", flags.Arg(0))
+	if fs.NArg() > 0 {
+		return usageErrorf("haproxy takes no argument (got %q)", fs.Arg(0))
 	}
 	path, cfg, err := readConfig(configFlag)
 	if err != nil && o.lint != "" && configFlag == "" {
@@ -104,29 +103,27 @@ var haproxyHold []byte
 // writeHAProxy writes what HAProxy loads into dir, and says so.
 func writeHAProxy(dir string, text []byte, hold bool, stdout io.Writer) error {
 	path := filepath.Join(dir, "haproxy.cfg")
-	ours, _, _ := bytes.Cut(text, []byte(`. `))
+	ours, _, _ := bytes.Cut(text, []byte(". ")) // printed by "patroniglue haproxy"
 	switch old, err := os.ReadFile(path); {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, os.ErrNotExist):
 	case err != nil:
 		return fmt.Errorf("replacing a haproxy.cfg: %w", err)
 	case !bytes.HasPrefix(old, ours):
-		return fmt.Errorf("replacing %s: want one that this command has written, as its first line would tell: move yours away", path)
+		return fmt.Errorf("replacing %s: its first line does not say that this command has written it: move it away first", path)
 	}
-	files := []struct {
-		path string
-		data []byte
-	}{{path, text}}
+	var written []string
 	if hold { // first: a reload in between finds all that it needs
-		files = slices.Insert(files, 0, struct {
-			path string
-			data []byte
-		}{filepath.Join(dir, luaName), haproxyHold})
-	}
-	for _, f := range files {
-		if err := replaceFile(f.path, f.data); err != nil {
+		lua := filepath.Join(dir, luaName)
+		if err := replaceFile(lua, haproxyHold); err != nil {
 			return err
 		}
-		fmt.Fprintln(stdout, "wrote", f.path)
+		written = append(written, lua)
+	}
+	if err := replaceFile(path, text); err != nil {
+		return err
+	}
+	for _, file := range append(written, path) {
+		fmt.Fprintln(stdout, "wrote", file)
 	}
 	_, err := fmt.Fprintln(stdout, "check it: haproxy -c -f", path)
 	return err

@@ -316,7 +316,7 @@ func TestHAProxyWritesFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = write("-hold", "10s", "-o", ".")
-	wantErr := "replacing " + here + "/haproxy.cfg: want one that this command has written, as its first line would tell: move yours away"
+	wantErr := "replacing " + here + "/haproxy.cfg: its first line does not say that this command has written it: move it away first"
 	if fmt.Sprint(err) != wantErr || exists("patroniglue-hold.lua") {
 		t.Errorf("over a file of somebody: got %v, want %s, and nothing written", err, wantErr)
 	}

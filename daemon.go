@@ -59,6 +59,7 @@ func (d *daemon) run(ctx context.Context) error {
 		d.ignoreHangups(ctx)
 		return nil
 	})
+	eg.Go(func() error { return d.tellSystemd(ctx) })
 	eg.Go(func() error {
 		<-ctx.Done()
 		d.log.Info().AnErr("cause", context.Cause(ctx)).Msg("stopping")

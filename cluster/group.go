@@ -47,6 +47,8 @@ type tracked struct {
 	wake  chan struct{} // says that the next poll may be due earlier
 	first chan struct{} // closed when the first poll is back
 
+	promise atomic.Pointer[promise] // of its poll loop; nil while that does not run
+
 	// The rest is guarded by the group's mu.
 	polled     bool
 	entry      cache.Entry[node.Report]

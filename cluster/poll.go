@@ -22,22 +22,28 @@ const (
 func (g *group) watch(ctx context.Context, n *tracked, spread time.Duration) error {
 	h := fnv.New64a()
 	h.Write([]byte(g.name + "/" + n.cfg.Name))
-	timer := time.NewTimer(time.Duration(h.Sum64() % uint64(max(1, spread)))) // its low bits: the high ones differ little
+	first := time.Duration(h.Sum64() % uint64(max(1, spread))) // its low bits: the high ones differ little
+	timer := time.NewTimer(first)
 	defer timer.Stop()
+	n.promises("waiting for its turn", first)
+	defer n.promise.Store(nil)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-n.wake:
 		case <-timer.C:
+			n.promises("a poll", n.cfg.Client.Timeout())
 			g.poll(ctx, n)
 			if ctx.Err() != nil {
 				return nil
 			}
+			n.promises("reading its settings", n.cfg.Client.Timeout())
 			g.readSettings(ctx, n)
 		}
 		if due, ok := g.due(n); ok {
 			timer.Reset(time.Until(due))
+			n.promises("waiting for its turn", time.Until(due))
 		}
 	}
 }

@@ -14,7 +14,8 @@ import (
 
 // Poller asks one node. *node.Client is one.
 type Poller interface {
-	// Poll asks once; an error is data, a *node.Failure.
+	// Poll asks once; an error is data, a *node.Failure. It ends within Timeout, as
+	// Settings does, and soon after its context.
 	Poll(context.Context) (node.Report, error)
 	// Settings reads the cluster's ttl and loop_wait.
 	Settings(context.Context) (node.Settings, error)

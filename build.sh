@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
+nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0 # the newest that builds from the module proxy alone
 
 usage() {
 	cat <<'USAGE'
@@ -13,6 +14,7 @@ usage() {
 ./build.sh test [go test args]  install what tests need (root on Debian), build, lint, run every test
 ./build.sh bench [go test args] run the benchmarks
 ./build.sh fuzz [TIME]          run every fuzz target for TIME (default 1m)
+./build.sh release [ARCH...]    make tar.gz, .deb and sha256sums in dist/ or $DIST (default: amd64 arm64)
 ./build.sh help                 this text
 USAGE
 }
@@ -30,11 +32,55 @@ version() {
 	echo "$v"
 }
 
+# build [FILE]
 build() {
 	local v
 	v=$(version)
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$v" -o patroniglue .
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$v" -o "${1:-patroniglue}" .
 }
+
+# deb_version: version as Debian compares it: 2.0.0~dev+abc1234 comes before 2.0.0, and 2.0.0+5.gabc1234, five commits
+# later, after it.
+deb_version() {
+	version | sed -E 's/-dirty$/.dirty/; s/-([0-9]+)-g([0-9a-f]+)/+\1.g\2/; s/-/~/g'
+}
+
+# epoch: the time of all files in a release, seconds: of the last commit; in a tarball of VERSION.
+epoch() {
+	if [[ -e .git ]]; then git log -1 --format=%ct; else stat -c %Y VERSION; fi
+}
+
+# release: the same commit and the same Go give the same bytes.
+release() (
+	umask 022
+	dist=${DIST:-dist}
+	SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(epoch)}
+	DEB_VERSION=$(deb_version)
+	STAGE=$(mktemp -d)
+	trap 'rm -r "$STAGE"' EXIT
+	export SOURCE_DATE_EPOCH DEB_VERSION STAGE ARCH
+	(($# > 0)) || set -- amd64 arm64
+
+	mkdir -p "$dist"
+	rm -f "$dist"/patroniglue* "$dist/sha256sums"
+	gzip -9n <CHANGELOG.md >"$STAGE/changelog.gz"
+	gzip -9n <contrib/man/patroniglue.8 >"$STAGE/patroniglue.8.gz"
+	gzip -9n <contrib/man/patroniglue.toml.5 >"$STAGE/patroniglue.toml.5.gz"
+	for ARCH in "$@"; do
+		name=patroniglue-$(version)-linux-$ARCH
+		mkdir "$STAGE/$name"
+		GOOS=linux GOARCH=$ARCH build "$STAGE/patroniglue"
+		cp -R "$STAGE/patroniglue" LICENSE README.md CHANGELOG.md patroniglue.example.toml contrib/man contrib/systemd "$STAGE/$name"
+		find contrib -maxdepth 1 -name 'patroni-*' -exec cp {} "$STAGE/$name" ';'
+		tar -C "$STAGE" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
+			-c "$name" | gzip -9n >"$dist/$name.tar.gz"
+		go run "$nfpm" package --config contrib/packaging/nfpm.yaml --packager deb --target "$dist/patroniglue_${DEB_VERSION}_$ARCH.deb"
+	done
+	cd "$dist"
+	sha256sum -- *.tar.gz *.deb >sha256sums
+	say "$dist:"
+	cat sha256sums
+)
 
 # lint runs every linter, also after one has failed, and names those that failed.
 lint() {
@@ -99,7 +145,7 @@ lint_govulncheck() (
 
 # packages: the Debian packages that the tests need, one a line.
 packages() {
-	printf '%s\n' gcc libc6-dev shellcheck # gcc for -race
+	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd # gcc for -race, systemd for systemd-analyze
 	if [[ -e contrib/lab/packages ]]; then sed 's/#.*//' contrib/lab/packages | xargs -r -n 1; fi
 }
 
@@ -187,6 +233,7 @@ build | lint) "$command" ;;
 test) run_tests "$@" ;;
 bench) go_test -run '^$' -bench . -benchmem "$@" ;;
 fuzz) fuzz "$@" ;;
+release) release "$@" ;;
 help | -h | --help) usage ;;
-*) say "unknown command \"$command\", want build, lint, test, bench, fuzz or help"; exit 2 ;;
+*) say "unknown command \"$command\", want build, lint, test, bench, fuzz, release or help"; exit 2 ;;
 esac

@@ -574,8 +574,15 @@ func halfRequest(t *testing.T, addr string) net.Conn {
 // startBinary is startProgram in a process of its own.
 func startBinary(t *testing.T, text string) (*program, *exec.Cmd) {
 	t.Helper()
-	p := &program{log: new(programLog), ended: make(chan struct{})}
 	cmd := exec.Command(builtBinary(t), "-config", writeFile(t, "c.toml", text))
+	return startCommand(t, text, cmd), cmd
+}
+
+// startCommand is startBinary with a command line of its own; text is the
+// configuration there.
+func startCommand(t *testing.T, text string, cmd *exec.Cmd) *program {
+	t.Helper()
+	p := &program{log: new(programLog), ended: make(chan struct{})}
 	cmd.Stderr = p.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -592,7 +599,7 @@ func startBinary(t *testing.T, text string) (*program, *exec.Cmd) {
 		}
 	})
 	p.awaitReady(t, text, strings.Count(text, "listen = "))
-	return p, cmd
+	return p
 }
 
 func TestSignals(t *testing.T) {

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -28,11 +30,11 @@ type daemon struct {
 // run listens on everything or nothing, then polls and answers until ctx ends.
 func (d *daemon) run(ctx context.Context) error {
 	if err := d.http.Open(ctx); err != nil {
-		return err
+		return listenError(err)
 	}
 	if err := d.agents.Open(ctx); err != nil {
 		d.http.Close()
-		return err
+		return listenError(err)
 	}
 	if d.opened != nil {
 		d.opened()
@@ -68,6 +70,19 @@ func (d *daemon) run(ctx context.Context) error {
 	begun := time.Now()
 	err := eg.Wait()
 	d.log.Info().Err(err).Stringer("uptime", time.Since(begun).Round(time.Second)).Msg("stopped")
+	return err
+}
+
+// listenError says what would help where that is known.
+func listenError(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: want a free port, or an end of the program that has this one (ss -ltnp shows it)", err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: want a port from 1024, or the capability CAP_NET_BIND_SERVICE (patroniglue.service shows how)", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: want an address of this machine, or none for all", err)
+	}
 	return err
 }
 

@@ -429,7 +429,7 @@ func TestDaemonPortInUse(t *testing.T) {
 			var out bytes.Buffer
 			code := exitStatus(run(t.Context(), []string{"-config", writeFile(t, "c.toml", config)}, io.Discard, &log), &out)
 			message := out.String()
-			if code != 1 || strings.Count(message, "\n") != 1 || !strings.Contains(message, used) || !strings.HasSuffix(message, "address already in use\n") {
+			if code != 1 || strings.Count(message, "\n") != 1 || !strings.Contains(message, used+": bind: address already in use: want a free port, ") {
 				t.Errorf("exit code %d and %q, want 1 and one line that names %s", code, message, used)
 			}
 			if log.String() != "" {
@@ -441,6 +441,55 @@ func TestDaemonPortInUse(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A service that may not open its port says which one, and what would help.
+func TestDaemonPrivilegedPort(t *testing.T) {
+	var first int
+	if _, err := fmt.Sscan(readFile(t, "/proc/sys/net/ipv4/ip_unprivileged_port_start"), &first); err != nil || first < 80 {
+		t.Skipf("PRIVILEGED PORTS NOT TESTED: here they begin below port 80 (%d, %v)", first, err)
+	}
+	binary, config := builtBinary(t), writeFile(t, "c.toml", "[frontend]\nhost = '127.0.0.1'\nport = 79\n[[node]]\nname = 'pg1'\nurl = 'http://127.0.0.1:1'\n")
+	cmd := exec.CommandContext(t.Context(), binary, "-config", config)
+	if os.Geteuid() == 0 { // root without its capabilities still reads its own files
+		requireTool(t, "setpriv")
+		cmd = exec.CommandContext(t.Context(), "setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", binary, "-config", config)
+	}
+	out, err := cmd.CombinedOutput()
+	want := "patroniglue: listening for HTTP: listen tcp 127.0.0.1:79: bind: permission denied: want a port from 1024, or the capability CAP_NET_BIND_SERVICE (patroniglue.service shows how)\n"
+	if cmd.ProcessState.ExitCode() != 1 || string(out) != want {
+		t.Errorf("%v, %s, want exit code 1 and %s", err, out, want)
+	}
+}
+
+func TestDaemonForeignAddress(t *testing.T) {
+	var log programLog
+	var out bytes.Buffer
+	config := "[frontend]\nhost = '192.0.2.1'\nport = 0\n[[node]]\nname = 'pg1'\nurl = 'http://127.0.0.1:1'\n" // a network for documentation
+	code := exitStatus(run(t.Context(), []string{"-config", writeFile(t, "c.toml", config)}, io.Discard, &log), &out)
+	want := "patroniglue: listening for HTTP: listen tcp 192.0.2.1:0: bind: cannot assign requested address: want an address of this machine, or none for all\n"
+	if code != 1 || out.String() != want {
+		t.Errorf("exit code %d and %s, want 1 and %s", code, &out, want)
+	}
+}
+
+// A name that is not in the DNS (yet) is that node's trouble alone.
+func TestDaemonUnknownHost(t *testing.T) {
+	sim := newSimulated(t, "pg1", "pg2")
+	nowhere := strings.Repeat("x", 64) + ".example" // no name may be so long: nobody is asked
+	p := startProgram(t, "c.toml", "[frontend]\n"+anyPort+fastPolls+nodesOf(sim, "")+"[[node]]\nname = 'pg3'\ncluster = 'main'\nurl = 'http://"+nowhere+":8008'\n")
+	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/node/pg3/primary": 503, "/health": 200} {
+		resp, body := ask(t, nil, "GET", "http://"+p.http+path)
+		if resp.StatusCode != want {
+			t.Errorf("GET %s: %s: %s, want %d", path, resp.Status, body, want)
+		}
+		if path == "/node/pg3/primary" && !strings.Contains(body, "lookup "+nowhere+": no such host") {
+			t.Errorf("GET %s: %s, want the reason", path, body)
+		}
+	}
+	if n := len(p.log.lines("node", "pg3", "message", "poll failed")); n != 1 {
+		t.Errorf("the failed look-up is logged %d times, want once", n)
 	}
 }
 

@@ -199,9 +199,10 @@ func parse(flags *flag.FlagSet, args []string, stdout io.Writer) error {
 	return nil
 }
 
+// exists is true, too, where we may not look: reading it will say so.
 func exists(path string) bool {
 	_, err := os.Stat(path)
-	return err == nil
+	return err == nil || errors.Is(err, fs.ErrPermission)
 }
 
 // newLogger logs JSON, or in columns where a person watches.

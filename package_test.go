@@ -165,6 +165,12 @@ func TestPackage(t *testing.T) {
 		t.Errorf("-check as installed: %s, %v, want %s", out, err, want)
 	}
 
+	// Nobody else may read it, and is told so.
+	out, err = exec.CommandContext(t.Context(), "setpriv", "--reuid=nobody", "--clear-groups", "env", "HOME=/", "/usr/bin/patroniglue", "status").CombinedOutput()
+	if want := `patroniglue: reading the configuration "` + installedConfig + "\": permission denied\n"; err == nil || string(out) != want {
+		t.Errorf("status as nobody: %s, %v, want %s", out, err, want)
+	}
+
 	adapted := runPackage(t)
 
 	t.Run("an upgrade keeps the configuration", func(t *testing.T) {

@@ -32,7 +32,8 @@ const usage = `patroniglue watches Patroni clusters and answers load balancers f
   patroniglue -version | -help
 
 Without -config it reads $HOME/.patroniglue.yml (as patroniglue 1.x did), else /etc/patroniglue/patroniglue.toml.
-Exit codes: 0 after SIGINT or SIGTERM, 1 after an error, 2 for a wrong command line; status has its own, and 3 = no answer.
+Exit codes: 0 after SIGINT or SIGTERM, 1 after an error, 2 for a wrong command line, 78 for a configuration that
+cannot be run with; status has its own, leaving says 3 when nobody answers.
 
 `
 
@@ -49,6 +50,12 @@ func (e usageError) Error() string { return string(e) }
 func usageErrorf(format string, args ...any) error {
 	return usageError(fmt.Sprintf(format, args...))
 }
+
+// unfitError is a configuration that the daemon cannot run with. Its exit code
+// is EX_CONFIG of sysexits(3): to try it again changes nothing.
+type unfitError struct{ error }
+
+func (e unfitError) Unwrap() error { return e.error }
 
 func main() {
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // milliseconds matter at a switchover
@@ -71,6 +78,9 @@ func exitStatus(err error, stderr io.Writer) int {
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return 2
+	}
+	if _, ok := errors.AsType[unfitError](err); ok {
+		return 78
 	}
 	return 1
 }
@@ -126,10 +136,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return usageErrorf("unknown command %q, want status, leaving, haproxy or demo, or none to run; see patroniglue -help", command)
 	}
 	path, cfg, err := readConfig(o.config)
-	if err != nil {
-		return err
+	var d *daemon
+	if err == nil {
+		d, err = newDaemon(cfg, log)
 	}
-	d, err := newDaemon(cfg, log)
+	if err != nil && !o.check {
+		return unfitError{err}
+	}
 	if err != nil {
 		return err
 	}

@@ -160,11 +160,13 @@ func TestPackage(t *testing.T) {
 	if out, _ := exec.CommandContext(t.Context(), "systemctl", "is-enabled", "patroniglue.service").CombinedOutput(); string(out) != "disabled\n" {
 		t.Errorf("systemctl is-enabled: %s, want disabled: it has no nodes", out)
 	}
-	out, err := exec.CommandContext(t.Context(), "/usr/bin/patroniglue", "-check").CombinedOutput()
-	if want := "patroniglue: " + installedConfig + ": node: want at least one [[node]] (got nothing)\n"; err == nil || string(out) != want {
-		t.Errorf("-check as installed: %s, %v, want %s", out, err, want)
+	// Started as it is, it says what is missing and is not started again and again.
+	cmd := exec.CommandContext(t.Context(), "/usr/bin/patroniglue", "-config", installedConfig)
+	out, err := cmd.CombinedOutput()
+	want := "patroniglue: " + installedConfig + ": node: want at least one [[node]] (got nothing)\n"
+	if string(out) != want || cmd.ProcessState.ExitCode() != 78 || !strings.Contains(readFile(t, unitFile), "\nRestartPreventExitStatus=78\n") {
+		t.Errorf("run as installed: %s, %v, want %sand exit code 78, for which the unit does not restart it", out, err, want)
 	}
-
 	// Nobody else may read it, and is told so.
 	out, err = exec.CommandContext(t.Context(), "setpriv", "--reuid=nobody", "--clear-groups", "env", "HOME=/", "/usr/bin/patroniglue", "status").CombinedOutput()
 	if want := `patroniglue: reading the configuration "` + installedConfig + "\": permission denied\n"; err == nil || string(out) != want {

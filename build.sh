@@ -62,7 +62,7 @@ release() (
 	(($# > 0)) || set -- amd64 arm64
 
 	mkdir -p "$dist"
-	rm -f "$dist"/patroniglue* "$dist/sha256sums"
+	rm -f "$dist"/patroniglue-*.tar.gz "$dist"/patroniglue_*.deb "$dist/sha256sums"
 	gzip -9n <CHANGELOG.md >"$STAGE/changelog.gz"
 	gzip -9n <contrib/man/patroniglue.8 >"$STAGE/patroniglue.8.gz"
 	gzip -9n <contrib/man/patroniglue.toml.5 >"$STAGE/patroniglue.toml.5.gz"

@@ -43,15 +43,14 @@ func (d *daemon) notify(ctx context.Context, watchdog time.Duration, send func(s
 		defer ticker.Stop()
 		ticks = ticker.C
 	}
-	status := d.statusLine()
-	send(systemd.SdNotifyReady + "\nSTATUS=" + status)
-	for {
+	send(systemd.SdNotifyReady)
+	for status := ""; ; {
+		if line := d.statusLine(); line != status {
+			status = line
+			send("STATUS=" + status)
+		}
 		select {
 		case <-changes.C:
-			if line := d.statusLine(); line != status {
-				status = line
-				send("STATUS=" + status)
-			}
 		case <-ticks:
 			if err := d.sup.Stuck(time.Now()); err != nil {
 				d.log.Error().Err(err).Msg("systemd's watchdog gets no answer: a poll loop does not turn")

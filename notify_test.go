@@ -65,7 +65,7 @@ func TestNotify(t *testing.T) {
 		}
 
 		time.Sleep(21 * time.Second)
-		want := []string{"READY=1\nSTATUS=polling every node for the first time", "STATUS=main: ok, leader pg1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"}
+		want := []string{"READY=1", "STATUS=polling every node for the first time", "STATUS=main: ok, leader pg1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"}
 		if got := take(); !slices.Equal(got, want) {
 			t.Errorf("in 21 s: %q, want %q", got, want)
 		}

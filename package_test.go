@@ -90,6 +90,19 @@ func only(t *testing.T, pattern string) string {
 	return found[0]
 }
 
+// hooks are the scripts that a Patroni runs.
+func hooks(t *testing.T) (names []string) {
+	t.Helper()
+	found, err := filepath.Glob("contrib/patroni-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range found {
+		names = append(names, filepath.Base(path))
+	}
+	return names
+}
+
 // testReproducible: who builds the same commit can prove that what we published
 // is made from it.
 func testReproducible(t *testing.T, first, second string) {
@@ -98,10 +111,10 @@ func testReproducible(t *testing.T, first, second string) {
 		t.Errorf("sha256sums of a .deb and a .tar.gz:\n%s", sums)
 	}
 	list := must(t, "tar", "-tzf", only(t, first+"/*.tar.gz"))
-	for _, want := range []string{
+	for _, want := range append(hooks(t),
 		"patroniglue", "LICENSE", "README.md", "CHANGELOG.md", "patroniglue.example.toml",
 		"man/patroniglue.8", "man/patroniglue.toml.5", "systemd/patroniglue.service", "systemd/patroniglue.conf",
-	} {
+	) {
 		if !regexp.MustCompile(`(?m)^patroniglue-[^/]+/` + regexp.QuoteMeta(want) + `$`).MatchString(list) {
 			t.Errorf("the .tar.gz has no %s:\n%s", want, list)
 		}
@@ -145,10 +158,14 @@ func TestPackage(t *testing.T) {
 		t.Errorf("dpkg -i does not say what to do next:\n%s", out)
 	}
 	files := strings.Split(strings.TrimSpace(must(t, "dpkg", "-L", "patroniglue")), "\n")
-	for _, want := range []string{
+	wants := []string{
 		"/usr/bin/patroniglue", "/usr/lib/systemd/system/patroniglue.service", "/usr/lib/sysusers.d/patroniglue.conf", installedConfig,
 		"/usr/share/man/man8/patroniglue.8.gz", "/usr/share/man/man5/patroniglue.toml.5.gz", "/usr/share/doc/patroniglue/copyright",
-	} {
+	}
+	for _, hook := range hooks(t) {
+		wants = append(wants, "/usr/share/patroniglue/"+hook)
+	}
+	for _, want := range wants {
 		if _, err := os.Stat(want); err != nil || !slices.Contains(files, want) {
 			t.Errorf("%s: %v, want it, and as the package's", want, err)
 		}

@@ -19,13 +19,14 @@ var tree = map[string]struct{ imports, testImports []string }{
 		imports:     []string{"node", "node/nodetest", "cache", "cluster", "httpapi", "agentapi"},
 		testImports: []string{"contrib/lab"},
 	},
-	"agentapi":      {imports: []string{"node", "cluster"}},
-	"cache":         {},
-	"cluster":       {imports: []string{"node", "cache"}},
-	"contrib/lab":   {},
-	"httpapi":       {imports: []string{"node", "cluster"}},
-	"node":          {testImports: []string{"contrib/lab"}}, // its conformance test asks a real Patroni
-	"node/nodetest": {},
+	"agentapi":                 {imports: []string{"node", "cluster"}},
+	"cache":                    {},
+	"cluster":                  {imports: []string{"node", "cache"}},
+	"contrib/bench/switchover": {imports: []string{"contrib/lab"}},
+	"contrib/lab":              {},
+	"httpapi":                  {imports: []string{"node", "cluster"}},
+	"node":                     {testImports: []string{"contrib/lab"}}, // its conformance test asks a real Patroni
+	"node/nodetest":            {},
 }
 
 // dependencies are the modules that may be required directly. Another one needs a reason in the commit that adds it.
@@ -41,7 +42,7 @@ var dependencies = []string{
 	"github.com/chromedp/cdproto", // chromedp's own vocabulary
 	"github.com/chromedp/chromedp",
 	"github.com/google/go-cmp",
-	"github.com/jackc/pgx/v5", // its pgconn: a client that sees what HAProxy does to it
+	"github.com/jackc/pgx/v5", // its pgconn: a client that follows libpq, and sees what HAProxy does to it; contrib/bench, too
 	"github.com/rogpeppe/go-internal",
 }
 

@@ -65,6 +65,9 @@ type Options struct {
 	Scope string
 	// Program is the patroniglue to run. Empty means that of the environment variable PATRONIGLUE, else the checkout's.
 	Program string
+	// Callback is a command line that Patroni runs as on_role_change, after putting the node's name for {node} and
+	// patroniglue's HTTP address for {http}. It appends "on_role_change", the role and the scope. Empty means none.
+	Callback string
 	// Log receives what the script prints. nil means nowhere.
 	Log io.Writer
 }
@@ -476,6 +479,9 @@ func environ(o Options, dir string, port int) []string {
 		"LAB_PARTS="+strings.Join(parts, " "),
 		"LAB_SCOPE="+cmp.Or(o.Scope, "main"),
 	)
+	if o.Callback != "" {
+		env = append(env, "LAB_CALLBACK="+o.Callback)
+	}
 	if o.Program != "" {
 		env = append(env, "PATRONIGLUE="+o.Program)
 	}

@@ -144,8 +144,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 
+	callback, err := b.writeCallback(ctx)
+	if err != nil {
+		return err
+	}
+
 	fmt.Fprintln(stderr, "starting the cluster")
-	b.lab, err = lab.Start(ctx, lab.Options{Parts: []string{lab.ETCD, lab.Patroni}})
+	b.lab, err = lab.Start(ctx, lab.Options{Parts: []string{lab.ETCD, lab.Patroni}, Callback: callback + " {node} {http}"})
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -247,6 +249,17 @@ func (b *bench) lostWrites(ctx context.Context) (int, error) {
 		}
 	}
 	return lost, nil
+}
+
+// writeCallback makes what Patroni runs as on_role_change.
+func (b *bench) writeCallback(ctx context.Context) (string, error) {
+	gomod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("looking for the checkout: %w", err)
+	}
+	path := filepath.Join(b.dir, "callback")
+	text := fmt.Sprintf(callbackScript, b.dir, filepath.Dir(string(bytes.TrimSpace(gomod))))
+	return path, os.WriteFile(path, []byte(text), 0o755)
 }
 
 // setCallback turns Patroni's callback, which always runs, on or off.

@@ -44,8 +44,15 @@ var variants = []variant{
 	{name: "e", what: "hold with \"patroniglue leaving\" before it", haproxy: []string{"-hold", "10s"}, announce: true, missing: "no patroniglue leaving yet"},
 }
 
-// callbackCommand is what Patroni runs as on_role_change; {repo}, {node} and {http} are filled in.
-const callbackCommand = "{repo}/contrib/patroni-callback {node} http://{http}"
+// callbackScript is what Patroni runs as on_role_change, all the time: so that variants without it have none, it does
+// nothing without the file callback.on. Its arguments are those of lab.Options.Callback. %[1]s is the directory of the
+// bench, %[2]s that of the checkout.
+const callbackScript = `#!/bin/sh
+[ -e %[1]s/callback.on ] || exit 0
+node=$1 http=$2
+shift 2
+exec %[2]s/contrib/patroni-callback "http://$http" "$node" "$@"
+`
 
 func findVariant(name string) (variant, error) {
 	var names []string

@@ -74,7 +74,7 @@ func writeTables(w io.Writer, results []result, reads, markdown bool) {
 		}
 	}
 	if rows := whereabouts(results); len(rows) > 1 {
-		fmt.Fprintln(w, "\nWhere the time goes: milliseconds after the old primary began to stop, medians.")
+		fmt.Fprintln(w, "\nWhere the time goes: milliseconds after the first line, medians.")
 		fmt.Fprintln(w)
 		writeTable(w, rows, markdown)
 	}

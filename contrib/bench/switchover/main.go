@@ -97,6 +97,11 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		}
 		o.variants = append(o.variants, v)
 	}
+	for i := range o.variants {
+		if v := &o.variants[i]; loss && v.announce {
+			v.missing = "nobody announces a loss"
+		}
+	}
 	for _, s := range tries {
 		v, err := parseTry(s)
 		if err != nil {

@@ -102,7 +102,7 @@ func (b *bench) measure(ctx context.Context, v variant) (sample, error) {
 	s.moments = b.moments(logs, p, old, next, began, s)
 	for _, c := range []*client{floor, proxied} {
 		for _, a := range c.attempts {
-			if a.outcome == served {
+			if a.outcome == served && !b.reads {
 				b.acked[a.id] = true
 			}
 		}
@@ -244,7 +244,7 @@ func (b *bench) lostWrites(ctx context.Context) (int, error) {
 	}
 	lost := 0
 	for id := range b.acked {
-		if !b.reads && !kept[id] {
+		if !kept[id] {
 			lost++
 		}
 	}

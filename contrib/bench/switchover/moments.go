@@ -48,7 +48,7 @@ func parseLog(text string, zone *time.Location) []line {
 	return lines
 }
 
-// moments are those by which the gap of a planned switchover can be taken apart. Nothing is asked for them, since
+// moments are those by which the gap can be taken apart, the one that others are compared with first. Nothing is asked for them, since
 // asking Patroni and HAProxy a hundred times a second would slow down what is measured: all is read from logs.
 func (b *bench) moments(sizes map[string]int64, p processes, old, next lab.Node, began time.Time, s sample) []moment {
 	in := func(node lab.Node, words ...string) time.Time {
@@ -67,8 +67,12 @@ func (b *bench) moments(sizes map[string]int64, p processes, old, next lab.Node,
 	if b.reads {
 		backend = lab.ReadBackend
 	}
+	start := moment{"PostgreSQL of the old primary is told to stop", in(old, "received fast shutdown request")}
+	if b.event == loseNode {
+		start = moment{"the old primary is killed", began}
+	}
 	moments := []moment{
-		{"PostgreSQL of the old primary is told to stop", in(old, "received fast shutdown request")},
+		start,
 		{"last good attempt of the floor", s.floor.from},
 		{"last good attempt of the variant", s.variant.from},
 	}

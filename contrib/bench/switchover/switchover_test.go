@@ -134,7 +134,7 @@ func TestTables(t *testing.T) {
 
 y is not available: not written yet
 
-Where the time goes: milliseconds after the old primary began to stop, medians.
+Where the time goes: milliseconds after the first line, medians.
 
 | moment | x |
 |---|---|

@@ -20,27 +20,30 @@ type tally struct {
 	onPrimary int // reads that the primary answered
 }
 
-// account sums up a client's attempts. A client that was served no more has a gap until its last attempt's end.
+// account sums up a client's attempts. For a client that is served no more the gap lasts until its last attempt begins.
 func account(attempts []attempt) tally {
 	var t tally
-	attempts = slices.SortedFunc(slices.Values(attempts), func(a, b attempt) int { return a.ended.Compare(b.ended) })
-	var last time.Time
-	for i, a := range attempts {
+	var last, end time.Time
+	gapUntil := func(at time.Time) {
+		if gap := at.Sub(last); !last.IsZero() && gap > t.gap {
+			t.gap, t.from, t.to = gap, last, at
+		}
+	}
+	for _, a := range slices.SortedFunc(slices.Values(attempts), func(a, b attempt) int { return a.ended.Compare(b.ended) }) {
 		t.count[a.outcome]++
 		if a.onPrimary {
 			t.onPrimary++
 		}
+		if a.began.After(end) {
+			end = a.began
+		}
 		if a.outcome == served {
 			t.longest = max(t.longest, a.ended.Sub(a.began))
+			gapUntil(a.ended)
+			last = a.ended
 		}
-		if a.outcome != served && i < len(attempts)-1 {
-			continue
-		}
-		if gap := a.ended.Sub(last); !last.IsZero() && gap > t.gap {
-			t.gap, t.from, t.to = gap, last, a.ended
-		}
-		last = a.ended
 	}
+	gapUntil(end)
 	return t
 }
 

@@ -50,9 +50,14 @@ func TestAccount(t *testing.T) {
 			gap:      ms(695), from: 5, to: 700, longest: ms(880),
 		},
 		{
-			name:     "never served again: the gap lasts until the end",
-			attempts: []attempt{tried(0, 5, served), tried(20, 21, closed), tried(40, 3000, timeout)},
-			gap:      ms(2995), from: 5, to: 3000, longest: ms(5), failed: 2,
+			name:     "never served again: the gap lasts as long as somebody tried",
+			attempts: []attempt{tried(0, 5, served), tried(20, 21, closed), tried(400, 3000, timeout)},
+			gap:      ms(395), from: 5, to: 400, longest: ms(5), failed: 2,
+		},
+		{
+			name:     "one that hangs, while others are served, makes no gap",
+			attempts: []attempt{tried(0, 5, served), tried(20, 9000, timeout), tried(40, 45, served)},
+			gap:      ms(40), from: 5, to: 45, longest: ms(5), failed: 1,
 		},
 		{
 			name:     "failures before the first one count for no gap",

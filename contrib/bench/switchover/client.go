@@ -109,12 +109,12 @@ func (c *client) try(n int) {
 	}
 }
 
-// steady reports whether the last n attempts, and n there must be since, were served.
-func (c *client) steady(since time.Time, n int) bool {
+// steady reports whether the last n attempts, and n there must be since, were served within d each.
+func (c *client) steady(since time.Time, n int, d time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := len(c.attempts) - 1; i >= 0 && n > 0; i, n = i-1, n-1 {
-		if a := c.attempts[i]; a.began.Before(since) || a.outcome != served {
+		if a := c.attempts[i]; a.began.Before(since) || a.outcome != served || a.ended.Sub(a.began) > d {
 			return false
 		}
 	}

@@ -40,9 +40,9 @@ type bench struct {
 }
 
 const (
-	warmUp = time.Second
-	calm   = 50               // attempts served in a row after which it is over
-	over   = 90 * time.Second // after which it is given up
+	calm  = 50                     // attempts served in a row: all is well
+	quick = 100 * time.Millisecond // for each of them before the event: the machine is not busy with something else
+	over  = 90 * time.Second       // for how long anything is waited for
 )
 
 // measure lets v and the floor see one event.
@@ -78,7 +78,15 @@ func (b *bench) measure(ctx context.Context, v variant) (sample, error) {
 		stop()
 		<-done
 	}()
-	if err := sleep(ctx, warmUp); err != nil {
+	// On a busy machine the figures would be of something else.
+	if err := wait(ctx, over, "a quiet machine", func() error {
+		for _, c := range []*client{floor, proxied} {
+			if !c.steady(time.Time{}, calm, quick) {
+				return fmt.Errorf("%s: want %d attempts in a row within %v each", c.name, calm, quick)
+			}
+		}
+		return nil
+	}); err != nil {
 		return sample{}, err
 	}
 	began := time.Now()
@@ -87,7 +95,7 @@ func (b *bench) measure(ctx context.Context, v variant) (sample, error) {
 		return sample{}, err
 	}
 	// The floor is back when this returns; whoever is behind HAProxy may be later.
-	for end, since := time.Now().Add(over), time.Now(); !floor.steady(since, calm) || !proxied.steady(since, calm); {
+	for end, since := time.Now().Add(over), time.Now(); !floor.steady(since, calm, limit) || !proxied.steady(since, calm, limit); {
 		if time.Now().After(end) {
 			break // its gap then says so
 		}

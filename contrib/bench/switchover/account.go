@@ -76,7 +76,7 @@ func writeTables(w io.Writer, results []result, reads, markdown bool) {
 			fmt.Fprintf(w, "\n%s is not available: %s\n", r.variant.name, r.variant.missing)
 		}
 	}
-	if rows := whereabouts(results); len(rows) > 1 {
+	if rows := whereabouts(results); !reads && len(rows) > 1 { // gaps of reads are those of the machine
 		fmt.Fprintln(w, "\nWhere the time goes: milliseconds after the first line, medians.")
 		fmt.Fprintln(w)
 		writeTable(w, rows, markdown)

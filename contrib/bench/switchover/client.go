@@ -151,7 +151,7 @@ func classify(err error) outcome {
 		return other
 	case is(context.DeadlineExceeded), fromNetwork && network.Timeout():
 		return timeout
-	case is(syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF):
+	case is(syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF, pgconn.ErrConnClosed):
 		return closed
 	case is(pgconn.ErrReadOnlyConnection, pgconn.ErrPrimaryConnection, pgconn.ErrStandbyConnection):
 		return nowhere

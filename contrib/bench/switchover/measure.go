@@ -1,11 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -265,9 +265,15 @@ func (b *bench) writeCallback(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("looking for the checkout: %w", err)
 	}
+	script, err := os.ReadFile(filepath.Join(filepath.Dir(string(gomod)), "contrib", "patroni-callback"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(b.dir, "patroni-callback"), script, 0o755)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // without it d is not available
+		return "", err
+	}
 	path := filepath.Join(b.dir, "callback")
-	text := fmt.Sprintf(callbackScript, b.dir, filepath.Dir(string(bytes.TrimSpace(gomod))))
-	return path, os.WriteFile(path, []byte(text), 0o755)
+	return path, os.WriteFile(path, fmt.Appendf(nil, callbackScript, b.dir), 0o755)
 }
 
 // setCallback turns Patroni's callback, which always runs, on or off.

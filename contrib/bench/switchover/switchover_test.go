@@ -197,10 +197,9 @@ func TestTry(t *testing.T) {
 	}
 }
 
-// What the clients of the first variants do not notice would be measured for all.
 func TestDaemonConfig(t *testing.T) {
-	const want = "[frontend]\ntoken-file = \"/x/token\"\nport = 1\n\n[backend]\nprimary-interval = \"100ms\"\n"
-	if got := daemonConfig("[frontend]\nport = 1\n", map[string]string{"primary-interval": "100ms"}, "/x/token"); got != want {
+	const want = "[frontend]\nport = 1\n\n[backend]\nprimary-interval = \"100ms\"\n"
+	if got := daemonConfig("[frontend]\nport = 1\n", map[string]string{"primary-interval": "100ms"}); got != want {
 		t.Errorf("daemonConfig:\n%s\nwant\n%s", got, want)
 	}
 }

@@ -46,12 +46,12 @@ var variants = []variant{
 
 // callbackScript is what Patroni runs as on_role_change, all the time: so that variants without it have none, it does
 // nothing without the file callback.on. Its arguments are those of lab.Options.Callback. %[1]s is the directory of the
-// bench, %[2]s that of the checkout.
+// bench, with a copy of contrib/patroni-callback: Patroni's user may not enter the checkout.
 const callbackScript = `#!/bin/sh
 [ -e %[1]s/callback.on ] || exit 0
-node=$1 http=$2
+export PATRONIGLUE_NODE="$1" PATRONIGLUE_URLS="http://$2"
 shift 2
-exec %[2]s/contrib/patroni-callback "http://$http" "$node" "$@"
+exec %[1]s/patroni-callback "$@"
 `
 
 func findVariant(name string) (variant, error) {
@@ -147,10 +147,7 @@ listen %s
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
 // daemonConfig is the lab's patroniglue.toml with a variant's settings.
-func daemonConfig(text string, backend map[string]string, tokenFile string) string {
-	if tokenFile != "" {
-		text = strings.Replace(text, "[frontend]\n", "[frontend]\ntoken-file = \""+tokenFile+"\"\n", 1)
-	}
+func daemonConfig(text string, backend map[string]string) string {
 	if len(backend) > 0 {
 		text += "\n[backend]\n"
 		for _, key := range slices.Sorted(maps.Keys(backend)) {
@@ -201,15 +198,8 @@ func (b *bench) writeDaemonConfig(dir string, v variant) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	token := ""
-	if v.announce {
-		token = filepath.Join(dir, "token")
-		if err := os.WriteFile(token, []byte("a-token-for-the-bench-alone\n"), 0o600); err != nil {
-			return "", err
-		}
-	}
 	path := filepath.Join(dir, "patroniglue.toml")
-	return path, os.WriteFile(path, []byte(daemonConfig(string(text), v.backend, token)), 0o644)
+	return path, os.WriteFile(path, []byte(daemonConfig(string(text), v.backend)), 0o644)
 }
 
 // haproxyConfig is what "patroniglue haproxy" makes for the lab's ports.
@@ -267,7 +257,7 @@ func (b *bench) spawn(name, program string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), "PATRONIGLUE_LAB="+b.lab.Dir)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
-	p.cmd.WaitDelay = time.Second // for what it may leave behind
+	p.cmd.WaitDelay = time.Second                           // for what it may leave behind
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for us; we end them
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)

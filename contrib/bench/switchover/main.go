@@ -14,6 +14,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -173,11 +174,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			}
 			fmt.Fprintf(stderr, "round %d of %d, %s: ", round+1, o.rounds, r.variant.name)
 			s, err := b.measure(ctx, r.variant)
-			if cause := context.Cause(ctx); cause != nil {
-				return cause
-			}
 			if err != nil {
-				return fmt.Errorf("measuring %s: %w", r.variant.name, err)
+				writeTables(stdout, results, b.reads, o.markdown) // what there is took minutes
+				return fmt.Errorf("measuring %s: %w", r.variant.name, cmp.Or(context.Cause(ctx), err))
 			}
 			fmt.Fprintf(stderr, "gap %s, floor %s, failed %d\n", seconds(s.variant.gap), seconds(s.floor.gap), s.variant.failed())
 			r.samples = append(r.samples, s)

@@ -406,8 +406,8 @@ func isRemote(supervisor string) bool {
 
 func haproxyFlags(o haproxyOptions) error {
 	var errs []error
-	if !filepath.IsAbs(o.socket) {
-		errs = append(errs, fmt.Errorf("-socket: want an absolute path (got %q)", o.socket))
+	if !filepath.IsAbs(o.socket) || strings.Contains(o.socket, ",") { // where HAProxy begins another address
+		errs = append(errs, fmt.Errorf("-socket: want an absolute path without a comma (got %q)", o.socket))
 	}
 	if o.user != "" && !nodeName.MatchString(o.user) {
 		errs = append(errs, fmt.Errorf("-user: want the name of a user (got %q)", o.user))

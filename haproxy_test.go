@@ -219,6 +219,7 @@ func TestHAProxyConfigErrors(t *testing.T) {
 		{"ports that only the system knows", replace(t, "[frontend]\nport = 0\n"+oneCluster, ":5555", ":0"), nil,
 			`agent.listen: want a port from 1 to 65535, HAProxy has to know it (got ":0")` + "\n" +
 				`frontend.port: want 1 to 65535, HAProxy has to know it (got 0)`},
+		{"socket with a comma", oneCluster, []string{"-socket", "/run/a,b"}, `-socket: want an absolute path without a comma (got "/run/a,b")`},
 		{"unknown cluster", twoClusters, []string{"-cluster", "north"}, `-cluster: want east or west (got "north")`},
 		{"ports out of range", oneCluster, []string{"-write-port", "0", "-read-port", "65536", "-stats-port", "-1"},
 			"-write-port: want a port from 1 to 65535 (got 0)\n" +
@@ -231,7 +232,7 @@ func TestHAProxyConfigErrors(t *testing.T) {
 		{"pairs that meet", twoClusters, []string{"-read-port", "5002"},
 			"-write-port of cluster 2: want a port of its own, -read-port has it too (got 5002)"},
 		{"bad flags", oneCluster, []string{"-socket", "admin.sock", "-user", "a b", "-supervisor", "10.0.0.5:8009"},
-			"-socket: want an absolute path (got \"admin.sock\")\n" +
+			"-socket: want an absolute path without a comma (got \"admin.sock\")\n" +
 				"-user: want the name of a user (got \"a b\")\n" +
 				"-supervisor: want a host name or an IP address, nothing more (got \"10.0.0.5:8009\")"},
 		{"hold that is too long", oneCluster, []string{"-hold", "61s"}, "-hold: want whole seconds from 1s to 60s, less than clients wait, or 0 (got 1m1s)"},

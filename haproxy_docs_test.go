@@ -1,0 +1,417 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"patroniglue/node/nodetest"
+)
+
+// small is a simulated cluster of pg1, pg2 and pg3, the program as a process of
+// its own, and a real HAProxy with what "patroniglue haproxy" prints. pg1 leads.
+type small struct {
+	sim        *nodetest.Cluster
+	dir        string // has c.toml, haproxy.cfg and admin.sock
+	http       string // of the program, host:port
+	writes     string // where HAProxy takes connections for the primary, host:port
+	agents     *relay // between HAProxy and the program's agent port
+	supervisor *exec.Cmd
+	haproxy    *exec.Cmd
+}
+
+func startSmall(t *testing.T, flags ...string) *small {
+	t.Helper()
+	needHAProxy(t)
+	agent := freePort(t)
+	s := &small{sim: newSimulated(t, "pg1", "pg2", "pg3"), dir: t.TempDir(), http: freePort(t), agents: startRelay(t, agent)}
+	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", portOf(s.http)) + fastPolls + nodesOf(s.sim, "")
+	for i, n := range s.sim.Nodes() {
+		text = replace(t, text, fmt.Sprintf("10.0.0.%d:5432", 11+i), startDatabase(t, n.Name()))
+	}
+	s.write(t, "c.toml", text+fmt.Sprintf("[agent]\nlisten = '%s'\n", agent))
+	s.write(t, "relayed.toml", text+fmt.Sprintf("[agent]\nlisten = '%s'\n", s.agents.addr))
+
+	flags = append([]string{"-config", s.path("relayed.toml"), "haproxy", "-socket", s.path("admin.sock"), "-user", "", "-stats-port", "0",
+		"-bind", "127.0.0.1", "-write-port", portOf(freePort(t)), "-read-port", portOf(freePort(t))}, flags...)
+	var stdout, stderr bytes.Buffer
+	if err := run(t.Context(), flags, &stdout, &stderr); err != nil {
+		t.Fatalf("%v: %s", err, &stderr)
+	}
+	s.write(t, "haproxy.cfg", stdout.String())
+	s.writes = writePort.FindStringSubmatch(stdout.String())[1]
+	s.startSupervisor(t)
+	s.startHAProxy(t)
+	t.Cleanup(func() {
+		for _, c := range []*exec.Cmd{s.haproxy, s.supervisor} {
+			c.Process.Kill()
+			c.Wait()
+			if t.Failed() {
+				t.Logf("%s said:\n%s", filepath.Base(c.Path), c.Stderr)
+			}
+		}
+	})
+	return s
+}
+
+var writePort = regexp.MustCompile(`(?m)^listen pg_rw\n  bind (\S+)$`)
+
+// startDatabase stands in for PostgreSQL: it tells its name to whoever connects.
+func startDatabase(t *testing.T, name string) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, name)
+			c.Close()
+		}
+	}()
+	return ln.Addr().String()
+}
+
+// writesTo is the database that a new connection for the primary reaches, "" for none.
+func (s *small) writesTo() string {
+	c, err := net.DialTimeout("tcp", s.writes, 5*time.Second)
+	if err != nil {
+		return ""
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	name, _ := io.ReadAll(c) // refused is none
+	return string(name)
+}
+
+func needHAProxy(t *testing.T) {
+	t.Helper()
+	_, err := exec.LookPath(haproxyProgram)
+	if err != nil && os.Getenv("PATRONIGLUE_LAB") == "required" {
+		t.Fatalf("HAProxy is not installed: %v", err)
+	}
+	if err != nil {
+		t.Skipf("HAPROXY NOT TESTED: %v", err)
+	}
+}
+
+const haproxyProgram = "/usr/sbin/haproxy"
+
+func (s *small) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *small) write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(s.path(name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *small) startSupervisor(t *testing.T) {
+	t.Helper()
+	s.supervisor = startProcess(t, builtBinary(t), "-config", s.path("c.toml"))
+}
+
+func (s *small) startHAProxy(t *testing.T) {
+	t.Helper()
+	s.haproxy = startProcess(t, haproxyProgram, "-db", "-f", s.path("haproxy.cfg"))
+}
+
+func startProcess(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	c := exec.Command(name, args...)
+	c.Stderr = new(bytes.Buffer)
+	c.WaitDelay = time.Second
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// end ends a process and waits for it.
+func end(t *testing.T, c *exec.Cmd, s os.Signal) {
+	t.Helper()
+	if err := c.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+	c.Wait()
+}
+
+// relay passes connections on until it is cut, and listens again when mended.
+type relay struct {
+	addr, to string
+	mu       sync.Mutex
+	ln       net.Listener // guarded by mu
+}
+
+func startRelay(t *testing.T, to string) *relay {
+	r := &relay{addr: "127.0.0.1:0", to: to}
+	r.mend(t)
+	t.Cleanup(r.cut)
+	return r
+}
+
+func (r *relay) mend(t *testing.T) {
+	t.Helper()
+	ln, err := net.Listen("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	r.ln, r.addr = ln, ln.Addr().String()
+	r.mu.Unlock()
+	go func() {
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", r.to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			go func() { io.Copy(out, in); out.Close() }()
+			go func() { io.Copy(in, out); in.Close() }()
+		}
+	}()
+}
+
+func (r *relay) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ln.Close()
+}
+
+// shows waits until HAProxy has every server in the state that is wanted, and
+// nothing else.
+func (s *small) shows(t *testing.T, want map[string]string) {
+	t.Helper()
+	var diff string
+	eventually(t, 20*time.Second, func() error {
+		got, err := s.states()
+		if err != nil {
+			return err
+		}
+		if diff = cmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("HAProxy's show stat (-want +got)\n%s", diff)
+		}
+		return nil
+	})
+}
+
+// stateWord takes "DOWN (agent)" for DOWN, and "UP 1/2", where a check has failed
+// once, for UP.
+var stateWord = regexp.MustCompile(`^no check|^\S+`)
+
+func (s *small) states() (map[string]string, error) {
+	answer, err := s.says("show stat")
+	if err != nil {
+		return nil, err
+	}
+	rows, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(strings.TrimSpace(answer), "# "))).ReadAll()
+	if err != nil || len(rows) == 0 {
+		return nil, fmt.Errorf("reading %q: %w", answer, err)
+	}
+	got := make(map[string]string)
+	for _, row := range rows[1:] {
+		if proxy, server := row[0], row[1]; server != "FRONTEND" && server != "BACKEND" {
+			got[proxy+"/"+server] = stateWord.FindString(row[17])
+		}
+	}
+	return got, nil
+}
+
+// keeps is shows, and that nothing undoes it while HAProxy asks its agents five
+// times and its checks once.
+func (s *small) keeps(t *testing.T, want map[string]string) {
+	t.Helper()
+	s.shows(t, want)
+	for end := time.Now().Add(1200 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		got, err := s.states()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("HAProxy does not stay like that (-want +got)\n%s", diff)
+		}
+	}
+}
+
+func (s *small) says(command string) (string, error) {
+	c, err := net.Dial("unix", s.path("admin.sock"))
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(c, command+"\n"); err != nil {
+		return "", err
+	}
+	b, err := io.ReadAll(c)
+	return string(b), err
+}
+
+// servers writes down what pg1, pg2 and pg3 are for writes, then for reads.
+func servers(write, read string) map[string]string {
+	m := make(map[string]string)
+	for i, w := range strings.Fields(write) {
+		m[fmt.Sprintf("pg_rw/pg%d", i+1)] = w
+	}
+	for i, r := range strings.Fields(read) {
+		m[fmt.Sprintf("pg_ro/pg%d", i+1)] = r
+	}
+	return m
+}
+
+var normal = servers("UP MAINT MAINT", "MAINT UP UP")
+
+// TestWhenAPartDies is the proof of that table in docs/haproxy.md, for the rows
+// that need no real database.
+func TestWhenAPartDies(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for HAProxy's intervals")
+	}
+	primaryOut, allOut := servers("DOWN MAINT MAINT", "DOWN UP UP"), servers("DOWN MAINT MAINT", "MAINT DOWN DOWN")
+	tests := []struct {
+		name  string
+		flags []string
+		steps func(t *testing.T, s *small)
+	}{
+		{"supervisor killed", nil, func(t *testing.T, s *small) {
+			end(t, s.supervisor, os.Kill)
+			s.keeps(t, allOut)
+			s.startSupervisor(t)
+			s.keeps(t, normal)
+		}},
+		{"supervisor killed with -direct", []string{"-direct"}, func(t *testing.T, s *small) {
+			end(t, s.supervisor, os.Kill)
+			s.keeps(t, normal)
+			s.sim.Switchover("pg2") // which nobody tells HAProxy
+			s.keeps(t, servers("DOWN MAINT MAINT", "MAINT DOWN UP"))
+			s.startSupervisor(t)
+			s.keeps(t, servers("MAINT UP MAINT", "UP MAINT UP"))
+		}},
+		{"supervisor stopped", nil, func(t *testing.T, s *small) {
+			end(t, s.supervisor, syscall.SIGTERM)
+			s.keeps(t, allOut)
+		}},
+		{"supervisor frozen", nil, func(t *testing.T, s *small) {
+			s.signal(t, syscall.SIGSTOP)
+			s.keeps(t, allOut)
+			s.signal(t, syscall.SIGCONT)
+			s.keeps(t, normal)
+		}},
+		{"agent port alone dead", nil, func(t *testing.T, s *small) {
+			s.agents.cut()
+			s.keeps(t, normal)
+			s.sim.Switchover("pg2")
+			s.keeps(t, servers("DOWN MAINT MAINT", "MAINT DOWN UP"))
+			s.agents.mend(t)
+			s.keeps(t, servers("MAINT UP MAINT", "UP MAINT UP"))
+		}},
+		{"HAProxy killed", nil, func(t *testing.T, s *small) {
+			end(t, s.haproxy, os.Kill)
+			s.startHAProxy(t)
+			s.keeps(t, normal)
+		}},
+		{"primary frozen or out of reach", nil, func(t *testing.T, s *small) {
+			s.sim.Node("pg1").Freeze()
+			s.keeps(t, primaryOut)
+			s.sim.Node("pg1").Thaw()
+			s.keeps(t, normal)
+		}},
+		{"replica frozen or out of reach", nil, func(t *testing.T, s *small) {
+			s.sim.Node("pg2").Freeze()
+			s.keeps(t, servers("UP DOWN MAINT", "MAINT DOWN UP"))
+			s.sim.Node("pg2").Thaw()
+			s.keeps(t, normal)
+		}},
+		{"primary lost", nil, func(t *testing.T, s *small) {
+			s.sim.Kill("pg1")
+			s.keeps(t, primaryOut)
+			s.sim.Failover("pg2")
+			s.keeps(t, servers("DOWN UP MAINT", "DOWN MAINT UP"))
+		}},
+		{"DCS lost with failsafe", nil, func(t *testing.T, s *small) {
+			s.sim.LoseDCS(true)
+			s.keeps(t, normal)
+			s.sim.RestoreDCS()
+			s.keeps(t, normal)
+		}},
+		{"DCS lost", nil, func(t *testing.T, s *small) {
+			s.sim.LoseDCS(false)
+			s.keeps(t, servers("MAINT MAINT MAINT", "UP UP UP"))
+			s.sim.RestoreDCS()
+			s.keeps(t, normal)
+		}},
+		{"two primaries", nil, func(t *testing.T, s *small) {
+			before := s.sim.Node("pg2").State()
+			s.sim.SplitBrain(false, "pg1", "pg2")
+			s.keeps(t, servers("DOWN DOWN MAINT", "MAINT MAINT UP"))
+			s.sim.Node("pg2").Set(func(to *nodetest.State) { *to = before })
+			s.keeps(t, normal)
+		}},
+		{"two primaries with -direct", []string{"-direct"}, func(t *testing.T, s *small) {
+			s.sim.SplitBrain(false, "pg1", "pg2")
+			s.keeps(t, servers("DOWN DOWN MAINT", "MAINT MAINT UP"))
+			// The supervisor is gone and both were made ready by hand: the guard is what is left.
+			end(t, s.supervisor, os.Kill)
+			if _, err := s.says("set server pg_rw/pg1 agent up; set server pg_rw/pg2 agent up"); err != nil {
+				t.Fatal(err)
+			}
+			s.keeps(t, servers("UP UP MAINT", "MAINT MAINT UP"))
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := startSmall(t, tt.flags...)
+			s.keeps(t, normal)
+			if to := s.writesTo(); to != "pg1" {
+				t.Fatalf("a write reached %q, want pg1", to)
+			}
+			tt.steps(t, s)
+			states, err := s.states()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var up []string
+			for name, state := range states {
+				if server, ok := strings.CutPrefix(name, "pg_rw/"); ok && state == "UP" {
+					up = append(up, server)
+				}
+			}
+			want := ""
+			if len(up) == 1 {
+				want = up[0]
+			}
+			if to := s.writesTo(); to != want {
+				t.Errorf("a write reached %q, want %q", to, want)
+			}
+		})
+	}
+}
+
+func (s *small) signal(t *testing.T, what os.Signal) {
+	t.Helper()
+	if err := s.supervisor.Process.Signal(what); err != nil {
+		t.Fatal(err)
+	}
+}

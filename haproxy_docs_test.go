@@ -5,11 +5,14 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -129,9 +132,17 @@ func (s *small) startSupervisor(t *testing.T) {
 	s.supervisor = startProcess(t, builtBinary(t), "-config", s.path("c.toml"))
 }
 
-func (s *small) startHAProxy(t *testing.T) {
+func (s *small) startHAProxy(t *testing.T, args ...string) {
 	t.Helper()
-	s.haproxy = startProcess(t, haproxyProgram, "-db", "-f", s.path("haproxy.cfg"))
+	s.haproxy = startProcess(t, haproxyProgram, append([]string{"-db", "-f", s.path("haproxy.cfg")}, args...)...)
+}
+
+// reload is what systemctl reload haproxy does.
+func (s *small) reload(t *testing.T) {
+	t.Helper()
+	old := s.haproxy
+	s.startHAProxy(t, "-sf", strconv.Itoa(old.Process.Pid))
+	old.Wait()
 }
 
 func startProcess(t *testing.T, name string, args ...string) *exec.Cmd {
@@ -200,21 +211,34 @@ func (r *relay) cut() {
 	r.ln.Close()
 }
 
-// shows waits until HAProxy has every server in the state that is wanted, and
-// nothing else.
+// shows waits until HAProxy has these servers in the states that are wanted.
 func (s *small) shows(t *testing.T, want map[string]string) {
 	t.Helper()
-	var diff string
-	eventually(t, 20*time.Second, func() error {
-		got, err := s.states()
-		if err != nil {
-			return err
+	eventually(t, 20*time.Second, func() error { return s.differs(want) })
+}
+
+// keeps is shows, and that nothing undoes it while HAProxy asks its agents five
+// times and its checks once.
+func (s *small) keeps(t *testing.T, want map[string]string) {
+	t.Helper()
+	s.shows(t, want)
+	for end := time.Now().Add(1200 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if err := s.differs(want); err != nil {
+			t.Fatalf("it does not stay: %v", err)
 		}
-		if diff = cmp.Diff(want, got); diff != "" {
-			return fmt.Errorf("HAProxy's show stat (-want +got)\n%s", diff)
-		}
-		return nil
-	})
+	}
+}
+
+func (s *small) differs(want map[string]string) error {
+	got, err := s.states()
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(got, func(server, _ string) bool { return want[server] == "" })
+	if diff := cmp.Diff(want, got); diff != "" {
+		return fmt.Errorf("HAProxy's show stat (-want +got)\n%s", diff)
+	}
+	return nil
 }
 
 // stateWord takes "DOWN (agent)" for DOWN, and "UP 1/2", where a check has failed
@@ -237,22 +261,6 @@ func (s *small) states() (map[string]string, error) {
 		}
 	}
 	return got, nil
-}
-
-// keeps is shows, and that nothing undoes it while HAProxy asks its agents five
-// times and its checks once.
-func (s *small) keeps(t *testing.T, want map[string]string) {
-	t.Helper()
-	s.shows(t, want)
-	for end := time.Now().Add(1200 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		got, err := s.states()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Fatalf("HAProxy does not stay like that (-want +got)\n%s", diff)
-		}
-	}
 }
 
 func (s *small) says(command string) (string, error) {
@@ -286,9 +294,6 @@ var normal = servers("UP MAINT MAINT", "MAINT UP UP")
 // TestWhenAPartDies is the proof of that table in docs/haproxy.md, for the rows
 // that need no real database.
 func TestWhenAPartDies(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it waits for HAProxy's intervals")
-	}
 	primaryOut, allOut := servers("DOWN MAINT MAINT", "DOWN UP UP"), servers("DOWN MAINT MAINT", "MAINT DOWN DOWN")
 	tests := []struct {
 		name  string
@@ -415,3 +420,156 @@ func (s *small) signal(t *testing.T, what os.Signal) {
 		t.Fatal(err)
 	}
 }
+
+// docBlock is a fenced block of docs/haproxy.md that a test uses: its first line
+// is ```LANGUAGE NAME.
+type docBlock struct {
+	line int
+	text string
+}
+
+// docBlocks gives the blocks of one language by name, and the names in order.
+func docBlocks(t *testing.T, language string) (blocks map[string]docBlock, names []string) {
+	t.Helper()
+	data, err := os.ReadFile("docs/haproxy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks = make(map[string]docBlock)
+	name, open := "", false
+	for i, line := range strings.Split(string(data), "\n") {
+		switch fence, found := strings.CutPrefix(line, "```"); {
+		case found && open:
+			name, open = "", false
+		case found:
+			lang, n, _ := strings.Cut(fence, " ")
+			if n == "" {
+				t.Errorf("docs/haproxy.md:%d: a block without a name: no test knows it", i+1)
+			}
+			if open = true; lang == language {
+				if _, twice := blocks[n]; twice {
+					t.Errorf("docs/haproxy.md:%d: two blocks are called %q", i+1, n)
+				}
+				name, names, blocks[n] = n, append(names, n), docBlock{line: i + 1}
+			}
+		case name != "":
+			b := blocks[name]
+			b.text += line + "\n"
+			blocks[name] = b
+		}
+	}
+	return blocks, names
+}
+
+// TestDocsRescue types what docs/haproxy.md says, block by block, and looks at
+// what HAProxy makes of it. A comment such as "# pg_rw/pg1 is UP" is what must
+// then be so, and stay so.
+func TestDocsRescue(t *testing.T) {
+	s := startSmall(t)
+	s.shows(t, normal)
+	blocks, names := docBlocks(t, "sh")
+	steps := []struct {
+		name          string
+		before, after func()
+	}{
+		{name: "look"},
+		{name: "out"},
+		{name: "back"},
+		{name: "drain"},
+		{name: "drained"},
+		{name: "weight"},
+		{name: "weighed"},
+		{name: "gone", before: func() { end(t, s.supervisor, os.Kill) }, after: func() {
+			for _, to := range []string{"pg2", "pg3", "pg1"} { // HAProxy follows Patroni
+				s.sim.Switchover(to)
+				want := servers("DOWN DOWN DOWN", "")
+				want["pg_rw/"+to] = "UP"
+				s.keeps(t, want)
+				if got := s.writesTo(); got != to {
+					t.Errorf("a write reached %q, want %s", got, to)
+				}
+			}
+			s.startSupervisor(t)
+			s.shows(t, normal)
+		}},
+		{name: "returned", after: func() {
+			s.sim.Switchover("pg2")
+			s.keeps(t, servers("MAINT UP MAINT", "UP MAINT UP"))
+			s.sim.Switchover("pg1")
+		}},
+		{name: "alone", before: func() { end(t, s.supervisor, os.Kill) }, after: func() {
+			if got := s.writesTo(); got != "pg1" {
+				t.Errorf("a write reached %q, want pg1", got)
+			}
+			s.startSupervisor(t)
+		}},
+		{name: "watched"},
+		{name: "reload"},
+	}
+	replacements := []string{"/run/haproxy/admin.sock", s.path("admin.sock"), "127.0.0.1 port 8009", "127.0.0.1 port " + portOf(s.http)}
+	for i, n := range s.sim.Nodes() {
+		replacements = append(replacements, fmt.Sprintf("10.0.0.%d port 8008", 11+i), "127.0.0.1 port "+portOf(n.Addr()))
+	}
+	here := strings.NewReplacer(replacements...)
+	ran := []string{"helper"}
+	for _, step := range steps {
+		ran = append(ran, step.name)
+		t.Run(step.name, func(t *testing.T) {
+			if step.before != nil {
+				s.shows(t, normal)
+				step.before()
+			}
+			s.types(t, here.Replace(blocks["helper"].text), here.Replace(blocks[step.name].text))
+			if step.after != nil {
+				step.after()
+			}
+		})
+		if t.Failed() {
+			return // the next would not begin as it should
+		}
+	}
+	s.shows(t, normal)
+	for _, name := range names {
+		if !slices.Contains(ran, name) {
+			t.Errorf("docs/haproxy.md:%d: no step runs this block", blocks[name].line)
+		}
+	}
+}
+
+var isState = regexp.MustCompile(`(pg_r[wo]/pg\d) is (no check|[A-Z]+)`)
+
+// types runs a block, and stops at every comment that tells states.
+func (s *small) types(t *testing.T, helper, block string) {
+	t.Helper()
+	var script strings.Builder
+	flush := func() {
+		out, err := exec.CommandContext(t.Context(), "bash", "-euc", helper+script.String()).CombinedOutput()
+		// HAProxy answers a command that it obeys with nothing but an empty line.
+		if answer := strings.TrimSpace(string(out)); err != nil || answer != "" && !strings.Contains(script.String(), "show ") && !obeyed.MatchString(answer) {
+			t.Fatalf("%v, it said %q:\n%s", err, answer, &script)
+		}
+		script.Reset()
+	}
+	for line := range strings.Lines(block) {
+		want := make(map[string]string)
+		if strings.HasPrefix(line, "#") {
+			for _, m := range isState.FindAllStringSubmatch(line, -1) {
+				want[m[1]] = m[2]
+			}
+		}
+		switch {
+		case line == "systemctl reload haproxy\n":
+			flush()
+			s.reload(t)
+		case len(want) > 0:
+			flush()
+			s.keeps(t, want)
+		default:
+			script.WriteString(line)
+		}
+	}
+	flush()
+}
+
+// obeyed: the answers that are no errors.
+var obeyed = regexp.MustCompile(`^50 \(initial 100\)$`)

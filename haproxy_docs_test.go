@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -573,3 +574,192 @@ func (s *small) types(t *testing.T, helper, block string) {
 
 // obeyed: the answers that are no errors.
 var obeyed = regexp.MustCompile(`^50 \(initial 100\)$`)
+
+// TestDocsMovingOver: HAProxy takes every file of docs/haproxy.md, the linter
+// says of the old ones what stands there, and the new one is what we print.
+func TestDocsMovingOver(t *testing.T) {
+	files, names := docBlocks(t, "haproxy")
+	configs, _ := docBlocks(t, "toml")
+	dir := t.TempDir()
+	config := filepath.Join(dir, "c.toml")
+	if err := os.WriteFile(config, []byte(configs["after"].text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := func(args ...string) string {
+		var out bytes.Buffer
+		err := run(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &out, &out)
+		if code, ok := errors.AsType[exitCode](err); err != nil && !(ok && code == 1) {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(dir, "haproxy.cfg")
+			if err := os.WriteFile(file, []byte(files[name].text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			acceptedByHAProxy(t, file)
+			got := strings.ReplaceAll(program("-lint", file), file, "haproxy.cfg")
+			if name == "alive" {
+				got = "" // it is no section for databases: nothing was judged
+			}
+			if strings.HasPrefix(name, "before-") == (got == "") {
+				t.Errorf("-lint said %q", got)
+			}
+			if got != "" {
+				docGolden(t, "```text "+name, got)
+			}
+		})
+	}
+	comments := regexp.MustCompile(`\A(#.*\n)+\n`)
+	docGolden(t, "```haproxy after", strings.TrimRight(comments.ReplaceAllString(program(), ""), "\n")+"\n")
+}
+
+// docGolden compares got with the block that begins with a fence. -update writes it.
+func docGolden(t *testing.T, fence, got string) {
+	t.Helper()
+	data, err := os.ReadFile("docs/haproxy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(data), "\n"+fence+"\n")
+	want, after, closed := strings.Cut(rest, "```\n")
+	if !found || !closed {
+		t.Fatalf("docs/haproxy.md: no block %q", fence)
+	}
+	if *update {
+		if err := os.WriteFile("docs/haproxy.md", []byte(before+"\n"+fence+"\n"+got+"```\n"+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); diff != "" {
+		t.Errorf("docs/haproxy.md, %s (go test -run %s -update . writes it) (-there +is):\n%s", fence, t.Name(), diff)
+	}
+}
+
+// TestDocsOtherLoadBalancers asks as docs/haproxy.md says that others ask.
+func TestDocsOtherLoadBalancers(t *testing.T) {
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	all := startProgram(t, "c.toml", "[frontend]\n"+anyPort+"[cache]\nttl = '2s'\n"+fastPolls+nodesOf(sim, ""))
+
+	// A supervisor of one node above the one of all.
+	configs, _ := docBlocks(t, "toml")
+	here := make(map[string]*program)
+	for _, name := range []string{"pg1", "pg2"} {
+		here[name] = startProgram(t, name+".toml", replace(t, configs["here"].text,
+			`host = ""`, `host = "127.0.0.1"`, "port = 8010", "port = 0", "http://127.0.0.1:8009", "http://"+all.http, `"pg1"`, `"`+name+`"`, "/pg1", "/"+name))
+	}
+	answers := func(name string) string {
+		var codes []string
+		for _, path := range []string{"/primary", "/replica", "/read-only"} {
+			resp, _ := ask(t, nil, "GET", "http://"+here[name].http+path)
+			codes = append(codes, strconv.Itoa(resp.StatusCode))
+		}
+		return strings.Join(codes, " ")
+	}
+	both := func(what, pg1, pg2 string) {
+		t.Helper()
+		until(t, what, func() bool { return answers("pg1") == pg1 && answers("pg2") == pg2 })
+	}
+	both("pg1 leads", "200 503 200", "503 200 200")
+	sim.Switchover("pg2")
+	both("pg2 leads", "503 200 200", "200 503 200")
+	sim.Switchover("pg1")
+	both("pg1 leads again", "200 503 200", "503 200 200")
+	sim.Node("pg1").Freeze()
+	both("pg1 hangs", "503 503 503", "503 200 200")
+	sim.Node("pg1").Thaw()
+	both("pg1 goes on", "200 503 200", "503 200 200")
+
+	// keepalived runs its script without a shell of its own; the URL is what counts.
+	vrrp, _ := docBlocks(t, "keepalived")
+	script := regexp.MustCompile(`script "(.*)"`).FindStringSubmatch(vrrp["vrrp"].text)
+	if script == nil {
+		t.Fatal("docs/haproxy.md: no script for keepalived")
+	}
+	for name, want := range map[string]bool{"pg1": true, "pg2": false} {
+		line := replace(t, script[1], "127.0.0.1:8009", all.http, "/pg1/", "/"+name+"/")
+		if err := exec.CommandContext(t.Context(), "sh", "-c", line).Run(); (err == nil) != want {
+			t.Errorf("%s: %v, want success %t", line, err, want)
+		}
+	}
+
+	f5, _ := docBlocks(t, "tmsh")
+	monitors := regexp.MustCompile(`monitor http (\w+)_primary .* send "(.*)" recv "(.*)"`).FindAllStringSubmatch(f5["f5"].text, -1)
+	if len(monitors) != 2 {
+		t.Fatalf("docs/haproxy.md: %d monitors for F5, want 2", len(monitors))
+	}
+	for _, m := range monitors {
+		answer := rawAnswer(t, all.http, strings.NewReplacer(`\r`, "\r", `\n`, "\n").Replace(m[2]))
+		if got, want := regexp.MustCompile(m[3]).MatchString(answer), m[1] == "pg1"; got != want {
+			t.Errorf("monitor of %s: received %q, in service %t, want %t", m[1], answer, got, want)
+		}
+	}
+
+	// Two that claim are what a supervisor of one node cannot see by itself.
+	sim.SplitBrain(false, "pg1", "pg2")
+	both("two claim", "503 503 503", "503 503 503")
+}
+
+func rawAnswer(t *testing.T, addr, request string) string {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestDocsConfigurations: patroniglue takes every configuration that
+// docs/haproxy.md shows.
+func TestDocsConfigurations(t *testing.T) {
+	configs, names := docBlocks(t, "toml")
+	for _, name := range names {
+		if _, err := parseConfig([]byte(configs[name].text), os.ReadFile); err != nil {
+			t.Errorf("docs/haproxy.md:%d: %v", configs[name].line, err)
+		}
+	}
+}
+
+// TestDocsProofs: the tests that docs/haproxy.md names exist.
+func TestDocsProofs(t *testing.T) {
+	text, err := os.ReadFile("docs/haproxy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests strings.Builder
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests.Write(b)
+	}
+	named := regexp.MustCompile("`(Test\\w+)(?:/([^`]+))?`").FindAllStringSubmatch(string(text), -1)
+	if len(named) == 0 {
+		t.Error("docs/haproxy.md names no test")
+	}
+	for _, m := range named {
+		if !strings.Contains(tests.String(), "func "+m[1]+"(t *testing.T)") {
+			t.Errorf("docs/haproxy.md: there is no test %s", m[1])
+		}
+		if sub := strings.ReplaceAll(m[2], "_", " "); !strings.Contains(tests.String(), strconv.Quote(sub)) {
+			t.Errorf("docs/haproxy.md: %s has no subtest %q", m[1], sub)
+		}
+	}
+}

@@ -39,6 +39,11 @@ type small struct {
 
 func startSmall(t *testing.T, flags ...string) *small {
 	t.Helper()
+	return startSmallEdited(t, func(printed string) string { return printed }, flags...)
+}
+
+func startSmallEdited(t *testing.T, edit func(printed string) string, flags ...string) *small {
+	t.Helper()
 	needHAProxy(t)
 	agent := freePort(t)
 	s := &small{sim: newSimulated(t, "pg1", "pg2", "pg3"), dir: t.TempDir(), http: freePort(t), agents: startRelay(t, agent)}
@@ -55,7 +60,7 @@ func startSmall(t *testing.T, flags ...string) *small {
 	if err := run(t.Context(), flags, &stdout, &stderr); err != nil {
 		t.Fatalf("%v: %s", err, &stderr)
 	}
-	s.write(t, "haproxy.cfg", stdout.String())
+	s.write(t, "haproxy.cfg", edit(stdout.String()))
 	s.writes = writePort.FindStringSubmatch(stdout.String())[1]
 	s.startSupervisor(t)
 	s.startHAProxy(t)
@@ -278,19 +283,45 @@ func (s *small) says(command string) (string, error) {
 	return string(b), err
 }
 
-// servers writes down what pg1, pg2 and pg3 are for writes, then for reads.
+// servers writes down what pg1, pg2 and pg3 are for writes, then for reads. What
+// HAProxy calls "no check" is NONE here.
 func servers(write, read string) map[string]string {
 	m := make(map[string]string)
-	for i, w := range strings.Fields(write) {
-		m[fmt.Sprintf("pg_rw/pg%d", i+1)] = w
-	}
-	for i, r := range strings.Fields(read) {
-		m[fmt.Sprintf("pg_ro/pg%d", i+1)] = r
+	for proxy, words := range map[string]string{"pg_rw": write, "pg_ro": read} {
+		for i, word := range strings.Fields(words) {
+			m[fmt.Sprintf("%s/pg%d", proxy, i+1)] = strings.Replace(word, "NONE", "no check", 1)
+		}
 	}
 	return m
 }
 
 var normal = servers("UP MAINT MAINT", "MAINT UP UP")
+
+// TestWhichChecks is the proof of that table in docs/haproxy.md, for the choices
+// that we do not print.
+func TestWhichChecks(t *testing.T) {
+	t.Run("HTTP only", func(t *testing.T) {
+		agent := regexp.MustCompile(`(?m)^  default-server (disabled|agent-check.*)\n| agent-send ".*"`)
+		s := startSmallEdited(t, func(printed string) string { return agent.ReplaceAllString(printed, "") })
+		s.keeps(t, servers("UP DOWN DOWN", "DOWN UP UP"))
+		s.sim.Switchover("pg2")
+		s.keeps(t, servers("DOWN UP DOWN", "UP DOWN UP"))
+		end(t, s.supervisor, os.Kill)
+		s.keeps(t, servers("DOWN DOWN DOWN", "DOWN DOWN DOWN"))
+	})
+	t.Run("agent only", func(t *testing.T) {
+		check := regexp.MustCompile(`(?m)^  (default-server check|option httpchk|http-check).*\n`)
+		s := startSmallEdited(t, func(printed string) string { return check.ReplaceAllString(printed, "") })
+		inService := servers("NONE MAINT MAINT", "MAINT NONE NONE")
+		s.keeps(t, inService)
+		end(t, s.supervisor, os.Kill)
+		s.sim.Kill("pg1")
+		s.keeps(t, inService) // which is why nobody should
+		if got := s.writesTo(); got != "pg1" {
+			t.Errorf("a write reached %q, want the dead pg1", got)
+		}
+	})
+}
 
 // TestWhenAPartDies is the proof of that table in docs/haproxy.md, for the rows
 // that need no real database.
@@ -762,4 +793,28 @@ func TestDocsProofs(t *testing.T) {
 			t.Errorf("docs/haproxy.md: %s has no subtest %q", m[1], sub)
 		}
 	}
+}
+
+// TestDocsAgentScript puts the program in the place of the script that answers
+// READY and MAINT on each database machine. HAProxy's file stays as it was.
+func TestDocsAgentScript(t *testing.T) {
+	needHAProxy(t)
+	sim := newSimulated(t, "pg1", "pg2")
+	configs, _ := docBlocks(t, "toml")
+	files, _ := docBlocks(t, "haproxy")
+	s := &small{sim: sim, dir: t.TempDir()}
+	file := replace(t, files["before-script"].text, "/run/haproxy/admin.sock", s.path("admin.sock"),
+		"agent-port 5555 ", "", " port 8008", "", "bind :5000", "bind "+freePort(t)) // on one machine each node has ports of its own
+	for i, n := range sim.Nodes() {
+		agent := freePort(t)
+		text := replace(t, configs["script"].text, `"pg1"`, strconv.Quote(n.Name()), "http://127.0.0.1:8008", n.URL(), ":5555", agent)
+		startProgram(t, n.Name()+".toml", "[frontend]\n"+anyPort+text)
+		file = replace(t, file, fmt.Sprintf("10.0.0.%d:5432", 11+i), fmt.Sprintf("127.0.0.1:9 port %s agent-port %s", portOf(n.Addr()), portOf(agent)))
+	}
+	s.write(t, "haproxy.cfg", file)
+	s.startHAProxy(t)
+	t.Cleanup(func() { end(t, s.haproxy, os.Kill) })
+	s.keeps(t, map[string]string{"primary/pg1": "UP", "primary/pg2": "MAINT"})
+	sim.Switchover("pg2")
+	s.keeps(t, map[string]string{"primary/pg1": "MAINT", "primary/pg2": "UP"})
 }

@@ -49,7 +49,7 @@ func startSmallEdited(t *testing.T, edit func(printed string) string, flags ...s
 	s := &small{sim: newSimulated(t, "pg1", "pg2", "pg3"), dir: t.TempDir(), http: freePort(t), agents: startRelay(t, agent)}
 	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", portOf(s.http)) + fastPolls + nodesOf(s.sim, "")
 	for i, n := range s.sim.Nodes() {
-		text = replace(t, text, fmt.Sprintf("10.0.0.%d:5432", 11+i), startDatabase(t, n.Name()))
+		text = replace(t, text, fmt.Sprintf("10.0.0.%d:5432", 11+i), listenAs(t, n.Name()))
 	}
 	s.write(t, "c.toml", text+fmt.Sprintf("[agent]\nlisten = '%s'\n", agent))
 	s.write(t, "relayed.toml", text+fmt.Sprintf("[agent]\nlisten = '%s'\n", s.agents.addr))
@@ -78,8 +78,8 @@ func startSmallEdited(t *testing.T, edit func(printed string) string, flags ...s
 
 var writePort = regexp.MustCompile(`(?m)^listen pg_rw\n  bind (\S+)$`)
 
-// startDatabase stands in for PostgreSQL: it tells its name to whoever connects.
-func startDatabase(t *testing.T, name string) string {
+// listenAs stands in for PostgreSQL: it tells its name to whoever connects.
+func listenAs(t *testing.T, name string) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -135,12 +135,12 @@ func (s *small) write(t *testing.T, name, text string) {
 
 func (s *small) startSupervisor(t *testing.T) {
 	t.Helper()
-	s.supervisor = startProcess(t, builtBinary(t), "-config", s.path("c.toml"))
+	s.supervisor = startCommand(t, builtBinary(t), "-config", s.path("c.toml"))
 }
 
 func (s *small) startHAProxy(t *testing.T, args ...string) {
 	t.Helper()
-	s.haproxy = startProcess(t, haproxyProgram, append([]string{"-db", "-f", s.path("haproxy.cfg")}, args...)...)
+	s.haproxy = startCommand(t, haproxyProgram, append([]string{"-db", "-f", s.path("haproxy.cfg")}, args...)...)
 }
 
 // reload is what systemctl reload haproxy does.
@@ -151,7 +151,7 @@ func (s *small) reload(t *testing.T) {
 	old.Wait()
 }
 
-func startProcess(t *testing.T, name string, args ...string) *exec.Cmd {
+func startCommand(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	c := exec.Command(name, args...)
 	c.Stderr = new(bytes.Buffer)
@@ -302,7 +302,9 @@ var normal = servers("UP MAINT MAINT", "MAINT UP UP")
 func TestWhichChecks(t *testing.T) {
 	t.Run("HTTP only", func(t *testing.T) {
 		agent := regexp.MustCompile(`(?m)^  default-server (disabled|agent-check.*)\n| agent-send ".*"`)
-		s := startSmallEdited(t, func(printed string) string { return agent.ReplaceAllString(printed, "") })
+		s := startSmallEdited(t, func(printed string) string {
+			return strings.ReplaceAll(agent.ReplaceAllString(printed, ""), "/health\n", "/replica\n")
+		})
 		s.keeps(t, servers("UP DOWN DOWN", "DOWN UP UP"))
 		s.sim.Switchover("pg2")
 		s.keeps(t, servers("DOWN UP DOWN", "UP DOWN UP"))
@@ -360,7 +362,7 @@ func TestWhenAPartDies(t *testing.T) {
 			s.agents.cut()
 			s.keeps(t, normal)
 			s.sim.Switchover("pg2")
-			s.keeps(t, servers("DOWN MAINT MAINT", "MAINT DOWN UP"))
+			s.keeps(t, servers("DOWN MAINT MAINT", ""))
 			s.agents.mend(t)
 			s.keeps(t, servers("MAINT UP MAINT", "UP MAINT UP"))
 		}},

@@ -301,6 +301,7 @@ var normal = servers("UP MAINT MAINT", "MAINT UP UP")
 // that we do not print.
 func TestWhichChecks(t *testing.T) {
 	t.Run("HTTP only", func(t *testing.T) {
+		t.Parallel()
 		agent := regexp.MustCompile(`(?m)^  default-server (disabled|agent-check.*)\n| agent-send ".*"`)
 		s := startSmallEdited(t, func(printed string) string {
 			return strings.ReplaceAll(agent.ReplaceAllString(printed, ""), "/health\n", "/replica\n")
@@ -312,6 +313,7 @@ func TestWhichChecks(t *testing.T) {
 		s.keeps(t, servers("DOWN DOWN DOWN", "DOWN DOWN DOWN"))
 	})
 	t.Run("agent only", func(t *testing.T) {
+		t.Parallel()
 		check := regexp.MustCompile(`(?m)^  (default-server check|option httpchk|http-check).*\n`)
 		s := startSmallEdited(t, func(printed string) string { return check.ReplaceAllString(printed, "") })
 		inService := servers("NONE MAINT MAINT", "MAINT NONE NONE")
@@ -421,6 +423,7 @@ func TestWhenAPartDies(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // it mostly waits
 			s := startSmall(t, tt.flags...)
 			s.keeps(t, normal)
 			if to := s.writesTo(); to != "pg1" {

@@ -77,7 +77,10 @@ func (v *View) Health(now time.Time) Health {
 		}
 	} else if !alone {
 		text := "no node claims to be primary"
-		if v.Why != "" {
+		switch {
+		case v.Split: // which has told why
+			text = "nobody is elected of those that claim to be primary"
+		case v.Why != "":
 			text = v.Why
 		}
 		add(Critical, "no_primary", "", text)

@@ -334,6 +334,9 @@ func TestTwoClaims(t *testing.T) {
 			if h.Level != Critical || h.Reasons[0].Code != "split_brain" || h.Reasons[0].Text != test.why {
 				t.Errorf("health %+v", h)
 			}
+			if len(h.Reasons) > 1 && h.Reasons[1].Text == test.why {
+				t.Errorf("health says the same twice: %+v", h.Reasons)
+			}
 			w.fakes["pg2"].set(follows(1))
 			w.until(1200*time.Millisecond, "the split ends", func() bool { return !w.view().Split })
 			w.until(time.Second, "pg1 is primary", func() bool { return w.primary() == "pg1" })

@@ -121,12 +121,12 @@ func (s *small) write(t *testing.T, name, text string) {
 
 func (s *small) startSupervisor(t *testing.T) {
 	t.Helper()
-	s.supervisor = startCommand(t, builtBinary(t), "-config", s.path("c.toml"))
+	s.supervisor = launch(t, builtBinary(t), "-config", s.path("c.toml"))
 }
 
 func (s *small) startHAProxy(t *testing.T, args ...string) {
 	t.Helper()
-	s.haproxy = startCommand(t, installedHAProxy(t), append([]string{"-db", "-f", s.path("haproxy.cfg")}, args...)...)
+	s.haproxy = launch(t, installedHAProxy(t), append([]string{"-db", "-f", s.path("haproxy.cfg")}, args...)...)
 }
 
 // reload is what systemctl reload haproxy does.
@@ -137,7 +137,7 @@ func (s *small) reload(t *testing.T) {
 	old.Wait()
 }
 
-func startCommand(t *testing.T, name string, args ...string) *exec.Cmd {
+func launch(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	c := exec.Command(name, args...)
 	c.Stderr = new(bytes.Buffer)

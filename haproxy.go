@@ -30,11 +30,18 @@ type haproxyOptions struct {
 	socket, user                   string
 	ca, crt                        string
 	direct, dedicated              bool
+	agentInter                     time.Duration // of the write side
 	hold                           time.Duration // 0 = refuse at once
 	lua                            string        // "" = in dir, or where Debian's HAProxy has its files
 	dir                            string        // where to write, absolute; "" = standard output
 	lint                           string
 }
+
+// readInter is how often agents are asked about reads, at most: nobody waits for
+// a replica as writers do for a primary.
+const readInter = 200 * time.Millisecond
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }
 
 // luaName is the name of the file that -hold needs.
 const luaName = "patroniglue-hold.lua"
@@ -58,6 +65,7 @@ func haproxyCommand(args []string, configFlag string, stdout, stderr io.Writer) 
 	fs.StringVar(&o.crt, "crt", "", "PEM `FILE` with the certificate and the key that HAProxy's checks show, where a client certificate is required")
 	fs.BoolVar(&o.direct, "direct", false, "HAProxy's own check asks each Patroni, not this patroniglue")
 	fs.BoolVar(&o.dedicated, "dedicated", false, "agents on the ports of each node, not on the shared one")
+	fs.DurationVar(&o.agentInter, "agent-inter", 50*time.Millisecond, "how often agents are asked who is primary, and how long connecting to one may take: a `DURATION`, 10ms to 1s; for reads at least 200ms")
 	fs.DurationVar(&o.hold, "hold", 0, "keep new connections to the write side waiting for at most this `DURATION`, 1s to 60s, while there is no primary; 0 = refuse them")
 	fs.StringVar(&o.lua, "lua", "", "`PATH` where HAProxy finds the Lua file of -hold (default /etc/haproxy/"+luaName+"; -o has its own)")
 	fs.StringVar(&o.dir, "o", "", "write haproxy.cfg, and with -hold the Lua file that it loads, into this `DIR`")
@@ -150,7 +158,8 @@ type haproxyFile struct {
 	haproxyTLS
 	Bind         string // "" = all addresses
 	Socket, User string
-	AgentInter   string
+	WriteInter   string // how often agents are asked
+	ReadInter    string
 	StatsPort    int
 	Direct       bool
 	Fallback     bool // checks.fallback is set
@@ -184,7 +193,8 @@ func haproxyConfig(cfg *config, o haproxyOptions) ([]byte, error) {
 	}
 	f := haproxyFile{
 		haproxyTLS: haproxyTLS{ca: o.ca, crt: o.crt},
-		Bind:       o.bind, Socket: o.socket, User: o.user, AgentInter: "200ms", StatsPort: o.statsPort, Direct: o.direct,
+		Bind:       o.bind, Socket: o.socket, User: o.user, StatsPort: o.statsPort, Direct: o.direct,
+		WriteInter: milliseconds(o.agentInter), ReadInter: milliseconds(max(o.agentInter, readInter)),
 		Fallback: cfg.Checks.Fallback != "",
 		Hold:     int(o.hold / time.Second),
 		Lua:      cmp.Or(o.lua, filepath.Join(cmp.Or(o.dir, "/etc/haproxy"), luaName)),
@@ -414,6 +424,9 @@ func haproxyFlags(o haproxyOptions) error {
 	}
 	if !validHost(o.supervisor) {
 		errs = append(errs, fmt.Errorf("-supervisor: want a host name or an IP address, nothing more (got %q)", o.supervisor))
+	}
+	if o.agentInter < 10*time.Millisecond || o.agentInter > time.Second || o.agentInter%time.Millisecond != 0 {
+		errs = append(errs, fmt.Errorf("-agent-inter: want whole milliseconds from 10ms to 1s (got %v)", o.agentInter))
 	}
 	if o.hold != 0 && (o.hold < time.Second || o.hold > time.Minute || o.hold%time.Second != 0) {
 		errs = append(errs, fmt.Errorf("-hold: want whole seconds from 1s to 60s, less than clients wait, or 0 (got %v)", o.hold))

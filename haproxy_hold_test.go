@@ -380,7 +380,7 @@ func measured(b *testing.B, hold time.Duration) *holding {
 		}
 		return n
 	}
-	text, err := haproxyConfig(cfg, haproxyOptions{writePort: port(h.addr), readPort: port(freePort(b)), bind: "127.0.0.1", socket: h.socket, hold: hold, dir: h.dir})
+	text, err := haproxyConfig(cfg, haproxyOptions{agentInter: 50 * time.Millisecond, writePort: port(h.addr), readPort: port(freePort(b)), bind: "127.0.0.1", socket: h.socket, hold: hold, dir: h.dir})
 	if err != nil {
 		b.Fatal(err)
 	}

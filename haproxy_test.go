@@ -365,7 +365,10 @@ func TestHAProxyLint(t *testing.T) {
 		{"agent-port", edit("agent-port 1 ", ""), []string{"8: pg1, pg2: agent-check without agent-port"}},
 		{"disabled", edit("disabled ", ""), []string{"8: pg1, pg2: agent-check without disabled"}},
 		{"enabled", edit("10.0.0.2:5432", "10.0.0.2:5432 enabled"), []string{"8: pg2: agent-check without disabled"}},
-		{"timeout check", edit("option httpchk", "option httpchk\n  timeout check 3s"), []string{"6: timeout check"}},
+		{"timeout check", edit("option httpchk", "option httpchk\n  timeout check 3s"), []string{"6: timeout check over inter"}},
+		{"timeout check as long as inter", edit("option httpchk", "option httpchk\n  timeout check 2s"), nil},
+		{"timeout check over the shortest inter", edit("option httpchk", "option httpchk\n  timeout check 2s", "10.0.0.2:5432", "10.0.0.2:5432 inter 1500"), []string{"6: timeout check over inter"}},
+		{"timeout check of days", edit("option httpchk", "option httpchk\n  timeout check 1d"), []string{"6: timeout check over inter"}},
 		{"guard", edit("  tcp-request connection reject if { nbsrv gt 1 }\n", ""), []string{"3: rw: no tcp-request connection reject if { nbsrv gt 1 }"}},
 		{"guard in a frontend", "frontend f\n  tcp-request connection reject if { nbsrv(rw) gt 1 }\n  default_backend rw\n" +
 			edit("  tcp-request connection reject if { nbsrv gt 1 }\n", "", "listen", "backend"), nil},
@@ -379,9 +382,9 @@ func TestHAProxyLint(t *testing.T) {
 			[]string{"3: rw: no tcp-request connection reject if { nbsrv gt 1 }"}},
 		{"defaults", "defaults\n  timeout check 5s\n  balance source\n  default-server weight 1\n  option httpchk\n" +
 			edit("  option httpchk\n", "", " weight 100", ""), []string{
-			"2: timeout check", "3: balance source with agent-check", "4: pg1, pg2: agent-check with weight 1"}},
+			"2: timeout check over inter", "3: balance source with agent-check", "4: pg1, pg2: agent-check with weight 1"}},
 		{"defaults that another one ends", "defaults\n  timeout check 5s\ndefaults\n" + edit(), nil},
-		{"defaults by name", "defaults a\n  timeout check 5s\ndefaults b from a\ndefaults\n" + edit("listen rw", "listen rw from b"), []string{"2: timeout check"}},
+		{"defaults by name", "defaults a\n  timeout check 5s\ndefaults b from a\ndefaults\n" + edit("listen rw", "listen rw from b"), []string{"2: timeout check over inter"}},
 		{"inherited rules end with a section's first", "defaults\n  http-check expect status 200\n" + edit("  http-check expect status 200\n", ""), []string{"7: option httpchk without http-check expect status 200"}},
 		{"lines that go on", edit("check agent-check", "check \\\n  agent-check"), []string{"8: a backslash at the end of the line"}},
 		{"other sections", edit() + "peers p\n  server x 1.1.1.1:1 agent-check\nbackend web\n  mode http\n  option httpchk\n  server w 1.1.1.1:80 check\nbackend plain\n  server x 1.1.1.1:1 check\nlisten off\n  disabled\n  option httpchk\n  server x 1.1.1.1:1 check\n", nil},

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"patroniglue/node"
 )
@@ -394,6 +395,32 @@ func (p *lintProxy) database() bool {
 	return slices.ContainsFunc(p.servers, func(s lintServer) bool { return httpchk && s.has("check") || s.has("agent-check") })
 }
 
+// shortestInter is the smallest interval of the section's checks; HAProxy's
+// default is 2 s (configuration.txt 2.6, "inter").
+func (p *lintProxy) shortestInter() time.Duration {
+	shortest := 2 * time.Second
+	for _, s := range p.servers {
+		if inter := haproxyTime(s.options["inter"].value()); inter > 0 {
+			shortest = min(shortest, inter)
+		}
+	}
+	return shortest
+}
+
+// haproxyTime reads a time as HAProxy does, in milliseconds where no unit is
+// given (configuration.txt 2.6, 2.5 "Time format"); 0 for what is none.
+func haproxyTime(s string) time.Duration {
+	if _, err := strconv.ParseUint(s, 10, 31); err == nil {
+		s += "ms"
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, _ := strconv.ParseUint(days, 10, 15) // 0 for what is none
+		return time.Duration(n) * 24 * time.Hour
+	}
+	d, _ := time.ParseDuration(s) // likewise
+	return d
+}
+
 func (s lintServer) has(option string) bool {
 	_, ok := s.options[option]
 	return ok
@@ -406,8 +433,8 @@ func (l *lint) judge(p *lintProxy) {
 	if hasHTTP && !p.expects200() {
 		l.warn(httpchk.line, "option httpchk without http-check expect status 200", "a redirect passes as well: 2xx and 3xx do")
 	}
-	if s, ok := p.settings["timeout check"]; ok {
-		l.warn(s.line, "timeout check", "it can only lengthen a check: without it a check ends after its inter")
+	if s, ok := p.settings["timeout check"]; ok && haproxyTime(s.value()) > p.shortestInter() {
+		l.warn(s.line, "timeout check over inter", "it lengthens a check: without it one that hangs ends after its inter")
 	}
 	if writes && len(p.servers) > 1 && !l.guarded[p.name] {
 		l.warn(p.line, fmt.Sprintf("%s: no tcp-request connection reject if { nbsrv gt 1 }", p.name), "with two primaries at once both are written to, by half of the clients each")

@@ -12,8 +12,9 @@ import (
 const MaxLine = 120
 
 // words are what a line tells HAProxy. Each sets the administrative state and
-// the health, so nothing of an earlier answer remains. Those that let a server
-// take connections set the weight as well.
+// the health, so nothing of an earlier answer remains. Those that put a server
+// in service set the weight as well. For a server that drains HAProxy 2.6 logs
+// "remains in forced drain mode" at each answer that has a weight.
 type words uint8
 
 const (
@@ -37,6 +38,8 @@ func wordsFor(c node.Check, o node.Outcome) words {
 		if !c.Writes() {
 			return drainUp
 		}
+	case node.Finishing:
+		return drainUp
 	case node.Fault:
 		return readyDown
 	}
@@ -62,7 +65,7 @@ func AppendError(dst []byte, err error) []byte {
 func appendLine(dst []byte, w words, text string) []byte {
 	end := len(dst) + MaxLine - len("\n")
 	dst = append(dst, wordTexts[w]...)
-	if w == readyUp || w == drainUp {
+	if w == readyUp {
 		dst = append(dst, " 100%"...)
 	}
 	dst = append(dst, " #"...)

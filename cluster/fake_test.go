@@ -67,11 +67,11 @@ func fails(kind node.Kind) script { return script{fail: kind} }
 
 // fake is a scripted member. It insists on one request at a time.
 type fake struct {
-	t       testing.TB
-	name    string
-	timeout time.Duration
+	t    testing.TB
+	name string
 
 	mu       sync.Mutex
+	timeout  time.Duration
 	now      script
 	answer   node.Report // that now makes
 	polls    []time.Time
@@ -87,8 +87,20 @@ func newFake(t testing.TB, name string, now script) *fake {
 	return f
 }
 
-func (f *fake) URL() string            { return "http://" + f.name + ":8008" }
-func (f *fake) Timeout() time.Duration { return f.timeout }
+func (f *fake) URL() string { return "http://" + f.name + ":8008" }
+
+func (f *fake) Timeout() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.timeout
+}
+
+// setTimeout is for polls that begin from now on.
+func (f *fake) setTimeout(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.timeout = d
+}
 
 func (f *fake) set(s script) {
 	f.mu.Lock()
@@ -134,10 +146,10 @@ func (f *fake) leave() {
 func (f *fake) Poll(ctx context.Context) (node.Report, error) {
 	s := f.enter(&f.polls)
 	defer f.leave()
-	began := time.Now()
+	began, timeout := time.Now(), f.Timeout()
 	wait := s.delay
 	if s.hang {
-		wait = f.timeout
+		wait = timeout
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -146,8 +158,8 @@ func (f *fake) Poll(ctx context.Context) (node.Report, error) {
 		return node.Report{}, &node.Failure{Kind: node.KindOther, Err: ctx.Err()}
 	case <-timer.C:
 	}
-	if s.hang || s.delay >= f.timeout {
-		return node.Report{}, &node.Failure{Kind: node.KindTimeout, Err: fmt.Errorf("no answer within %s", f.timeout)}
+	if s.hang || s.delay >= timeout {
+		return node.Report{}, &node.Failure{Kind: node.KindTimeout, Err: fmt.Errorf("no answer within %s", timeout)}
 	}
 	f.mu.Lock()
 	s, r := f.now, f.answer // it answers what is so by then

@@ -71,7 +71,7 @@ func (v *View) Health(now time.Time) Health {
 	}
 	if leader := v.Member(v.Leader); leader != nil {
 		verdict := leader.Verdict(leaderCheck, now)
-		asAnnounced := verdict.Outcome == node.Transient && leader.leaves(now) // no emergency, until it has stopped
+		asAnnounced := leader.leaves(now) && verdict.Outcome != node.Fault // no emergency, until it has stopped
 		if !verdict.Passes() && !asAnnounced {
 			add(Critical, "no_primary", leader.Name, "elected last, but: "+verdict.Reason)
 		}

@@ -517,7 +517,7 @@ func TestTTL(t *testing.T) {
 		var fakes []*fake
 		for i, s := range []script{leads(1), follows(1), follows(1)} {
 			f := newFake(t, "pg"+string(rune('1'+i)), s)
-			f.timeout = time.Hour
+			f.setTimeout(time.Hour)
 			fakes = append(fakes, f)
 		}
 		w := begin(t, config(fakes...))

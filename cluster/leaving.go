@@ -15,6 +15,12 @@ const (
 	MaxLeaving     = 60 * time.Second
 )
 
+// finishFor is how long open sessions may go on after an announcement: HAProxy
+// cuts them when it takes a server out, so one that has just begun a short
+// transaction would fail. It ends before a stop that follows an announcement
+// begins (400 ms later, if contrib/patroni-before-stop or the command waits).
+const finishFor = 300 * time.Millisecond
+
 // leaving is the latest announcement that a node is about to stop: while it
 // holds, that node is no leader to anybody. The election does not know of it, so
 // it makes no other node pass.

@@ -48,7 +48,7 @@ func (w *world) heardOfAndSilent() {
 	})
 	for _, f := range w.fakes {
 		w.until(time.Second, f.name+" is idle", f.idle)
-		f.timeout = time.Hour
+		f.setTimeout(time.Hour)
 		f.set(hangs)
 	}
 }
@@ -66,10 +66,13 @@ func TestLeaving(t *testing.T) {
 				t.Errorf("%s: %q pass", check, got)
 			}
 		}
-		want := node.Verdict{Outcome: node.Transient, Label: "leaving", Reason: a.Reason}
-		for _, check := range []string{"primary", "leader", "read-only", "read-only-sync", "read-only-quorum"} {
-			if got := w.verdict("pg1", check); got != want {
-				t.Errorf("%s: %+v, want %+v", check, got, want)
+		for after, outcome := range map[time.Duration]node.Outcome{0: node.Finishing, finishFor: node.Transient} {
+			want := node.Verdict{Outcome: outcome, Label: "leaving", Reason: a.Reason}
+			for _, check := range []string{"primary", "leader", "read-only", "read-only-sync", "read-only-quorum"} {
+				c, _ := node.ParseCheck(check, "")
+				if got := w.view().Member("pg1").Verdict(&c, time.Now().Add(after)); got != want {
+					t.Errorf("%s after %v: %+v, want %+v", check, after, got, want)
+				}
 			}
 		}
 		if got, want := w.passing("read-only"), slices.DeleteFunc(reads, func(n string) bool { return n == "pg1" }); !slices.Equal(got, want) {

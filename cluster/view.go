@@ -68,7 +68,7 @@ func (m *Member) Verdict(c *node.Check, now time.Time) node.Verdict {
 	}
 	if m.leaves(now) {
 		s := m.Standing
-		s.Leaving = m.leaving.why(now)
+		s.Leaving, s.Finishing = m.leaving.why(now), now.Sub(m.leaving.since) < finishFor
 		return node.Judge(&m.Entry.Value, &s, now.Sub(m.Since), c)
 	}
 	if c.Plain() {

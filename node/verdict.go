@@ -20,10 +20,11 @@ const (
 	Lagging           // a replica excluded for lag: open sessions may finish
 	Excluded          // the right role, healthy, but a rule keeps it out
 	Transient         // in passing, for at most [PassingFor]
+	Finishing         // its stop was announced just now: open sessions may finish
 	Fault             // not answering, stale, of another cluster, not running
 )
 
-var outcomes = [...]string{"pass", "other-role", "lagging", "excluded", "transient", "fault"}
+var outcomes = [...]string{"pass", "other-role", "lagging", "excluded", "transient", "finishing", "fault"}
 
 func (o Outcome) String() string { return outcomes[o] }
 
@@ -65,6 +66,7 @@ type Standing struct {
 	Judging    bool   // two nodes claim and are being asked again
 	Dispute    string // why this node's claim was not accepted
 	Leaving    string // why this node is to lead no more though it does: its stop was announced
+	Finishing  bool   // that was just now
 	Lag        int64  // replayed bytes behind the primary, -1 = unknown
 	ReceiveLag int64  // received bytes behind the primary, -1 = unknown
 	Excluded   Outcome
@@ -144,10 +146,13 @@ func (j *judge) role() Verdict {
 // announced is no fault, and hides none.
 func (j *judge) leader(ask Question) Verdict {
 	v := j.elected(ask)
-	if j.s.Leaving != "" && (v.Outcome == Pass || v.Outcome == Transient) {
-		return Verdict{Transient, "leaving", j.s.Leaving}
+	if j.s.Leaving == "" || v.Outcome != Pass && v.Outcome != Transient {
+		return v
 	}
-	return v
+	if v.Outcome = Transient; j.s.Finishing {
+		v.Outcome = Finishing
+	}
+	return Verdict{v.Outcome, "leaving", j.s.Leaving}
 }
 
 func (j *judge) elected(ask Question) Verdict {

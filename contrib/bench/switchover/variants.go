@@ -38,10 +38,10 @@ var variants = []variant{
 	{name: "b", what: "Patroni's HAProxy template", template: true},
 	{name: "c", what: "patroniglue haproxy"},
 	{name: "c100", what: "c with primary-interval = \"100ms\"", backend: map[string]string{"primary-interval": "100ms"}},
-	{name: "hold", what: "patroniglue haproxy -hold 10s", haproxy: []string{"-hold", "10s"}, missing: "haproxy has no -hold yet"},
-	{name: "hold100", what: "hold with primary-interval = \"100ms\"", haproxy: []string{"-hold", "10s"}, backend: map[string]string{"primary-interval": "100ms"}, missing: "haproxy has no -hold yet"},
-	{name: "d", what: "hold with Patroni's on_role_change callback", haproxy: []string{"-hold", "10s"}, callback: true, missing: "no contrib/patroni-callback yet"},
-	{name: "e", what: "hold with \"patroniglue leaving\" before it", haproxy: []string{"-hold", "10s"}, announce: true, missing: "no patroniglue leaving yet"},
+	{name: "hold", what: "patroniglue haproxy -hold 10s", haproxy: []string{"-hold", "10s"}},
+	{name: "hold100", what: "hold with primary-interval = \"100ms\"", haproxy: []string{"-hold", "10s"}, backend: map[string]string{"primary-interval": "100ms"}},
+	{name: "d", what: "hold with Patroni's on_role_change callback", haproxy: []string{"-hold", "10s"}, callback: true},
+	{name: "e", what: "hold with \"patroniglue leaving\" before it", haproxy: []string{"-hold", "10s"}, announce: true},
 }
 
 // callbackScript is what Patroni runs as on_role_change, all the time: so that variants without it have none, it does

@@ -25,7 +25,7 @@ func leavingCommand(ctx context.Context, args []string, configFlag string, stdou
 	d := fs.Duration("for", cluster.DefaultLeaving, "for how long at most, up to "+cluster.MaxLeaving.String())
 	inCluster := fs.String("cluster", "", "the node's cluster: its `NAME`, where several have a node of that name")
 	cancel := fs.Bool("cancel", false, "take it back")
-	wait := fs.Duration("wait", 400*time.Millisecond, "how long load balancers may take to hear: two of HAProxy's agent-inter")
+	wait := fs.Duration("wait", 400*time.Millisecond, "how long load balancers may take to hear, and short transactions to end: 300ms and two of HAProxy's agent-inter")
 	if err := parse(fs, args, stdout); err != nil {
 		return err
 	}

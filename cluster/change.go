@@ -10,6 +10,7 @@ import (
 
 // Change is something that became different, as the supervisor saw it.
 type Change struct {
+	ID      uint64    `json:"id"` // grows by one with each; 0 = a repeat, which is no history
 	At      time.Time `json:"at"`
 	Cluster string    `json:"cluster"`
 	Node    string    `json:"node,omitzero"` // "" when it is about the whole cluster
@@ -17,7 +18,10 @@ type Change struct {
 	Before  string    `json:"before"`
 	After   string    `json:"after"`
 	Reason  string    `json:"reason,omitzero"`
-	Repeat  bool      `json:"-"` // the same once more: a poll that failed again
+	// Gap is of a new leader: for how long, in seconds, none was elected before it. 0
+	// when another led until then, and for the first since the start: nobody knows.
+	Gap    float64 `json:"gap_seconds,omitzero"`
+	Repeat bool    `json:"-"` // the same once more: a poll that failed again
 }
 
 // What can change.
@@ -39,8 +43,9 @@ const (
 // subscribers get every change without being able to slow anybody down: who
 // does not read loses changes and is told how many.
 type subscribers struct {
-	mu   sync.Mutex
-	subs map[*Subscription]struct{} // guarded by mu
+	mu      sync.Mutex
+	subs    map[*Subscription]struct{} // guarded by mu
+	history history                    // guarded by mu
 }
 
 // Subscription is a stream of changes. Close it when done.
@@ -86,6 +91,11 @@ func (s *subscribers) publish(changes []Change) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for i := range changes {
+		if c := &changes[i]; !c.Repeat {
+			s.history.add(c)
+		}
+	}
 	for sub := range s.subs {
 		for _, c := range changes {
 			select {
@@ -115,6 +125,9 @@ func diff(before, after *View) []Change {
 	}
 	note("", KindSplit, yes(before.Split), yes(after.Split), after.Why)
 	note("", KindLeader, cmp.Or(before.Leader, "none"), cmp.Or(after.Leader, "none"), after.Why)
+	if after.Leader != "" && !before.LeaderLost.IsZero() {
+		changes[len(changes)-1].Gap = at.Sub(before.LeaderLost).Round(time.Millisecond).Seconds()
+	}
 	note("", KindSettings, safe(before.Unsafe), safe(after.Unsafe), after.Unsafe)
 	was, is := before.Health(before.At), after.Health(at)
 	var why strings.Builder

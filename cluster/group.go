@@ -290,6 +290,13 @@ func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 		Members: make([]*Member, len(g.nodes)), Leader: d.winner, Judging: d.judging, Split: d.split, Why: d.why,
 		Settings: g.settings, Unsafe: g.unsafe(), index: g.index,
 	}
+	switch {
+	case d.winner != "":
+	case old.Leader != "":
+		v.LeaderLost = now
+	default:
+		v.LeaderLost = old.LeaderLost
+	}
 	standings := g.standings(now, d)
 	for i, n := range g.nodes {
 		m := old.Members[i]

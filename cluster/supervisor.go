@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -29,6 +30,7 @@ type Poller interface {
 type Config struct {
 	TTL      time.Duration // how long an answer is believed
 	Rules    Rules
+	History  int // how many changes are kept; 0 = DefaultHistory
 	Clusters []ClusterConfig
 }
 
@@ -61,7 +63,7 @@ type Supervisor struct {
 
 // New makes a supervisor; nothing is polled before Run.
 func New(cfg Config) *Supervisor {
-	s := &Supervisor{byName: make(map[string]*group), nodes: make(map[string][]*group), subs: new(subscribers)}
+	s := &Supervisor{byName: make(map[string]*group), nodes: make(map[string][]*group), subs: &subscribers{history: newHistory(cmp.Or(cfg.History, DefaultHistory))}}
 	for _, c := range cfg.Clusters {
 		g := newGroup(cfg, c, s.subs)
 		s.groups = append(s.groups, g)

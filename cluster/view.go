@@ -25,6 +25,8 @@ type View struct {
 	Unsafe   string // why the cache's TTL is not below what Patroni promises; "" when it is
 	TTL      time.Duration
 
+	LeaderLost time.Time // since when there is no leader; zero while there is one, or was none since the start
+
 	index map[string]int
 }
 

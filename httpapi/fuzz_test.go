@@ -64,7 +64,7 @@ func FuzzPath(f *testing.F) {
 	for _, p := range paths {
 		f.Add(uint8(0), p)
 	}
-	for _, p := range []string{"*", "/node/pg1/primary", "/node/pg2/replica?lag=1MB&tag_a=b", "/cluster/main/node/pg1/cluster", "/health?strict&cluster=main", "http://h/primary", "/node/pg1/refresh", "/node/pg1/leaving?for=1s"} {
+	for _, p := range []string{"*", "/node/pg1/primary", "/node/pg2/replica?lag=1MB&tag_a=b", "/cluster/main/node/pg1/cluster", "/health?strict&cluster=main", "http://h/primary", "/node/pg1/refresh", "/node/pg1/leaving?for=1s", "/history?since=1h&node=pg1&limit=2", "/events?after=1"} {
 		for method := range uint8(6) {
 			f.Add(method, p)
 		}

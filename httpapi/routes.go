@@ -32,6 +32,8 @@ func (s *Server) routes() http.Handler {
 	read("/{check}", s.clusterCheck) // where one cluster is watched; with one node this is the old patroniglue
 
 	read("/health", s.health)
+	read("/history", s.history)
+	read("/events", s.events)
 	read("/livez", s.livez)
 	read("/readyz", s.readyz)
 	read("/{$}", s.root)
@@ -68,5 +70,5 @@ func noRedirects(next http.Handler, unknown http.HandlerFunc) http.Handler {
 
 // unknownRoute names what would be valid.
 func (s *Server) unknownRoute(w http.ResponseWriter, r *http.Request) {
-	writeError(w, r, http.StatusNotFound, "no route "+quote(r.URL.Path)+", want /node/{node}/{check}, /node/{node}, /cluster, /cluster/{cluster}/{check}, /health, /livez, /readyz or /")
+	writeError(w, r, http.StatusNotFound, "no route "+quote(r.URL.Path)+", want /node/{node}/{check}, /node/{node}, /cluster, /cluster/{cluster}/{check}, /health, /history, /events, /livez, /readyz or /")
 }

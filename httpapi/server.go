@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -45,11 +46,13 @@ type Server struct {
 	sup *cluster.Supervisor
 	srv *http.Server
 	ln  net.Listener // set by Open
+
+	stopping chan struct{} // closed when ServeListener begins to drain
 }
 
 // New makes a server; it listens on nothing before Open.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, sup: cfg.Supervisor}
+	s := &Server{cfg: cfg, sup: cfg.Supervisor, stopping: make(chan struct{})}
 	s.srv = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -62,6 +65,7 @@ func New(cfg Config) *Server {
 		// A health checker that hangs up is no news (HAProxy resets often).
 		ErrorLog: log.New(debugWriter{cfg.Log}, "", 0),
 	}
+	s.srv.RegisterOnShutdown(sync.OnceFunc(func() { close(s.stopping) }))
 	return s
 }
 

@@ -1,0 +1,348 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"patroniglue/cluster"
+	"patroniglue/node/nodetest"
+)
+
+// toggle makes changes of pg1: its stop is announced, and taken back.
+func (s *stack) toggle() {
+	s.Helper()
+	for _, method := range []string{"POST", "DELETE"} {
+		if a, _ := s.leaving(method, "/node/pg1/leaving"); a.status != 200 {
+			s.Fatalf("%s leaving: %d %s", method, a.status, a.body)
+		}
+	}
+}
+
+func (s *stack) history(query string) cluster.History {
+	s.Helper()
+	var h cluster.History
+	if status := s.decode("/history"+query, &h); status != 200 {
+		s.Fatalf("/history%s: status code %d", query, status)
+	}
+	return h
+}
+
+func TestHistory(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		c := members(t, nw, "", "main", "pg1", "pg2")
+		s := start(t, nw, withToken, of(c, "main"))
+		settle()
+		settled := time.Now()
+		first := s.history("")
+		if len(first.Changes) == 0 || first.Truncated || first.LastID != first.Changes[len(first.Changes)-1].ID {
+			t.Errorf("at first: %+v", first)
+		}
+		time.Sleep(2 * time.Minute)
+		s.toggle()
+		all := s.history("")
+		recent := all.Changes[len(first.Changes):]
+		if len(recent) < 2 || !reflect.DeepEqual(all.Changes[:len(first.Changes)], first.Changes) {
+			t.Fatalf("after a toggle: %+v", all)
+		}
+		for _, tt := range []struct {
+			query     string
+			want      []cluster.Change
+			truncated bool
+		}{
+			{"?since=1m", recent, false},
+			{"?since=2h", all.Changes, false},
+			{"?since=" + settled.UTC().Format(time.RFC3339), recent, false},
+			{"?since=" + settled.In(time.FixedZone("", 3600)).Format(time.RFC3339), recent, false}, // its + as it is
+			{fmt.Sprintf("?after=%d", first.LastID), recent, false},
+			{fmt.Sprintf("?after=%d", all.LastID), []cluster.Change{}, false},
+			{"?limit=1", recent[len(recent)-1:], true},
+			{"?cluster=main&since=1m", recent, false},
+			{"?node=pg2", slices.DeleteFunc(slices.Clone(all.Changes), func(c cluster.Change) bool { return c.Node != "pg2" }), false},
+		} {
+			if got := s.history(tt.query); !reflect.DeepEqual(got.Changes, tt.want) || got.Truncated != tt.truncated {
+				t.Errorf("%s: %+v\nwant %+v, truncated %t", tt.query, got, tt.want, tt.truncated)
+			}
+		}
+		own := s.history("?node=pg1").Changes
+		last := own[len(own)-1]
+		s.want("/history?node=pg1&limit=1", 200, fmt.Sprintf(`{"changes":[{"id":%d,"at":%q,"cluster":"main","node":"pg1","kind":"leaving","before":"yes","after":"no","reason":"taken back"}],"truncated":true,"last_id":%d}`,
+			last.ID, last.At.Format(time.RFC3339Nano), all.LastID))
+	})
+}
+
+func TestHistoryErrors(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		settle()
+		since := "parameter since: want a duration back from now such as 1h, or a time such as 2026-01-02T15:04:05Z (got %q)"
+		for _, tt := range []struct {
+			target string
+			status int
+			want   string
+		}{
+			{"/history?since=yesterday", 400, fmt.Sprintf(since, "yesterday")},
+			{"/history?since=-1h", 400, fmt.Sprintf(since, "-1h")},
+			{"/history?since=5", 400, fmt.Sprintf(since, "5")},
+			{"/history?since=", 400, fmt.Sprintf(since, "")},
+			{"/history?after=x", 400, `parameter after: want the id of a change (got "x")`},
+			{"/history?limit=0", 400, `parameter limit: want a whole number, at least 1 (got "0")`},
+			{"/history?limit=1&limit=2", 400, `parameter limit: want it once`},
+			{"/history?nod=pg1", 400, `parameter nod: unknown, want since, after, node, cluster, limit`},
+			{"/history?a=%zz", 400, `parameter query: want name=value&name=value (got "a=%zz")`},
+			{"/history?node=pgX", 404, `unknown node "pgX", want one of pg1, pg2`},
+			{"/history?cluster=prod", 404, `unknown cluster "prod", want one of main`},
+			{"/events?after=x", 400, `parameter after: want the id of a change (got "x")`},
+			{"/events?node=pg1", 400, `parameter node: unknown, want after`},
+		} {
+			s.want(tt.target, tt.status, errorBody("%s", tt.want))
+		}
+		if a := s.askWith(http.Header{"Last-Event-Id": {"x"}}, "GET", "/events"); a.status != 400 {
+			t.Errorf("Last-Event-ID: x: status code %d, want 400", a.status)
+		}
+		for _, method := range []string{"HEAD", "OPTIONS"} {
+			if a := s.ask(method, "/events"); a.status != 200 || a.body != "" || a.header.Get("Content-Type") != "text/event-stream" {
+				t.Errorf("%s /events: %+v", method, a)
+			}
+		}
+		if a := s.ask("POST", "/events"); a.status != 405 {
+			t.Errorf("POST /events: status code %d, want 405", a.status)
+		}
+	})
+}
+
+// event is one of a stream; a comment has only text.
+type event struct {
+	name, id, data, comment string
+}
+
+// listener reads a stream of events.
+type listener struct {
+	*stack
+	conn net.Conn
+	body *bufio.Reader
+}
+
+// listen asks for a stream, from after the id in the header if there is one.
+func (s *stack) listen(target, lastID string) *listener {
+	s.Helper()
+	c := s.dial()
+	s.Cleanup(func() { c.Close() })
+	request := "GET " + target + " HTTP/1.1\r\nhost: glue\r\n"
+	if lastID != "" {
+		request += "Last-Event-ID: " + lastID + "\r\n"
+	}
+	io.WriteString(c, request+"\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || resp.Header.Get("Cache-Control") != "no-store" {
+		s.Fatalf("GET %s: %d %v", target, resp.StatusCode, resp.Header)
+	}
+	return &listener{s, c, bufio.NewReader(resp.Body)}
+}
+
+// next waits for an event; io.EOF and others when the stream ends.
+func (l *listener) next() (e event, err error) {
+	for {
+		line, err := l.body.ReadString('\n')
+		if err != nil {
+			return e, err
+		}
+		line = strings.TrimSuffix(line, "\n")
+		if line == "" {
+			return e, nil
+		}
+		name, value, _ := strings.Cut(line, ": ")
+		switch name {
+		case "event":
+			e.name = value
+		case "id":
+			e.id = value
+		case "data":
+			e.data = value
+		case "":
+			e.comment = value
+		default:
+			l.Fatalf("line %q in an event", line)
+		}
+	}
+}
+
+func (l *listener) must() event {
+	l.Helper()
+	e, err := l.next()
+	if err != nil {
+		l.Fatal(err)
+	}
+	return e
+}
+
+// changes reads n events and gives what they tell.
+func (l *listener) changes(n int) []cluster.Change {
+	l.Helper()
+	var out []cluster.Change
+	for range n {
+		e := l.must()
+		var c cluster.Change
+		if err := json.Unmarshal([]byte(e.data), &c); err != nil || e.name != "change" || e.id != strconv.FormatUint(c.ID, 10) {
+			l.Fatalf("event %+v: %v", e, err)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func TestEvents(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		settle()
+		before := s.history("")
+		l := s.listen("/events", "")
+		if e := l.must(); e != (event{id: fmt.Sprint(before.LastID)}) {
+			t.Errorf("the stream begins with %+v, want the last id alone", e)
+		}
+		s.toggle()
+		want := s.history(fmt.Sprintf("?after=%d", before.LastID)).Changes
+		if got := l.changes(len(want)); len(want) < 2 || !reflect.DeepEqual(got, want) {
+			t.Errorf("events %+v\nwant   %+v", got, want)
+		}
+		l.conn.Close()
+		s.toggle() // nobody listens
+		want = s.history(fmt.Sprintf("?after=%d", before.LastID)).Changes
+
+		// Back again, by the header or by the parameter; the header is newer.
+		for _, again := range []*listener{
+			s.listen("/events", fmt.Sprint(before.LastID)),
+			s.listen(fmt.Sprintf("/events?after=%d", before.LastID), ""),
+			s.listen(fmt.Sprintf("/events?after=%d", before.LastID+2), fmt.Sprint(before.LastID)),
+		} {
+			if got := again.changes(len(want)); !reflect.DeepEqual(got, want) {
+				t.Errorf("resumed: events %+v\nwant   %+v", got, want)
+			}
+		}
+
+		// An id that is not known: of an earlier run, or of another daemon.
+		for _, id := range []string{"1", "9999999999999999"} {
+			last := s.history("").LastID
+			l := s.listen("/events", id)
+			if e := l.must(); e.name != "lost" || e.id != fmt.Sprint(last) || !json.Valid([]byte(e.data)) {
+				t.Errorf("after id %s: %+v, want an event lost with id %d", id, e, last)
+			}
+			s.toggle()
+			if got := l.changes(1); got[0].ID != last+1 {
+				t.Errorf("after id %s: the next is %d, want %d", id, got[0].ID, last+1)
+			}
+		}
+	})
+}
+
+// A quiet stream stays open beyond all timeouts of the server.
+func TestEventsHeartbeat(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
+		settle()
+		l := s.listen("/events", "")
+		l.must()
+		for range 20 {
+			begun := time.Now()
+			if e := l.must(); e != (event{comment: "still here"}) || time.Since(begun) != 15*time.Second {
+				t.Fatalf("%+v after %s, want a comment after 15s", e, time.Since(begun))
+			}
+		}
+		s.toggle()
+		l.changes(2)
+	})
+}
+
+// A reader that reads nothing is cut off, and never holds up the supervisor.
+func TestEventsReaderHangs(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
+		settle()
+		l := s.listen("/events", "")
+		l.must()
+		s.toggle()
+		time.Sleep(4 * time.Second)
+		if e, err := l.next(); err == nil {
+			t.Errorf("a reader that read nothing for 4 s gets %+v", e)
+		}
+	})
+}
+
+// A reader that falls behind is told, and comes back without a loss.
+func TestEventsReaderIsSlow(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
+		settle()
+		begin := s.history("").LastID
+		l := s.listen("/events", "")
+		l.must()
+		for range 300 {
+			s.toggle()
+		}
+		time.Sleep(time.Second)
+		var got []cluster.Change
+		for {
+			e := l.must()
+			if e.name == "dropped" && json.Valid([]byte(e.data)) {
+				break
+			}
+			var c cluster.Change
+			if err := json.Unmarshal([]byte(e.data), &c); err != nil {
+				t.Fatalf("%+v: %v", e, err)
+			}
+			got = append(got, c)
+		}
+		if e, err := l.next(); err != io.EOF {
+			t.Errorf("after dropped: %+v, %v; want the end", e, err)
+		}
+		want := s.history(fmt.Sprintf("?after=%d&limit=10000", begin)).Changes
+		if len(got) == 0 || len(want) < 600 || len(got) >= len(want) {
+			t.Fatalf("%d of %d changes before it was dropped", len(got), len(want))
+		}
+		again := s.listen("/events", fmt.Sprint(got[len(got)-1].ID))
+		if got = append(got, again.changes(len(want)-len(got))...); !reflect.DeepEqual(got, want) {
+			t.Error("coming back with the last id does not give the rest")
+		}
+	})
+}
+
+// Streams never end by themselves: they must not hold up a stop.
+func TestEventsEndAtStop(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
+		settle()
+		l, hung := s.listen("/events", ""), s.listen("/events", "")
+		l.must()
+		hung.must()
+		before := s.history("").LastID
+		s.toggle() // hung does not read it
+		l.changes(int(s.history("").LastID - before))
+		begun := time.Now()
+		ended := make(chan error, 1)
+		go func() {
+			_, err := l.next()
+			ended <- err
+		}()
+		s.stop()
+		if err := <-ended; err != io.EOF {
+			t.Errorf("the stream ended with %v, want a whole answer", err)
+		}
+		if took := time.Since(begun); took > 4*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		synctest.Wait()
+	})
+}

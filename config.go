@@ -22,6 +22,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"patroniglue/cluster"
 	"patroniglue/node"
 )
 
@@ -38,6 +39,7 @@ type config struct {
 	Cache    cacheConfig    // [cache]
 	Checks   checksConfig   // [checks]
 	Agent    agentConfig    // [agent]
+	History  historyConfig  // [history]
 	Nodes    []nodeConfig   // every [[node]], at least one, in the file's order
 
 	// Legacy says that the file was the YAML of patroniglue 1.x.
@@ -166,6 +168,16 @@ type agentConfig struct {
 	Listen string
 }
 
+// historyConfig says how what changed is kept.
+type historyConfig struct {
+	// Size ("size") is how many changes are kept in memory. Default 10000.
+	Size int
+
+	// File ("file") takes every change as a line of JSON, and is read back at start.
+	// SIGHUP opens it anew. Default "": they are kept in memory only.
+	File string
+}
+
 // nodeConfig is one [[node]]: one Patroni member.
 type nodeConfig struct {
 	// Name ("name") has letters, digits, ".", "_" and "-", and is unique in its
@@ -212,8 +224,9 @@ func defaultConfig() *config {
 			Timeout:         3 * time.Second,
 			Fall:            3,
 		},
-		Cache:  cacheConfig{TTL: 5 * time.Second},
-		Checks: checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
+		Cache:   cacheConfig{TTL: 5 * time.Second},
+		Checks:  checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
+		History: historyConfig{Size: cluster.DefaultHistory},
 	}
 }
 
@@ -271,6 +284,7 @@ func parseConfig(data []byte, readFile func(string) ([]byte, error)) (*config, e
 	c.Cache.read(cache)
 	c.Checks.read(top.table("checks"))
 	c.Agent.read(top.table("agent"))
+	c.History.read(top.table("history"))
 	c.outlive(cache, backend)
 
 	for _, t := range top.tables("node") {
@@ -428,6 +442,12 @@ func (c *checksConfig) read(t *table) {
 
 func (a *agentConfig) read(t *table) {
 	t.address("listen", &a.Listen)
+	t.done()
+}
+
+func (h *historyConfig) read(t *table) {
+	t.integer("size", &h.Size, 1, 1_000_000)
+	t.text("file", &h.File)
 	t.done()
 }
 

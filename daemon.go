@@ -20,11 +20,12 @@ import (
 
 // daemon is the supervisor with everything that asks it.
 type daemon struct {
-	sup    *cluster.Supervisor
-	http   *httpapi.Server
-	agents *agentapi.Server
-	log    zerolog.Logger
-	opened func() // called when all ports are open, for demo and tests; may be nil
+	sup     *cluster.Supervisor
+	http    *httpapi.Server
+	agents  *agentapi.Server
+	history *historyFile // nil = none is configured
+	log     zerolog.Logger
+	opened  func() // called when all ports are open, for demo and tests; may be nil
 }
 
 // run listens on everything or nothing, then polls and answers until ctx ends.
@@ -39,6 +40,11 @@ func (d *daemon) run(ctx context.Context) error {
 	if d.opened != nil {
 		d.opened()
 	}
+	if d.history != nil {
+		d.history.restore(d.sup)
+		defer d.history.close()
+		defer d.history.flush(d.sup) // what changed while all stopped
+	}
 	changes := d.sup.Subscribe(changeBuffer)
 	defer changes.Close()
 	d.log.Info().Str("version", version).Stringer("http", d.http.Addr()).Msg("supervising")
@@ -51,6 +57,12 @@ func (d *daemon) run(ctx context.Context) error {
 		logChanges(ctx, changes, d.log)
 		return nil
 	})
+	if d.history != nil {
+		eg.Go(func() error {
+			d.history.write(ctx, d.sup)
+			return nil
+		})
+	}
 	eg.Go(func() error {
 		if d.sup.WaitReady(ctx) == nil {
 			d.logHealth()
@@ -86,7 +98,8 @@ func listenError(err error) error {
 	return err
 }
 
-// ignoreHangups keeps SIGHUP, by which others reload, from ending the daemon.
+// ignoreHangups keeps SIGHUP, by which others reload, from ending the daemon. The
+// history's file is opened anew.
 func (d *daemon) ignoreHangups(ctx context.Context) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -94,6 +107,9 @@ func (d *daemon) ignoreHangups(ctx context.Context) {
 	for {
 		select {
 		case <-hangups:
+			if d.history != nil {
+				d.history.rotated()
+			}
 			d.log.Warn().Msg("SIGHUP changes nothing yet: restart to load another configuration")
 		case <-ctx.Done():
 			return

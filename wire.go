@@ -35,7 +35,12 @@ func newDaemon(cfg *config, log zerolog.Logger) (*daemon, error) {
 			MinReplicas: cfg.Checks.MinReplicas, Fallback: cfg.Checks.Fallback == "primary",
 		},
 		Clusters: clusters,
+		History:  cfg.History.Size,
 	})
+	var history *historyFile
+	if cfg.History.File != "" {
+		history = newHistoryFile(cfg.History.File, cfg.History.Size, log)
+	}
 	frontTLS, err := frontendTLS(&cfg.Frontend)
 	if err != nil {
 		return nil, err
@@ -49,7 +54,8 @@ func newDaemon(cfg *config, log zerolog.Logger) (*daemon, error) {
 		agents: agentapi.New(agentapi.Config{
 			Asker: sup, Listeners: agentListeners(cfg), Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second, Log: log,
 		}),
-		log: log,
+		history: history,
+		log:     log,
 	}, nil
 }
 

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"patroniglue/cluster"
+)
+
+// historyRetry is how long after a failed write the next is tried, if no change
+// comes earlier.
+const historyRetry = 10 * time.Second
+
+// historyFile appends every change to a file, as JSON lines of [cluster.Change].
+// It is the memory of a supervisor that has one itself: what cannot be written
+// waits there, and is written when the disk has room again. Only what is
+// dropped there meanwhile is missing, and {"lost":N} stands in its place.
+type historyFile struct {
+	path   string
+	size   int // changes to read back
+	log    zerolog.Logger
+	reopen chan struct{} // says that the file was rotated
+
+	// The rest is owned by whoever calls its methods: run before the daemon serves, then the loop of write.
+	f       *os.File
+	last    uint64 // id of the last change in the file, or before the first
+	torn    bool   // the file ends in half a line
+	failing bool   // which was logged
+}
+
+func newHistoryFile(path string, size int, log zerolog.Logger) *historyFile {
+	return &historyFile{path: path, size: size, log: log.With().Str("file", path).Logger(), reopen: make(chan struct{}, 1)}
+}
+
+// restore gives the supervisor what the file has. A file that cannot be read is
+// no reason not to supervise.
+func (h *historyFile) restore(sup *cluster.Supervisor) {
+	changes, more, err := h.read()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.log.Error().Err(err).Msg("history is not read back")
+	}
+	sup.Restore(changes, more)
+	_, h.last, _ = sup.After(0)
+}
+
+// read gives the latest changes, oldest first, and whether there are more. One
+// log line tells of all lines that are none.
+func (h *historyFile) read() (changes []cluster.Change, more bool, err error) {
+	if info, err := os.Stat(h.path); err != nil || !info.Mode().IsRegular() { // a device may have no end
+		return nil, false, err
+	}
+	f, err := os.Open(h.path)
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.Close()
+	type line struct {
+		number int
+		text   []byte
+	}
+	latest := make([]line, 0, min(h.size, 1024)) // a ring once it is full: old lines are not worth decoding
+	lines := 0
+	r := bufio.NewReaderSize(f, maxHistoryLine)
+	for number := 1; ; number++ {
+		text, err := r.ReadSlice('\n')
+		whole := bytes.TrimSpace(text)
+		for errors.Is(err, bufio.ErrBufferFull) { // no line of ours
+			whole = []byte("too long")
+			_, err = r.ReadSlice('\n')
+		}
+		if err != nil && err != io.EOF {
+			return nil, false, err
+		}
+		if len(whole) > 0 {
+			if len(latest) < h.size {
+				latest = append(latest, line{})
+			}
+			l := &latest[lines%h.size]
+			l.number, l.text = number, append(l.text[:0], whole...)
+			lines++
+		}
+		if err == io.EOF {
+			h.torn = len(text) > 0 // a crash came in between
+			break
+		}
+	}
+	var bad, firstBad int
+	var last uint64
+	for i := range latest {
+		l := latest[(max(0, lines-len(latest))+i)%len(latest)]
+		var c struct {
+			cluster.Change
+			Lost int `json:"lost"`
+		}
+		switch err := json.Unmarshal(l.text, &c); {
+		case err == nil && c.ID > last && c.Kind != "" && !c.At.IsZero():
+			changes, last = append(changes, c.Change), c.ID
+		case err == nil && c.Lost > 0 && c.Kind == "":
+			more = true
+		default:
+			if bad++; bad == 1 {
+				firstBad = l.number
+			}
+		}
+	}
+	if bad > 0 {
+		h.log.Warn().Int("line", firstBad).Int("lines", bad).Msg("history has lines that are no changes: skipped")
+	}
+	return changes, more || lines > len(latest), nil
+}
+
+// maxHistoryLine bounds a line: a change has one reason, which is no long text.
+const maxHistoryLine = 64 << 10
+
+// write appends what changes until ctx ends, and opens the file anew when it was
+// rotated.
+func (h *historyFile) write(ctx context.Context, sup *cluster.Supervisor) {
+	wake := sup.Subscribe(1) // only says that there is something: the supervisor keeps what
+	defer wake.Close()
+	retry := time.NewTicker(historyRetry)
+	defer retry.Stop()
+	for {
+		h.flush(sup)
+		select {
+		case <-wake.C:
+		case <-retry.C:
+		case <-h.reopen:
+			h.close()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// flush writes what is not in the file yet. What is wrong is logged once, and
+// once when it is over.
+func (h *historyFile) flush(sup *cluster.Supervisor) {
+	err := h.append(sup)
+	if err != nil {
+		h.close() // what is wrong may be the open file
+	}
+	switch {
+	case err != nil && !h.failing:
+		h.log.Error().Err(err).Msg("history is not written: it is kept in memory until it can be")
+	case err == nil && h.failing:
+		h.log.Info().Msg("history is written again")
+	}
+	h.failing = err != nil
+}
+
+func (h *historyFile) append(sup *cluster.Supervisor) error {
+	if err := h.open(); err != nil {
+		return err
+	}
+	changes, _, _ := sup.After(h.last)
+	// Ids grow by one, so those that are gone can be counted.
+	if len(changes) > 0 && changes[0].ID > h.last+1 {
+		if err := h.line(map[string]any{"at": time.Now(), "lost": changes[0].ID - h.last - 1}); err != nil {
+			return err
+		}
+		h.last = changes[0].ID - 1
+	}
+	for _, c := range changes {
+		if err := h.line(c); err != nil {
+			return err
+		}
+		h.last = c.ID
+	}
+	return nil
+}
+
+func (h *historyFile) open() error {
+	if h.f != nil {
+		return nil
+	}
+	f, err := os.OpenFile(h.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	if err != nil {
+		return err
+	}
+	h.f = f
+	return nil
+}
+
+// line writes one line at once. After half a one it begins a new one: a blank
+// line is nothing, a glued one would be lost.
+func (h *historyFile) line(v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encoding a change: %w", err)
+	}
+	if h.torn {
+		text = append([]byte("\n"), text...)
+	}
+	n, err := h.f.Write(append(text, '\n'))
+	h.torn = err != nil && (h.torn || n > 0)
+	return err
+}
+
+func (h *historyFile) close() {
+	if h.f == nil {
+		return
+	}
+	if err := h.f.Close(); err != nil {
+		h.log.Warn().Err(err).Msg("closing the history")
+	}
+	h.f = nil
+}
+
+// rotated makes the file be opened anew.
+func (h *historyFile) rotated() {
+	select {
+	case h.reopen <- struct{}{}:
+	default: // it is about to be
+	}
+}

@@ -25,6 +25,7 @@ const usage = `patroniglue watches Patroni clusters and answers load balancers f
   patroniglue -config FILE [-verbose|-debug|-quiet]   run
   patroniglue -config FILE -check                     validate the file: every mistake at once; exit 0 or 1
   patroniglue -config FILE status [-json]             what the running one knows; exit 0, 1, 2 = ok, warning, critical; 3 = no answer
+  patroniglue -config FILE history [-since 1h]        what changed, and how long there was no primary; -node N, -limit 50, -json
   patroniglue -config FILE leaving NODE [-for 10s]    before a switchover: NODE leads no more until it has stopped; -cancel takes it back
   patroniglue -config FILE haproxy [FLAGS]            print a haproxy.cfg for these nodes, or write it (-o DIR); its flags: haproxy -help
   patroniglue -config FILE haproxy -lint FILE         judge a haproxy.cfg; exit 1 = there are warnings
@@ -33,7 +34,7 @@ const usage = `patroniglue watches Patroni clusters and answers load balancers f
 
 Without -config it reads $HOME/.patroniglue.yml (as patroniglue 1.x did), else /etc/patroniglue/patroniglue.toml.
 Exit codes: 0 after SIGINT or SIGTERM, 1 after an error, 2 for a wrong command line, 78 for a configuration that
-cannot be run with; status has its own, leaving says 3 when nobody answers.
+cannot be run with; status has its own, leaving and history say 3 when nobody answers.
 
 `
 
@@ -127,13 +128,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return demo(ctx, rest, stdout, stderr, log)
 	case "haproxy":
 		return haproxyCommand(rest, o.config, stdout, stderr)
+	case "history":
+		return historyCommand(ctx, rest, o.config, stdout, stderr)
 	case "leaving":
 		return leavingCommand(ctx, rest, o.config, stdout, stderr)
 	case "status":
 		return status(ctx, rest, o.config, stdout, stderr)
 	case "":
 	default:
-		return usageErrorf("unknown command %q, want status, leaving, haproxy or demo, or none to run; see patroniglue -help", command)
+		return usageErrorf("unknown command %q, want status, history, leaving, haproxy or demo, or none to run; see patroniglue -help", command)
 	}
 	path, cfg, err := readConfig(o.config)
 	var d *daemon

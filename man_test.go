@@ -37,7 +37,7 @@ func TestManFlags(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^  patroniglue (?:-config FILE )?([a-z]+)`).FindAllStringSubmatch(usage, -1) {
 		commands = append(commands, m[1])
 	}
-	for _, want := range []string{"demo", "haproxy", "status"} {
+	for _, want := range []string{"demo", "haproxy", "history", "status"} {
 		if !slices.Contains(commands, want) {
 			t.Errorf("the usage shows the commands %q, and no %q", commands, want)
 		}

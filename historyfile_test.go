@@ -92,7 +92,7 @@ func linesOf(t *testing.T, path string) []string {
 
 func TestHistoryFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
-	h, sup, log := begin(t, path, 100)
+	h, sup, _ := begin(t, path, 100)
 	toggle(t, sup, 3)
 	h.flush(sup)
 	toggle(t, sup, 2)
@@ -105,7 +105,7 @@ func TestHistoryFile(t *testing.T) {
 	}
 
 	// The next start has them, and goes on; one with a smaller memory has the latest.
-	h, sup, log = begin(t, path, 100)
+	h, sup, log := begin(t, path, 100)
 	same(t, historyOf(t, sup), written)
 	toggle(t, sup, 1)
 	h.flush(sup)

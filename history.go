@@ -109,7 +109,7 @@ func printHistory(w io.Writer, h cluster.History) error {
 	for _, c := range h.Changes {
 		why := c.Reason
 		if c.Gap > 0 {
-			why = fmt.Sprintf("after %s without a leader", time.Duration(c.Gap*float64(time.Second)).Round(time.Millisecond))
+			why = fmt.Sprintf("after %s without one", time.Duration(c.Gap*float64(time.Second)).Round(time.Millisecond))
 			if c.Reason != "" {
 				why += ": " + c.Reason
 			}

@@ -32,7 +32,8 @@ func TestHistoryCommand(t *testing.T) {
 	until(t, "there is no leader", func() bool { return has(print(), "- leader pg1 none .*") })
 	sim.Promote("pg2")
 	until(t, "there is a leader again", func() bool {
-		return has(print(), `- leader none pg2 after [0-9.]+m?s without a leader`)
+		return has(print(), `- leader none pg2 after [0-9.]+m?s without one`) &&
+			has(print(), `- primary none pg2 after [0-9.]+m?s without one`)
 	})
 	lines := print()
 	if fields(lines[0]) != "TIME CLUSTER NODE CHANGE BEFORE AFTER WHY" {

@@ -59,6 +59,8 @@ func textOf(c cluster.Change) string {
 	switch c.Kind {
 	case cluster.KindLeader:
 		return text("none", "no leader", "new leader")
+	case cluster.KindPrimary:
+		return text("none", "no primary: nobody can write", "primary can write")
 	case cluster.KindSplit:
 		return text("yes", "split brain: several nodes claim to be primary", "split brain is over")
 	case cluster.KindLevel:
@@ -88,7 +90,7 @@ func levelOf(c cluster.Change) zerolog.Level {
 		return zerolog.InfoLevel // it got better; at start it always does
 	case c.Kind == cluster.KindSplit && c.After == "yes", c.Kind == cluster.KindLevel && c.After == cluster.Critical.String():
 		return zerolog.ErrorLevel
-	case c.Kind == cluster.KindLeader && c.After == "none", c.Kind == cluster.KindIdentity && c.After == "wrong",
+	case (c.Kind == cluster.KindLeader || c.Kind == cluster.KindPrimary) && c.After == "none", c.Kind == cluster.KindIdentity && c.After == "wrong",
 		c.Kind == cluster.KindKnown && c.After == "out", c.Kind == cluster.KindSettings && c.After == "unsafe",
 		c.Kind == cluster.KindLevel && c.After == cluster.Warning.String():
 		return zerolog.WarnLevel

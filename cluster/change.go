@@ -18,8 +18,8 @@ type Change struct {
 	Before  string    `json:"before"`
 	After   string    `json:"after"`
 	Reason  string    `json:"reason,omitzero"`
-	// Gap is of a new leader: for how long, in seconds, none was elected before it. 0
-	// when another led until then, and for the first since the start: nobody knows.
+	// Gap is of a leader or a primary after "none": for how long, in seconds, there
+	// was none. 0 for the first since the start: nobody knows.
 	Gap    float64 `json:"gap_seconds,omitzero"`
 	Repeat bool    `json:"-"` // the same once more: a poll that failed again
 }
@@ -27,6 +27,7 @@ type Change struct {
 // What can change.
 const (
 	KindLeader    = "leader"    // the elected node
+	KindPrimary   = "primary"   // the node that passes the check primary: without one nobody can write
 	KindSplit     = "split"     // several nodes claim and answer: "no", "yes"
 	KindLevel     = "level"     // of the cluster's health
 	KindAnswering = "answering" // the node's polls: "yes", "no" while failing
@@ -126,7 +127,12 @@ func diff(before, after *View) []Change {
 	note("", KindSplit, yes(before.Split), yes(after.Split), after.Why)
 	note("", KindLeader, cmp.Or(before.Leader, "none"), cmp.Or(after.Leader, "none"), after.Why)
 	if after.Leader != "" && !before.LeaderLost.IsZero() {
-		changes[len(changes)-1].Gap = at.Sub(before.LeaderLost).Round(time.Millisecond).Seconds()
+		changes[len(changes)-1].Gap = gap(before.LeaderLost, at)
+	}
+	had, has := before.primary(), after.primary()
+	note("", KindPrimary, cmp.Or(had, "none"), cmp.Or(has, "none"), after.withoutPrimary(had))
+	if has != "" && !before.PrimaryLost.IsZero() {
+		changes[len(changes)-1].Gap = gap(before.PrimaryLost, at)
 	}
 	note("", KindSettings, safe(before.Unsafe), safe(after.Unsafe), after.Unsafe)
 	was, is := before.Health(before.At), after.Health(at)
@@ -170,6 +176,8 @@ func diffMember(old, m *Member, before, at time.Time, note func(node, kind, was,
 		note(m.Name, KindReplica, was.Outcome.String(), verdict.Outcome.String(), verdict.Reason)
 	}
 }
+
+func gap(lost, at time.Time) float64 { return at.Sub(lost).Round(time.Millisecond).Seconds() }
 
 func answering(m *Member) string {
 	switch {

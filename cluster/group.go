@@ -290,13 +290,6 @@ func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 		Members: make([]*Member, len(g.nodes)), Leader: d.winner, Judging: d.judging, Split: d.split, Why: d.why,
 		Settings: g.settings, Unsafe: g.unsafe(), index: g.index,
 	}
-	switch {
-	case d.winner != "":
-	case old.Leader != "":
-		v.LeaderLost = now
-	default:
-		v.LeaderLost = old.LeaderLost
-	}
 	standings := g.standings(now, d)
 	for i, n := range g.nodes {
 		m := old.Members[i]
@@ -309,6 +302,7 @@ func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 		}
 		v.Members[i] = m
 	}
+	v.follow(old)
 	return v
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"patroniglue/node"
 )
 
 func (w *world) history(f Filter) History {
@@ -74,7 +76,7 @@ func TestHistoryGap(t *testing.T) {
 		var lost time.Time
 		for _, c := range w.history(Filter{}).Changes {
 			if c.Kind != KindLeader {
-				if c.Gap != 0 {
+				if c.Gap != 0 && c.Kind != KindPrimary {
 					t.Errorf("a gap of %g s in %+v", c.Gap, c)
 				}
 				continue
@@ -90,6 +92,50 @@ func TestHistoryGap(t *testing.T) {
 		want := []leader{{"none -> pg1", false}, {"pg1 -> none", false}, {"none -> pg2", true}, {"pg2 -> pg1", false}}
 		if !slices.Equal(got, want) {
 			t.Errorf("leaders %v, want %v", got, want)
+		}
+	})
+}
+
+// Nobody can write while the elected leader stops, or its stop is announced: that
+// counts, and not only who is elected.
+func TestHistoryGapOfAPrimary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := three(t)
+		first := w.history(Filter{}).LastID
+		w.change("pg1", leads(1).in(node.StateStopping))
+		time.Sleep(3 * time.Second)
+		w.change("pg1", follows(1))
+		w.change("pg2", leads(2))
+		time.Sleep(5 * time.Second)
+		if _, err := w.sup.Leave("main", "pg2", 2*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		w.change("pg2", hangs) // until it is not believed any more
+		time.Sleep(12 * time.Second)
+		w.change("pg2", leads(2))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+
+		var got []string
+		var lost time.Time
+		for _, c := range w.history(Filter{After: first}).Changes {
+			if c.Kind != KindPrimary {
+				continue
+			}
+			got = append(got, c.Before+" -> "+c.After)
+			if c.After == "none" {
+				lost = c.At
+				if c.Reason == "" || c.Gap != 0 {
+					t.Errorf("%+v, want a reason and no gap", c)
+				}
+			} else if want := c.At.Sub(lost).Round(time.Millisecond).Seconds(); c.Gap != want || want < 2 {
+				t.Errorf("%+v: gap %g s, want %g", c, c.Gap, want)
+			}
+		}
+		want := []string{"pg1 -> none", "none -> pg2", "pg2 -> none", "none -> pg2", "pg2 -> none", "none -> pg2"}
+		if !slices.Equal(got, want) {
+			t.Errorf("primaries %q, want %q", got, want)
 		}
 	})
 }

@@ -136,6 +136,7 @@ func (g *group) publishLeaving(n *tracked, now time.Time, again bool) {
 	m := *old.Members[g.index[n.cfg.Name]]
 	m.leaving = n.leaving
 	v.Members[g.index[n.cfg.Name]] = &m
+	v.follow(old)
 	g.view.Store(&v)
 	changes := diff(old, &v)
 	if again {

@@ -170,6 +170,7 @@ func (g *group) readSettings(ctx context.Context, n *tracked) {
 	v := *old
 	g.settings = s
 	v.At, v.Settings, v.Unsafe = time.Now(), s, g.unsafe()
+	v.follow(old)
 	g.view.Store(&v)
 	g.subs.publish(diff(old, &v))
 }

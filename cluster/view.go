@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -25,7 +26,9 @@ type View struct {
 	Unsafe   string // why the cache's TTL is not below what Patroni promises; "" when it is
 	TTL      time.Duration
 
-	LeaderLost time.Time // since when there is no leader; zero while there is one, or was none since the start
+	// Since when there is no leader, and since when nobody passed primary; zero while
+	// there is one, or was none since the start.
+	LeaderLost, PrimaryLost time.Time
 
 	index map[string]int
 }
@@ -36,6 +39,41 @@ func (v *View) Member(name string) *Member {
 		return v.Members[i]
 	}
 	return nil
+}
+
+// primary gives who passed the check primary when the view was made, "" when nobody did.
+func (v *View) primary() string {
+	if m := v.Member(v.Leader); m != nil && m.Verdict(primaryCheck, v.At).Passes() {
+		return m.Name
+	}
+	return ""
+}
+
+// withoutPrimary says why nobody passed, where was did before.
+func (v *View) withoutPrimary(was string) string {
+	m := v.Member(cmp.Or(v.Leader, was))
+	if v.primary() != "" || v.Leader == "" && v.Why != "" || m == nil {
+		return v.Why
+	}
+	return m.Name + ": " + m.Verdict(primaryCheck, v.At).Reason
+}
+
+// follow notes since when what old still had is lost.
+func (v *View) follow(old *View) {
+	v.LeaderLost, v.PrimaryLost = time.Time{}, time.Time{}
+	if v.Leader == "" {
+		v.LeaderLost = lost(old.Leader, old.LeaderLost, v.At)
+	}
+	if v.primary() == "" {
+		v.PrimaryLost = lost(old.primary(), old.PrimaryLost, v.At)
+	}
+}
+
+func lost(was string, before, now time.Time) time.Time {
+	if was != "" {
+		return now
+	}
+	return before
 }
 
 // polled reports whether every node was polled at least once.

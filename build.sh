@@ -145,7 +145,7 @@ lint_govulncheck() (
 
 # packages: the Debian packages that the tests need, one a line.
 packages() {
-	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd # gcc for -race, systemd for systemd-analyze
+	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd prometheus # gcc for -race, systemd for systemd-analyze, prometheus for promtool
 	if [[ -e contrib/lab/packages ]]; then sed 's/#.*//' contrib/lab/packages | xargs -r -n 1; fi
 }
 

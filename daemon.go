@@ -24,6 +24,7 @@ type daemon struct {
 	http    *httpapi.Server
 	agents  *agentapi.Server
 	history *historyFile // nil = none is configured
+	metrics *metrics
 	log     zerolog.Logger
 	opened  func() // called when all ports are open, for demo and tests; may be nil
 }
@@ -47,6 +48,8 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	changes := d.sup.Subscribe(changeBuffer)
 	defer changes.Close()
+	counted := d.sup.Subscribe(changeBuffer)
+	defer counted.Close()
 	d.log.Info().Str("version", version).Stringer("http", d.http.Addr()).Msg("supervising")
 
 	eg, ctx := errgroup.WithContext(ctx)
@@ -63,6 +66,10 @@ func (d *daemon) run(ctx context.Context) error {
 			return nil
 		})
 	}
+	eg.Go(func() error {
+		d.metrics.count(ctx, counted)
+		return nil
+	})
 	eg.Go(func() error {
 		if d.sup.WaitReady(ctx) == nil {
 			d.logHealth()

@@ -65,17 +65,19 @@ func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr strin
 			Interval: time.Second, PrimaryInterval: 250 * time.Millisecond, FastInterval: 100 * time.Millisecond, Fall: 3,
 		})
 	}
+	clusters := []cluster.ClusterConfig{c}
+	m := newMetrics(clusters, nil)
 	sup := cluster.New(cluster.Config{
 		TTL:      5 * time.Second,
 		Rules:    cluster.Rules{LagHold: 10 * time.Second, SameTimeline: true},
-		Clusters: []cluster.ClusterConfig{c},
+		Clusters: clusters,
 	})
-	return &daemon{
+	return m.of(&daemon{
 		sup:    sup,
-		http:   httpapi.New(httpapi.Config{Supervisor: sup, Address: httpAddr, Version: version, Log: log}),
+		http:   httpapi.New(httpapi.Config{Supervisor: sup, Address: httpAddr, Version: version, Metrics: m.handler(log), Log: log}),
 		agents: agentapi.New(agentapi.Config{Asker: sup, Listeners: []agentapi.Listener{{Addr: agentAddr}}, Log: log}),
 		log:    log,
-	}
+	})
 }
 
 func demoGuide(w io.Writer, http, agent string, every time.Duration) {

@@ -27,6 +27,11 @@ func newDaemon(cfg *config, log zerolog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	frontTLS, err := frontendTLS(&cfg.Frontend)
+	if err != nil {
+		return nil, err
+	}
+	m := newMetrics(clusters, frontTLS)
 	sup := cluster.New(cluster.Config{
 		TTL: cfg.Cache.TTL,
 		Rules: cluster.Rules{
@@ -41,22 +46,18 @@ func newDaemon(cfg *config, log zerolog.Logger) (*daemon, error) {
 	if cfg.History.File != "" {
 		history = newHistoryFile(cfg.History.File, cfg.History.Size, log)
 	}
-	frontTLS, err := frontendTLS(&cfg.Frontend)
-	if err != nil {
-		return nil, err
-	}
-	return &daemon{
+	return m.of(&daemon{
 		sup: sup,
 		http: httpapi.New(httpapi.Config{
 			Supervisor: sup, Address: net.JoinHostPort(cfg.Frontend.Host, strconv.Itoa(cfg.Frontend.Port)),
-			TLS: frontTLS, Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Version: version, Log: log,
+			TLS: frontTLS, Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Version: version, Metrics: m.handler(log), Log: log,
 		}),
 		agents: agentapi.New(agentapi.Config{
 			Asker: sup, Listeners: agentListeners(cfg), Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second, Log: log,
 		}),
 		history: history,
 		log:     log,
-	}, nil
+	}), nil
 }
 
 // longestPoll bounds how long a node's first poll can take.

@@ -24,6 +24,7 @@ func (s *Server) nodeCheck(w http.ResponseWriter, r *http.Request) {
 		s.writeQuestionError(w, r, err)
 		return
 	}
+	s.served.count(a.Check.Ask, a.Verdict.Passes())
 	status := http.StatusServiceUnavailable
 	if a.Verdict.Passes() {
 		status = http.StatusOK
@@ -137,6 +138,7 @@ func (s *Server) answerCluster(w http.ResponseWriter, r *http.Request, name, che
 			nodes = append(nodes, a.Member.Name)
 		}
 	}
+	s.served.count(answers[0].Check.Ask, status == http.StatusOK) // a cluster has nodes
 	// The check's own name as a key is what patroniglue 1.x answered.
 	writeJSON(w, r, status, map[string]any{check: status == http.StatusOK, "cluster": name, "nodes": nodes, "reasons": reasons})
 }

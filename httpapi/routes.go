@@ -36,6 +36,9 @@ func (s *Server) routes() http.Handler {
 	read("/events", s.events)
 	read("/livez", s.livez)
 	read("/readyz", s.readyz)
+	if s.cfg.Metrics != nil {
+		mux.Handle("/metrics", only(s.cfg.Metrics.ServeHTTP, http.MethodGet, http.MethodHead))
+	}
 	read("/{$}", s.root)
 	read("/style.css", s.style)
 	mux.HandleFunc("/", s.unknownRoute)
@@ -70,5 +73,5 @@ func noRedirects(next http.Handler, unknown http.HandlerFunc) http.Handler {
 
 // unknownRoute names what would be valid.
 func (s *Server) unknownRoute(w http.ResponseWriter, r *http.Request) {
-	writeError(w, r, http.StatusNotFound, "no route "+quote(r.URL.Path)+", want /node/{node}/{check}, /node/{node}, /cluster, /cluster/{cluster}/{check}, /health, /history, /events, /livez, /readyz or /")
+	writeError(w, r, http.StatusNotFound, "no route "+quote(r.URL.Path)+", want /node/{node}/{check}, /node/{node}, /cluster, /cluster/{cluster}/{check}, /health, /history, /events, /livez, /readyz, /metrics or /")
 }

@@ -26,6 +26,7 @@ type Config struct {
 	Allow      []netip.Prefix // who may connect; empty = everybody
 	Token      string         // who has it may announce stops; "" = nobody may
 	Version    string         // shown on the page
+	Metrics    http.Handler   // answers /metrics; nil = no such route
 	Log        zerolog.Logger
 }
 
@@ -48,6 +49,7 @@ type Server struct {
 	ln  net.Listener // set by Open
 
 	stopping chan struct{} // closed when ServeListener begins to drain
+	served   served
 }
 
 // New makes a server; it listens on nothing before Open.

@@ -1,0 +1,357 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
+
+	"patroniglue/cluster"
+	"patroniglue/node"
+)
+
+// metrics is what /metrics answers. Gauges are read from the views when somebody
+// scrapes; what is not known has no sample, never a 0. Every counter begins at 0
+// when the process starts. No label has a text that a node chose: the number of
+// series depends on the configuration alone.
+type metrics struct {
+	registry *prometheus.Registry
+	clusters map[string]*clusterCounts // read-only after newMetrics, as is failures
+	failures map[node.Kind]prometheus.Counter
+	expires  time.Time // the frontend's certificate; zero = none
+	lost     atomic.Uint64
+	d        *daemon // set by of, before anything is served
+}
+
+// clusterCounts are a cluster's counters that follow from its changes.
+type clusterCounts struct {
+	took prometheus.Observer // polls
+
+	mu      sync.Mutex // guards what follows
+	leader  string     // the last one there was
+	changes uint64
+	splits  uint64
+	without time.Duration
+	lacks   bool      // at seen it was known that there is no primary
+	seen    time.Time // the last look
+}
+
+// newMetrics prepares the metrics of these clusters, and has every poll of their
+// nodes measured.
+func newMetrics(clusters []cluster.ClusterConfig, frontend *tls.Config) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), clusters: make(map[string]*clusterCounts), failures: make(map[node.Kind]prometheus.Counter)}
+	if frontend != nil {
+		m.expires = frontend.Certificates[0].Leaf.NotAfter
+	}
+	// Per cluster, not per node: with 9 series each a scrape of 3,000 nodes would take twice as long.
+	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "patroniglue_poll_duration_seconds", Help: "How long polls took, those that failed too.",
+		Buckets: []float64{0.005, 0.025, 0.1, 0.5, 1, 3},
+	}, []string{"cluster"})
+	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "patroniglue_poll_failures_total", Help: "Polls of all nodes without an answer, by why.",
+	}, []string{"kind"})
+	for _, kind := range node.Kinds {
+		m.failures[kind] = failures.WithLabelValues(string(kind))
+	}
+	nodeFailures := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "patroniglue_node_poll_failures_total", Help: "Polls of the node without an answer.",
+	}, nodeLabels)
+	for i := range clusters {
+		c := &clusters[i]
+		counts := &clusterCounts{took: took.WithLabelValues(c.Name)}
+		m.clusters[c.Name] = counts
+		for j := range c.Nodes {
+			n := &c.Nodes[j]
+			n.Client = &measuredPoller{n.Client, counts.took, m.failures, nodeFailures.WithLabelValues(c.Name, n.Name)}
+		}
+	}
+	m.registry.MustRegister(m, took, failures, nodeFailures, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
+	return m
+}
+
+// of says whose metrics these are.
+func (m *metrics) of(d *daemon) *daemon {
+	m.d, d.metrics = d, m
+	return d
+}
+
+// measuredPoller measures the polls of a node.
+type measuredPoller struct {
+	cluster.Poller
+	took   prometheus.Observer
+	kinds  map[node.Kind]prometheus.Counter
+	failed prometheus.Counter
+}
+
+func (p *measuredPoller) Poll(ctx context.Context) (node.Report, error) {
+	began := time.Now()
+	r, err := p.Poller.Poll(ctx)
+	if ctx.Err() != nil {
+		return r, err // the daemon stops: that is no failure of the node's
+	}
+	p.took.Observe(time.Since(began).Seconds())
+	if err != nil {
+		p.failed.Inc()
+		p.kinds[kindOf(err)].Inc()
+	}
+	return r, err
+}
+
+func kindOf(err error) node.Kind {
+	if f, ok := errors.AsType[*node.Failure](err); ok && slices.Contains(node.Kinds, f.Kind) {
+		return f.Kind
+	}
+	return node.KindOther
+}
+
+// handler answers /metrics. One metric that cannot be collected does not hide
+// the others: it is logged.
+func (m *metrics) handler(log zerolog.Logger) http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorLog: scrapeLog{log}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4,
+	})
+}
+
+type scrapeLog struct{ log zerolog.Logger }
+
+func (l scrapeLog) Println(v ...any) { l.log.Error().Msgf("answering /metrics: %v", v) }
+
+// count counts changes until ctx ends.
+func (m *metrics) count(ctx context.Context, changes *cluster.Subscription) {
+	for {
+		select {
+		case c := <-changes.C:
+			m.lost.Add(uint64(changes.Lost()))
+			if v, err := m.d.sup.View(c.Cluster); err == nil {
+				m.clusters[c.Cluster].note(c, v)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// note counts a change; v is a view that has it.
+func (c *clusterCounts) note(change cluster.Change, v *cluster.View) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case change.Kind == cluster.KindLeader && change.After != "none":
+		if c.leader != "" && c.leader != change.After {
+			c.changes++
+		}
+		c.leader = change.After
+	case change.Kind == cluster.KindSplit && change.After == "yes":
+		c.splits++
+	}
+	c.lookLocked(v, v.At)
+}
+
+// lookLocked adds the time since the last look when there was no primary then.
+// Whatever ends or begins that is a change, so there is a look at each.
+func (c *clusterCounts) lookLocked(v *cluster.View, at time.Time) {
+	if c.lacks {
+		c.without += max(0, at.Sub(c.seen))
+	}
+	has, known := hasPrimary(v, at)
+	c.lacks = known && !has
+	if at.After(c.seen) {
+		c.seen = at
+	}
+}
+
+var leaderCheck = node.PlainCheck(node.AskLeader)
+
+// hasPrimary reports whether a node passes the check of the leader. That none
+// does is not known before all were polled, nor where one node only is watched:
+// then the primary may be another.
+func hasPrimary(v *cluster.View, now time.Time) (has, known bool) {
+	if m := v.Member(v.Leader); m != nil {
+		return m.Verdict(&leaderCheck, now).Passes(), true
+	}
+	waits := slices.ContainsFunc(v.Members, func(m *cluster.Member) bool { return !m.Polled })
+	return false, !waits && len(v.Members) > 1
+}
+
+var (
+	descs      []*prometheus.Desc
+	nodeLabels = []string{"cluster", "node"}
+
+	nodeUp        = desc("node_up", "Whether what the node said last is believed.", nodeLabels...)
+	nodeAnswering = desc("node_answering", "Whether the last poll brought an answer.", nodeLabels...)
+	nodeFailing   = desc("node_failing", "1 while polls bring no answer, by why the last one did not.", "cluster", "node", "kind")
+	nodeElected   = desc("node_elected", "Whether the node is the elected leader of its cluster.", nodeLabels...)
+	nodeRole      = desc("node_role", "1 for the node's role as it says itself; no sample of any other role.", "cluster", "node", "role")
+	nodeState     = desc("node_state", "1 for the state of the node's PostgreSQL; no sample of any other state.", "cluster", "node", "state")
+	nodeTimeline  = desc("node_timeline", "Timeline of the node's PostgreSQL.", nodeLabels...)
+	nodeLag       = desc("node_lag_bytes", "How far a replica's replay is behind the newest known position of the primary.", nodeLabels...)
+	nodeAge       = desc("node_knowledge_age_seconds", "Time since the last poll began that brought an answer.", nodeLabels...)
+	nodeWrong     = desc("node_identity_wrong", "Whether the node belongs to another cluster, or is another member, than configured.", nodeLabels...)
+	nodeLeaving   = desc("node_leaving", "Whether an announced stop of the node holds.", nodeLabels...)
+
+	clusterHas     = desc("cluster_has_primary", "Whether a node passes the check of the leader.", "cluster")
+	clusterChanges = desc("cluster_primary_changes_total", "How often another node than before was elected.", "cluster")
+	clusterWithout = desc("cluster_without_primary_seconds_total", "Time during which no node passed the check of the leader.", "cluster")
+	clusterSplits  = desc("cluster_split_brains_total", "How often several nodes claimed to be primary, and answered.", "cluster")
+	clusterTTL     = desc("cluster_ttl_seconds", "How long an answer of a node is believed.", "cluster")
+	healthLevel    = desc("health_level", "Health of the cluster: 0 ok, 1 warning, 2 critical.", "cluster")
+	healthReason   = desc("health_reason", "What is wrong at the moment: 1 warning, 2 critical; node is empty where it is about the whole cluster.", "cluster", "node", "code")
+
+	httpChecks    = desc("http_checks_total", "Checks answered by HTTP.", "check", "result")
+	agentAnswers  = desc("agent_answers_total", "Answers to agent checks, by their words.", "answer")
+	agentSilent   = desc("agent_unanswered_total", "Agent checks that ended without an answer.")
+	agentRefused  = desc("agent_connections_refused_total", "Connections to agent ports that the allow list closed.")
+	agentOverflow = desc("agent_connections_overflowed_total", "Connections to agent ports that were closed because too many were open.")
+	agentConns    = desc("agent_connections", "Open connections to agent ports.")
+	agentPorts    = desc("agent_listeners", "Agent ports that are open.")
+	changesLost   = desc("changes_lost_total", "Changes that came too fast to be counted.")
+	certExpires   = desc("certificate_expiry_timestamp_seconds", "When the certificate of the frontend expires, in Unix time.")
+	buildInfo     = desc("build_info", "1, with the version of patroniglue and of the Go that built it.", "version", "goversion")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	d := prometheus.NewDesc("patroniglue_"+name, help, labels, nil)
+	descs = append(descs, d)
+	return d
+}
+
+// Describe is part of prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range descs {
+		ch <- d
+	}
+}
+
+// Collect is part of prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	s := samples{ch}
+	now := time.Now()
+	for _, v := range m.d.sup.Views() {
+		m.collectCluster(s, v, now)
+		for _, member := range v.Members {
+			collectNode(s, v, member, now)
+		}
+	}
+	m.collectServers(s)
+}
+
+// samples takes one sample at a time.
+type samples struct{ ch chan<- prometheus.Metric }
+
+func (s samples) gauge(d *prometheus.Desc, value float64, labels ...string) {
+	s.ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+}
+
+func (s samples) counter(d *prometheus.Desc, value float64, labels ...string) {
+	s.ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
+}
+
+func (s samples) is(d *prometheus.Desc, b bool, labels ...string) {
+	value := 0.0
+	if b {
+		value = 1
+	}
+	s.gauge(d, value, labels...)
+}
+
+func (m *metrics) collectCluster(s samples, v *cluster.View, now time.Time) {
+	if has, known := hasPrimary(v, now); known {
+		s.is(clusterHas, has, v.Cluster)
+	}
+	c := m.clusters[v.Cluster]
+	c.mu.Lock()
+	c.lookLocked(v, now)
+	changes, splits, without := c.changes, c.splits, c.without
+	c.mu.Unlock()
+	s.counter(clusterChanges, float64(changes), v.Cluster)
+	s.counter(clusterSplits, float64(splits), v.Cluster)
+	s.counter(clusterWithout, without.Seconds(), v.Cluster)
+	s.gauge(clusterTTL, v.TTL.Seconds(), v.Cluster)
+	h := v.Health(now)
+	s.gauge(healthLevel, float64(h.Level), v.Cluster)
+	for _, r := range h.Reasons {
+		s.gauge(healthReason, float64(r.Level), v.Cluster, r.Node, r.Code)
+	}
+}
+
+func collectNode(s samples, v *cluster.View, m *cluster.Member, now time.Time) {
+	e := &m.Entry
+	fresh := e.Fresh(now)
+	s.is(nodeUp, fresh, v.Cluster, m.Name)
+	s.is(nodeElected, v.Leader == m.Name, v.Cluster, m.Name)
+	_, leaves := m.Leaving(now)
+	s.is(nodeLeaving, leaves, v.Cluster, m.Name)
+	if m.Polled {
+		s.is(nodeAnswering, e.Failures == 0, v.Cluster, m.Name)
+	}
+	if e.Failures > 0 {
+		s.gauge(nodeFailing, 1, v.Cluster, m.Name, string(kindOf(e.Err)))
+	}
+	if !e.Known {
+		return
+	}
+	s.gauge(nodeAge, e.Age(now).Seconds(), v.Cluster, m.Name)
+	s.is(nodeWrong, m.Refused != "", v.Cluster, m.Name)
+	if !fresh || m.Refused != "" {
+		return // what it said is not believed, or is about another cluster
+	}
+	d := &e.Value.Document
+	s.gauge(nodeRole, 1, v.Cluster, m.Name, oneOf(roles, d.Role))
+	s.gauge(nodeState, 1, v.Cluster, m.Name, oneOf(states, d.State))
+	if d.Timeline != 0 {
+		s.gauge(nodeTimeline, float64(d.Timeline), v.Cluster, m.Name)
+	}
+	if m.Standing.Lag >= 0 && v.Leader != m.Name {
+		s.gauge(nodeLag, float64(m.Standing.Lag), v.Cluster, m.Name)
+	}
+}
+
+// The roles and states that get a label of their own.
+var (
+	roles = []node.Role{
+		node.RolePrimary, node.RoleReplica, node.RoleStandbyLeader, node.RoleDemoted, node.RoleUninitialized, node.RolePromoted,
+	}
+	states = []node.State{
+		node.StateRunning, node.StateUnknown, node.StateStarting, node.StateStopping, node.StateStopped, node.StateRestarting, node.StateCrashed,
+	}
+)
+
+// oneOf keeps what a node says from making any number of series.
+func oneOf[T ~string](known []T, said T) string {
+	if slices.Contains(known, said) {
+		return string(said)
+	}
+	return "other"
+}
+
+func (m *metrics) collectServers(s samples) {
+	for c := range m.d.http.Served() {
+		s.counter(httpChecks, float64(c.Passed), c.Check, "pass")
+		s.counter(httpChecks, float64(c.Failed), c.Check, "fail")
+	}
+	for words, n := range m.d.agents.Answers() {
+		s.counter(agentAnswers, float64(n), words)
+	}
+	s.counter(agentSilent, float64(m.d.agents.Unanswered()))
+	s.counter(agentRefused, float64(m.d.agents.Refused()))
+	s.counter(agentOverflow, float64(m.d.agents.Overflowed()))
+	s.gauge(agentConns, float64(m.d.agents.Conns()))
+	s.gauge(agentPorts, float64(len(m.d.agents.Addrs())))
+	s.counter(changesLost, float64(m.lost.Load()))
+	if !m.expires.IsZero() {
+		s.gauge(certExpires, float64(m.expires.Unix()))
+	}
+	s.gauge(buildInfo, 1, version, runtime.Version())
+}

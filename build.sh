@@ -70,7 +70,7 @@ release() (
 		name=patroniglue-$(version)-linux-$ARCH
 		mkdir "$STAGE/$name"
 		GOOS=linux GOARCH=$ARCH build "$STAGE/patroniglue"
-		cp -R "$STAGE/patroniglue" LICENSE README.md CHANGELOG.md patroniglue.example.toml docs contrib/man contrib/systemd contrib/prometheus "$STAGE/$name"
+		cp -R "$STAGE/patroniglue" LICENSE README.md CHANGELOG.md patroniglue.example.toml docs contrib/man contrib/systemd contrib/prometheus contrib/grafana "$STAGE/$name"
 		find contrib -maxdepth 1 -name 'patroni-*' -exec cp {} "$STAGE/$name" ';'
 		tar -C "$STAGE" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
 			-c "$name" | gzip -9n >"$dist/$name.tar.gz"

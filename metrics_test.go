@@ -133,12 +133,12 @@ func valueOf(text, series string) string {
 	return ""
 }
 
-// installedPromtool is the path of the program, or the test is skipped.
-func installedPromtool(t testing.TB) string {
+// installedPrometheus is the path of one of its programs, or the test is skipped.
+func installedPrometheus(t testing.TB, program string) string {
 	t.Helper()
-	path, err := exec.LookPath("promtool")
+	path, err := exec.LookPath(program)
 	if err != nil && os.Getenv("PATRONIGLUE_LAB") == "required" {
-		t.Fatalf("promtool is not installed: %v", err)
+		t.Fatalf("%s is not installed: %v", program, err)
 	}
 	if err != nil {
 		t.Skipf("PROMETHEUS NOT TESTED: %v", err)
@@ -200,7 +200,7 @@ func TestMetrics(t *testing.T) {
 	}
 
 	t.Run("promtool", func(t *testing.T) {
-		lint := exec.CommandContext(t.Context(), installedPromtool(t), "check", "metrics")
+		lint := exec.CommandContext(t.Context(), installedPrometheus(t, "promtool"), "check", "metrics")
 		lint.Stdin = strings.NewReader(text)
 		if out, err := lint.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("promtool check metrics: %v, it said:\n%s", err, out)

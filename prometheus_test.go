@@ -1,6 +1,9 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -52,7 +55,7 @@ func TestPrometheusRules(t *testing.T) {
 		}
 	}
 
-	promtool := installedPromtool(t)
+	promtool := installedPrometheus(t, "promtool")
 	for _, args := range [][]string{{"check", "rules", "rules.yml"}, {"test", "rules", "rules_test.yml"}} {
 		cmd := exec.CommandContext(t.Context(), promtool, args...)
 		cmd.Dir = dir
@@ -60,4 +63,92 @@ func TestPrometheusRules(t *testing.T) {
 			t.Errorf("promtool %s: %v, it said:\n%s", strings.Join(args, " "), err, out)
 		}
 	}
+}
+
+// A panel that asks for what is not there is empty, and looks like peace.
+func TestGrafanaDashboard(t *testing.T) {
+	program := installedPrometheus(t, "prometheus")
+	var dashboard struct {
+		Templating struct{ List []struct{ Query any } }
+		Panels     []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal([]byte(readFile(t, "contrib/grafana/patroniglue.json")), &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	if len(dashboard.Panels) == 0 {
+		t.Fatal("the dashboard has no panels")
+	}
+
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	sim.Kill("pg3")
+	p := startProgram(t, "c.toml", "[frontend]\n"+anyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+fastPolls+nodesOf(sim, ""))
+	prometheus := startPrometheus(t, program, p.http)
+	isAnswered := func(what, expr string) {
+		t.Helper()
+		expr = strings.NewReplacer("$job", "patroniglue", "$cluster", ".*", "$__rate_interval", "10s", "$__range", "10s").Replace(expr)
+		until(t, what+" is not empty: "+expr, func() bool {
+			ask(t, nil, "GET", "http://"+p.http+"/node/pg1/primary") // so that there is a rate
+			return len(queryPrometheus(t, prometheus, expr)) > 0
+		})
+	}
+	for _, v := range dashboard.Templating.List {
+		if m := regexp.MustCompile(`^label_values\((.*), (\w+)\)$`).FindStringSubmatch(fmt.Sprint(v.Query)); m != nil {
+			isAnswered("the variable's list", "count by ("+m[2]+") ("+m[1]+")")
+		}
+	}
+	for _, panel := range dashboard.Panels {
+		for _, target := range panel.Targets {
+			isAnswered(panel.Title, target.Expr)
+		}
+	}
+	for _, record := range []string{"cluster_node:patroniglue_knowledge_age:ttl_ratio", "cluster:patroniglue_poll_duration_seconds:p99_rate5m", "patroniglue_agent_answers:rate5m"} {
+		until(t, record+" is recorded", func() bool { return len(queryPrometheus(t, prometheus, record)) > 0 })
+	}
+}
+
+// startPrometheus runs a real one that scrapes target, with our rules, and gives its address.
+func startPrometheus(t *testing.T, program, target string) string {
+	t.Helper()
+	rules, err := filepath.Abs("contrib/prometheus/rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := writeFile(t, "prometheus.yml", fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: ['%s']\n"+
+		"scrape_configs:\n  - job_name: patroniglue\n    static_configs: [{targets: ['%s']}]\n", rules, target))
+	addr := freePort(t)
+	var log programLog
+	cmd := exec.Command(program, "--config.file="+config, "--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+addr)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("prometheus:\n%s", &log)
+		}
+	})
+	until(t, "prometheus has scraped", func() bool { return len(queryPrometheus(t, addr, `up{job="patroniglue"} == 1`)) > 0 })
+	return addr
+}
+
+// queryPrometheus gives the samples of an instant query; none while it does not answer yet.
+func queryPrometheus(t *testing.T, addr, expr string) []any {
+	t.Helper()
+	resp, body, err := tryToAsk(t.Context(), nil, "GET", "http://"+addr+"/api/v1/query?query="+url.QueryEscape(expr))
+	if err != nil || resp.StatusCode == 503 {
+		return nil
+	}
+	var answer struct {
+		Error string
+		Data  struct{ Result []any }
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Error != "" {
+		t.Fatalf("query %s: %v: %s", expr, err, body)
+	}
+	return answer.Data.Result
 }

@@ -2,17 +2,24 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"patroniglue/cluster"
 	"patroniglue/httpapi"
@@ -28,35 +35,76 @@ type statusReport struct {
 // statusUnknown is the exit code when the daemon does not answer.
 const statusUnknown exitCode = 3
 
+// statusOptions are the flags of status.
+type statusOptions struct {
+	json, nagios bool
+	cluster      string // "" = all
+}
+
 // status prints what the running daemon knows, as a table like patronictl's with
 // verdicts and reasons. Its exit code is the worst level.
 func status(ctx context.Context, args []string, configFlag string, stdout, stderr io.Writer) error {
+	var o statusOptions
 	fs := flag.NewFlagSet("patroniglue status", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&configFlag, "config", configFlag, "configuration `FILE` that the daemon runs with")
-	asJSON := fs.Bool("json", false, "print JSON")
-	if err := parse(fs, args, stdout); err != nil {
+	fs.StringVar(&o.cluster, "cluster", "", "only the cluster of this `NAME`")
+	fs.BoolVar(&o.json, "json", false, "print JSON")
+	fs.BoolVar(&o.nagios, "nagios", false, "print one line for Nagios, Icinga and others, with performance data; exit code 3 (UNKNOWN) after any error")
+	err := parse(fs, args, stdout)
+	if err == exitCode(2) && slices.ContainsFunc(args, isNagiosFlag) {
+		return nagiosUnknown(stdout, errors.New("wrong command line: see patroniglue status -help"))
+	}
+	if err != nil {
 		return err
 	}
-	if fs.NArg() > 0 {
+	err = showStatus(ctx, fs, o, configFlag, stdout)
+	_, said := errors.AsType[exitCode](err)
+	unanswered, isUnanswered := errors.AsType[*unansweredError](err)
+	switch {
+	case err != nil && !said && o.nagios:
+		return nagiosUnknown(stdout, err)
+	case isUnanswered:
+		fmt.Fprintln(stderr, "patroniglue:", printable(unanswered.Error()))
+		return statusUnknown
+	}
+	return err
+}
+
+// unansweredError is why the daemon gave no answer.
+type unansweredError struct{ err error }
+
+func (e *unansweredError) Error() string { return "asking the running daemon: " + e.err.Error() }
+func (e *unansweredError) Unwrap() error { return e.err }
+
+func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFlag string, stdout io.Writer) error {
+	switch {
+	case fs.NArg() > 0:
 		return usageErrorf("status takes no argument (got %q)", fs.Arg(0))
+	case o.json && o.nagios:
+		return usageErrorf("want one of -json and -nagios")
 	}
 	_, cfg, err := readConfig(configFlag)
 	if err != nil {
 		return err
 	}
+	if names := clusterNames(cfg); o.cluster != "" && !slices.Contains(names, o.cluster) {
+		return fmt.Errorf("-cluster: want %s (got %q)", strings.Join(names, " or "), o.cluster)
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	report, err := fetchStatus(ctx, cfg)
+	report, err := fetchStatus(ctx, cfg, o.cluster)
 	if err != nil {
-		fmt.Fprintln(stderr, "patroniglue: asking the running daemon:", err)
-		return statusUnknown
+		return &unansweredError{err}
 	}
-	if *asJSON {
+	switch {
+	case o.json:
 		enc := json.NewEncoder(stdout)
 		enc.SetIndent("", "  ")
 		err = enc.Encode(report)
-	} else {
+	case o.nagios:
+		_, err = fmt.Fprintln(stdout, nagiosLine(report))
+	default:
 		err = printStatus(stdout, report)
 	}
 	if err != nil {
@@ -68,7 +116,8 @@ func status(ctx context.Context, args []string, configFlag string, stdout, stder
 	return exitCode(report.Health.Level)
 }
 
-func fetchStatus(ctx context.Context, cfg *config) (statusReport, error) {
+// fetchStatus asks for all clusters, or for one.
+func fetchStatus(ctx context.Context, cfg *config, only string) (statusReport, error) {
 	client, base, err := statusClient(cfg)
 	if err != nil {
 		return statusReport{}, err
@@ -77,13 +126,20 @@ func fetchStatus(ctx context.Context, cfg *config) (statusReport, error) {
 	// Patroni answers every path with some JSON, and so may others.
 	other := fmt.Errorf("%s: what answers there is no patroniglue with this configuration", base)
 	var out statusReport
-	if err := getJSON(ctx, client, base+"/health", &out.Health); err != nil {
+	health := base + "/health"
+	if only != "" {
+		health += "?cluster=" + url.QueryEscape(only)
+	}
+	if err := getJSON(ctx, client, health, &out.Health); err != nil {
 		return statusReport{}, err
 	}
 	if len(out.Health.Clusters) == 0 {
 		return statusReport{}, other
 	}
 	for _, n := range cfg.Nodes {
+		if only != "" && n.Cluster != only {
+			continue
+		}
 		var st httpapi.NodeState
 		if err := getJSON(ctx, client, base+"/cluster/"+n.Cluster+"/node/"+n.Name, &st); err != nil {
 			return statusReport{}, err
@@ -145,18 +201,29 @@ func getJSON(ctx context.Context, client *http.Client, url string, into any) err
 	return nil
 }
 
+// printable makes one line of text from elsewhere, which may not steer a
+// terminal: what answers need not be a patroniglue.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
+}
+
 func printStatus(w io.Writer, r statusReport) error {
 	for i, c := range r.Health.Clusters {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "Cluster %s: %s\n", c.Cluster, c.Level)
+		fmt.Fprintf(w, "Cluster %s: %s\n", printable(c.Cluster), c.Level)
 		for _, reason := range c.Reasons {
 			subject := ""
 			if reason.Node != "" {
 				subject = reason.Node + ": "
 			}
-			fmt.Fprintf(w, "  %s  %s  %s%s\n", reason.Level, reason.Code, subject, reason.Text)
+			fmt.Fprintf(w, "  %s  %s\n", reason.Level, printable(reason.Code+"  "+subject+reason.Text))
 		}
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(tw, "  NODE\tPOSTGRES\tROLE\tSTATE\tTL\tLAG\tAGE\tPRIMARY\tREPLICA\tWHY")
@@ -174,7 +241,7 @@ func printStatus(w io.Writer, r statusReport) error {
 
 func printNode(w io.Writer, n httpapi.NodeState) {
 	role, state, timeline, lag, age := "unknown", "unknown", "unknown", "unknown", "never"
-	if n.Role != nil {
+	if n.Role != nil && n.State != nil && n.Age != nil {
 		role, state, age = *n.Role, *n.State, fmt.Sprintf("%.1fs", *n.Age)
 		if !n.Fresh {
 			role, state = "was "+role, "was "+state
@@ -196,12 +263,11 @@ func printNode(w io.Writer, n httpapi.NodeState) {
 	if !n.Leader {
 		why = n.Checks["replica"].Reason
 	}
-	postgres := n.Postgres
-	if postgres == "" {
-		postgres = "-"
+	row := []string{n.Node, cmp.Or(n.Postgres, "-"), role, state, timeline, lag, age, passWord(n.Checks["primary"]), passWord(n.Checks["replica"]), why}
+	for i, cell := range row {
+		row[i] = printable(cell)
 	}
-	fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Node, postgres, role, state, timeline, lag, age,
-		passWord(n.Checks["primary"]), passWord(n.Checks["replica"]), why)
+	fmt.Fprintln(w, "  "+strings.Join(row, "\t"))
 }
 
 func passWord(c httpapi.CheckVerdict) string {

@@ -25,7 +25,7 @@ const usage = `patroniglue watches Patroni clusters and answers load balancers f
   patroniglue -config FILE [-verbose|-debug|-quiet]   run
   patroniglue -config FILE -check                     validate the file: every mistake at once; exit 0 or 1
   patroniglue -config FILE status [FLAGS]             what the running one knows; exit 0, 1, 2 = ok, warning, critical; 3 = no answer;
-                                                      -nagios, -json: for monitoring
+                                                      -watch redraws it each second; -nagios, -json: for monitoring
   patroniglue -config FILE history [-since 1h]        what changed, and how long there was no primary; -node N, -limit 50, -json
   patroniglue -config FILE leaving NODE [-for 10s]    before a switchover: NODE leads no more until it has stopped; -cancel takes it back
   patroniglue -config FILE haproxy [FLAGS]            print a haproxy.cfg for these nodes, or write it (-o DIR); its flags: haproxy -help
@@ -232,16 +232,7 @@ func newLogger(w io.Writer, o options) zerolog.Logger {
 		level = zerolog.WarnLevel
 	}
 	if isTerminal(w) {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: os.Getenv("NO_COLOR") != ""}
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: !takesColour(w)}
 	}
 	return zerolog.New(w).Level(level).With().Timestamp().Logger()
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -37,8 +37,9 @@ const statusUnknown exitCode = 3
 
 // statusOptions are the flags of status.
 type statusOptions struct {
-	json, nagios bool
-	cluster      string // "" = all
+	json, nagios, watch bool
+	every               time.Duration
+	cluster             string // "" = all
 }
 
 // status prints what the running daemon knows, as a table like patronictl's with
@@ -51,6 +52,8 @@ func status(ctx context.Context, args []string, configFlag string, stdout, stder
 	fs.StringVar(&o.cluster, "cluster", "", "only the cluster of this `NAME`")
 	fs.BoolVar(&o.json, "json", false, "print JSON")
 	fs.BoolVar(&o.nagios, "nagios", false, "print one line for Nagios, Icinga and others, with performance data; exit code 3 (UNKNOWN) after any error")
+	fs.BoolVar(&o.watch, "watch", false, "show it again and again, on a terminal in place, until Ctrl-C")
+	fs.DurationVar(&o.every, "every", time.Second, "how often -watch asks, at least "+minEvery.String())
 	err := parse(fs, args, stdout)
 	if err == exitCode(2) && slices.ContainsFunc(args, isNagiosFlag) {
 		return nagiosUnknown(stdout, errors.New("wrong command line: see patroniglue status -help"))
@@ -81,8 +84,12 @@ func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFl
 	switch {
 	case fs.NArg() > 0:
 		return usageErrorf("status takes no argument (got %q)", fs.Arg(0))
-	case o.json && o.nagios:
-		return usageErrorf("want one of -json and -nagios")
+	case o.json && o.nagios, o.json && o.watch, o.nagios && o.watch:
+		return usageErrorf("want one of -json, -nagios and -watch")
+	case o.every < minEvery:
+		return usageErrorf("-every: want at least %s (got %s)", minEvery, o.every)
+	case o.every != time.Second && !o.watch:
+		return usageErrorf("-every is for -watch")
 	}
 	_, cfg, err := readConfig(configFlag)
 	if err != nil {
@@ -90,6 +97,9 @@ func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFl
 	}
 	if names := clusterNames(cfg); o.cluster != "" && !slices.Contains(names, o.cluster) {
 		return fmt.Errorf("-cluster: want %s (got %q)", strings.Join(names, " or "), o.cluster)
+	}
+	if o.watch {
+		return watchStatus(ctx, cfg, o, stdout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -105,7 +115,7 @@ func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFl
 	case o.nagios:
 		_, err = fmt.Fprintln(stdout, nagiosLine(report))
 	default:
-		err = printStatus(stdout, report)
+		err = printStatus(stdout, report, look{colour: takesColour(stdout)})
 	}
 	if err != nil {
 		return fmt.Errorf("printing the status: %w", err)
@@ -212,24 +222,24 @@ func printable(s string) string {
 	}, s)
 }
 
-func printStatus(w io.Writer, r statusReport) error {
+func printStatus(w io.Writer, r statusReport, l look) error {
 	for i, c := range r.Health.Clusters {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "Cluster %s: %s\n", printable(c.Cluster), c.Level)
+		fmt.Fprintf(w, "Cluster %s: %s\n", printable(c.Cluster), l.level(c.Level))
 		for _, reason := range c.Reasons {
 			subject := ""
 			if reason.Node != "" {
 				subject = reason.Node + ": "
 			}
-			fmt.Fprintf(w, "  %s  %s\n", reason.Level, printable(reason.Code+"  "+subject+reason.Text))
+			fmt.Fprintf(w, "  %s  %s\n", l.level(reason.Level), printable(reason.Code+"  "+subject+reason.Text))
 		}
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(tw, "  NODE\tPOSTGRES\tROLE\tSTATE\tTL\tLAG\tAGE\tPRIMARY\tREPLICA\tWHY")
+		printRow(tw, l, "NODE", "POSTGRES", "ROLE", "STATE", "TL", "LAG", "AGE", "PRIMARY", "REPLICA", "WHY")
 		for _, n := range r.Nodes {
 			if n.Cluster == c.Cluster {
-				printNode(tw, n)
+				printNode(tw, l, n)
 			}
 		}
 		if err := tw.Flush(); err != nil {
@@ -239,7 +249,7 @@ func printStatus(w io.Writer, r statusReport) error {
 	return nil
 }
 
-func printNode(w io.Writer, n httpapi.NodeState) {
+func printNode(w io.Writer, l look, n httpapi.NodeState) {
 	role, state, timeline, lag, age := "unknown", "unknown", "unknown", "unknown", "never"
 	if n.Role != nil && n.State != nil && n.Age != nil {
 		role, state, age = *n.Role, *n.State, fmt.Sprintf("%.1fs", *n.Age)
@@ -263,11 +273,18 @@ func printNode(w io.Writer, n httpapi.NodeState) {
 	if !n.Leader {
 		why = n.Checks["replica"].Reason
 	}
-	row := []string{n.Node, cmp.Or(n.Postgres, "-"), role, state, timeline, lag, age, passWord(n.Checks["primary"]), passWord(n.Checks["replica"]), why}
-	for i, cell := range row {
-		row[i] = printable(cell)
+	printRow(w, l, n.Node, cmp.Or(n.Postgres, "-"), role, state, timeline, lag, age, passWord(n.Checks["primary"]), passWord(n.Checks["replica"]), why)
+}
+
+// printRow prints cells, of which the second is the address.
+func printRow(w io.Writer, l look, cells ...string) {
+	if l.narrow {
+		cells = slices.Delete(cells, 1, 2)
 	}
-	fmt.Fprintln(w, "  "+strings.Join(row, "\t"))
+	for i, cell := range cells {
+		cells[i] = printable(cell)
+	}
+	fmt.Fprintln(w, "  "+strings.Join(cells, "\t"))
 }
 
 func passWord(c httpapi.CheckVerdict) string {

@@ -121,6 +121,26 @@ func TestStatusOfHostileNode(t *testing.T) {
 	}
 }
 
+func TestStatusOfOneCluster(t *testing.T) {
+	main, west := newSimulated(t, "pg1", "pg2"), nodetest.NewCluster("west", "w1", "w2")
+	t.Cleanup(west.Close)
+	west.Kill("w2")
+	p := startProgram(t, "c.toml", "[frontend]\n"+anyPort+fastPolls+nodesOf(main, "")+strings.ReplaceAll(nodesOf(west, ""), "'main'", "'west'"))
+	for name, want := range map[string]struct {
+		code int
+		line string
+	}{
+		"main": {0, "PATRONIGLUE OK - main: primary pg1, 1 replica | "},
+		"west": {1, "PATRONIGLUE WARNING - west: primary w1, 0 replicas, node_down w2: "},
+		"":     {1, "PATRONIGLUE WARNING - west: primary w1, 0 replicas, node_down w2: "},
+	} {
+		until(t, "status -cluster "+name+" says "+want.line, func() bool {
+			code, stdout, _ := p.run(t, "status", "-nagios", "-cluster", name)
+			return code == want.code && strings.HasPrefix(stdout, want.line) && strings.Contains(stdout, "main_") == (name != "west")
+		})
+	}
+}
+
 // A program on our port that says what it likes.
 func TestStatusIsPrintable(t *testing.T) {
 	r := reportOf("main", cluster.Warning, cluster.Reason{Code: "\x1b[2J", Level: cluster.Warning, Node: "\tpg\n", Text: "\u009b1m"})

@@ -35,6 +35,10 @@ type statusReport struct {
 // statusUnknown is the exit code when the daemon does not answer.
 const statusUnknown exitCode = 3
 
+// statusTimeout is for all answers together: less than the 10 s after which check_nrpe
+// gives up, which Nagios shows as critical.
+const statusTimeout = 8 * time.Second
+
 // statusOptions are the flags of status.
 type statusOptions struct {
 	json, nagios, watch bool
@@ -101,7 +105,7 @@ func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFl
 	if o.watch {
 		return watchStatus(ctx, cfg, o, stdout)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	report, err := fetchStatus(ctx, cfg, o.cluster)
 	if err != nil {

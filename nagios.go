@@ -11,8 +11,8 @@ import (
 	"patroniglue/httpapi"
 )
 
-// Bounds of what status -nagios prints. Nagios 4 and Icinga read up to 8 KiB of
-// a plugin's answer, in bytes.
+// Bounds of what status -nagios prints, in bytes. Nagios 4 reads 8 KiB of a
+// plugin's answer (MAX_PLUGIN_OUTPUT_LENGTH).
 const (
 	nagiosReason = 200
 	nagiosText   = 1000

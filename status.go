@@ -215,6 +215,40 @@ func getJSON(ctx context.Context, client *http.Client, url string, into any) err
 	return nil
 }
 
+// look is how a status is shown. The zero look is for a file.
+type look struct {
+	colour bool
+	stale  bool // it is what the daemon said before it fell silent
+	narrow bool // without the nodes' addresses
+}
+
+// level is the level's word, whatever its colour; what is not known any more
+// has none.
+func (l look) level(v cluster.Level) string {
+	if l.stale {
+		return "was " + v.String()
+	}
+	return l.paint(v, v.String())
+}
+
+func (l look) passes(c httpapi.CheckVerdict) string {
+	word := "no"
+	if c.Pass {
+		word = "yes"
+	}
+	if l.stale {
+		word = "was " + word
+	}
+	return word
+}
+
+func (l look) paint(v cluster.Level, text string) string {
+	if !l.colour {
+		return text
+	}
+	return [...]string{cluster.OK: "\x1b[32m", cluster.Warning: "\x1b[33m", cluster.Critical: "\x1b[1;31m"}[v] + text + "\x1b[m"
+}
+
 // printable makes one line of text from elsewhere, which may not steer a
 // terminal: what answers need not be a patroniglue.
 func printable(s string) string {
@@ -277,7 +311,7 @@ func printNode(w io.Writer, l look, n httpapi.NodeState) {
 	if !n.Leader {
 		why = n.Checks["replica"].Reason
 	}
-	printRow(w, l, n.Node, cmp.Or(n.Postgres, "-"), role, state, timeline, lag, age, passWord(n.Checks["primary"]), passWord(n.Checks["replica"]), why)
+	printRow(w, l, n.Node, cmp.Or(n.Postgres, "-"), role, state, timeline, lag, age, l.passes(n.Checks["primary"]), l.passes(n.Checks["replica"]), why)
 }
 
 // printRow prints cells, of which the second is the address.
@@ -289,11 +323,4 @@ func printRow(w io.Writer, l look, cells ...string) {
 		cells[i] = printable(cell)
 	}
 	fmt.Fprintln(w, "  "+strings.Join(cells, "\t"))
-}
-
-func passWord(c httpapi.CheckVerdict) string {
-	if c.Pass {
-		return "yes"
-	}
-	return "no"
 }

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"patroniglue/cluster"
 )
 
 // terminalSize gives the columns and rows of a terminal; ok is false for what
@@ -35,29 +33,6 @@ func obeys(w io.Writer) bool { return isTerminal(w) && os.Getenv("TERM") != "dum
 
 // takesColour follows no-color.org.
 func takesColour(w io.Writer) bool { return obeys(w) && os.Getenv("NO_COLOR") == "" }
-
-// look is how a status is shown. The zero look is for a file.
-type look struct {
-	colour bool
-	stale  bool // it is what the daemon said before it fell silent
-	narrow bool // without the nodes' addresses
-}
-
-// level is the level's word, whatever its colour; what is not known any more
-// has none.
-func (l look) level(v cluster.Level) string {
-	if l.stale {
-		return "was " + v.String()
-	}
-	return l.paint(v, v.String())
-}
-
-func (l look) paint(v cluster.Level, text string) string {
-	if !l.colour {
-		return text
-	}
-	return [...]string{cluster.OK: "\x1b[32m", cluster.Warning: "\x1b[33m", cluster.Critical: "\x1b[1;31m"}[v] + text + "\x1b[m"
-}
 
 // columnsOf counts what is seen of a line that paint may have coloured.
 func columnsOf(line string) int {

@@ -42,7 +42,13 @@ func watchStatus(ctx context.Context, cfg *config, o statusOptions, stdout io.Wr
 		defer signal.Stop(stopped)
 	}
 	w.resized, w.stopped = resized, stopped
-	w.stop = func() error { return syscall.Kill(syscall.Getpid(), syscall.SIGSTOP) }
+	w.stop = func() error {
+		// Go's runtime does not give SIGTSTP back. This signal stops as well, and
+		// as little where no shell is there to continue us.
+		err := syscall.Kill(syscall.Getpid(), syscall.SIGTTIN)
+		time.Sleep(20 * time.Millisecond) // another thread may be the one that takes it
+		return err
+	}
 	if err := w.run(ctx); err != nil {
 		return fmt.Errorf("printing the status: %w", err)
 	}

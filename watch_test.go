@@ -81,9 +81,9 @@ Cluster west: <1;31>critical<>
 
 Cluster main: was ok
   NODE  ROLE              STATE    TL  LAG     AGE   PRIMARY  REPLICA  WHY
-  pg1   Leader (primary)  running  7   -       0.2s  yes      no       holds th>
-  pg2   replica           running  7   1.0 MB  0.2s  no       yes      running >
-  pg3   replica           running  7   2.0 MB  0.2s  no       yes      running >
+  pg1   Leader (primary)  running  7   -       0.2s  was yes  was no   holds th>
+  pg2   replica           running  7   1.0 MB  0.2s  was no   was yes  running >
+  pg3   replica           running  7   2.0 MB  0.2s  was no   was yes  running >
 `},
 		{"hostile", heard{report: hostile, at: now}, 44, 5, true, `patroniglue  2026-11-23 03:04:05  answered >
 

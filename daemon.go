@@ -117,7 +117,7 @@ func (d *daemon) ignoreHangups(ctx context.Context) {
 			if d.history != nil {
 				d.history.rotated()
 			}
-			d.log.Warn().Msg("SIGHUP changes nothing yet: restart to load another configuration")
+			d.log.Warn().Msg("SIGHUP loads no other configuration yet: restart to load one")
 		case <-ctx.Done():
 			return
 		}

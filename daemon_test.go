@@ -680,7 +680,7 @@ func TestSignals(t *testing.T) {
 			t.Fatal(err)
 		}
 		until(t, "it is logged", func() bool {
-			return len(p.log.lines("message", "SIGHUP changes nothing yet: restart to load another configuration")) == 1
+			return len(p.log.lines("message", "SIGHUP loads no other configuration yet: restart to load one")) == 1
 		})
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)

@@ -456,7 +456,7 @@ func TestDaemonPrivilegedPort(t *testing.T) {
 	binary, config := builtBinary(t), writeFile(t, "c.toml", "[frontend]\nhost = '127.0.0.1'\nport = 79\n[[node]]\nname = 'pg1'\nurl = 'http://127.0.0.1:1'\n")
 	cmd := exec.CommandContext(t.Context(), binary, "-config", config)
 	if os.Geteuid() == 0 { // root without its capabilities still reads its own files
-		requireTool(t, "setpriv")
+		requireProgram(t, "setpriv")
 		cmd = exec.CommandContext(t.Context(), "setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", binary, "-config", config)
 	}
 	out, err := cmd.CombinedOutput()

@@ -43,7 +43,7 @@ func startSmall(t *testing.T, flags ...string) *small {
 
 func startSmallEdited(t *testing.T, edit func(printed string) string, flags ...string) *small {
 	t.Helper()
-	installedHAProxy(t)
+	requireProgram(t, "haproxy")
 	agent := freePort(t)
 	s := &small{sim: newSimulated(t, "pg1", "pg2", "pg3"), dir: t.TempDir(), http: freePort(t), agents: startRelay(t, agent)}
 	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", portOf(s.http)) + fastPolls + nodesOf(s.sim, "")
@@ -126,7 +126,7 @@ func (s *small) startSupervisor(t *testing.T) {
 
 func (s *small) startHAProxy(t *testing.T, args ...string) {
 	t.Helper()
-	s.haproxy = launch(t, installedHAProxy(t), append([]string{"-db", "-f", s.path("haproxy.cfg")}, args...)...)
+	s.haproxy = launch(t, requireProgram(t, "haproxy"), append([]string{"-db", "-f", s.path("haproxy.cfg")}, args...)...)
 }
 
 // reload is what systemctl reload haproxy does.
@@ -786,7 +786,7 @@ func TestDocsProofs(t *testing.T) {
 // TestDocsAgentScript puts the program in the place of the script that answers
 // READY and MAINT on each database machine. HAProxy's file stays as it was.
 func TestDocsAgentScript(t *testing.T) {
-	installedHAProxy(t)
+	requireProgram(t, "haproxy")
 	sim := newSimulated(t, "pg1", "pg2")
 	configs, _ := docBlocks(t, "toml")
 	files, _ := docBlocks(t, "haproxy")

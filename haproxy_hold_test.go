@@ -97,7 +97,7 @@ func newHolding(t *testing.T, hold time.Duration) *holding {
 func (h *holding) start(t *testing.T) {
 	t.Helper()
 	file := filepath.Join(h.dir, "haproxy.cfg")
-	path := installedHAProxy(t)
+	path := requireProgram(t, "haproxy")
 	acceptedByHAProxy(t, file)
 	h.haproxy = exec.CommandContext(t.Context(), path, "-W", "-f", file)
 	h.haproxy.Stdout, h.haproxy.Stderr = h.log, h.log
@@ -387,7 +387,7 @@ func measured(b *testing.B, hold time.Duration) *holding {
 	if err := writeHAProxy(h.dir, text, hold > 0, io.Discard); err != nil {
 		b.Fatal(err)
 	}
-	h.haproxy = exec.CommandContext(b.Context(), installedHAProxy(b), "-db", "-f", filepath.Join(h.dir, "haproxy.cfg"))
+	h.haproxy = exec.CommandContext(b.Context(), requireProgram(b, "haproxy"), "-db", "-f", filepath.Join(h.dir, "haproxy.cfg"))
 	h.haproxy.Stdout, h.haproxy.Stderr = h.log, h.log
 	if err := h.haproxy.Start(); err != nil {
 		b.Fatal(err)

@@ -156,26 +156,10 @@ func TestHAProxyConfig(t *testing.T) {
 	}
 }
 
-// installedHAProxy is the path of the program, or the test is skipped.
-func installedHAProxy(t testing.TB) string {
-	t.Helper()
-	path, err := exec.LookPath("haproxy")
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/haproxy") // often not in the PATH of users
-	}
-	if err != nil && os.Getenv("PATRONIGLUE_LAB") == "required" {
-		t.Fatalf("HAProxy is not installed: %v", err)
-	}
-	if err != nil {
-		t.Skipf("HAPROXY NOT TESTED: %v", err)
-	}
-	return path
-}
-
 // acceptedByHAProxy fails for everything that haproxy -c says beside "valid".
 func acceptedByHAProxy(t *testing.T, file string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), installedHAProxy(t), "-c", "-f", file).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), requireProgram(t, "haproxy"), "-c", "-f", file).CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != "Configuration file is valid" {
 		t.Errorf("haproxy -c: %v, it said:\n%s", err, out)
 	}

@@ -120,7 +120,7 @@ func TestManKeys(t *testing.T) {
 }
 
 func TestManLint(t *testing.T) {
-	requireTool(t, "mandoc")
+	requireProgram(t, "mandoc")
 	if out, err := exec.CommandContext(t.Context(), "mandoc", "-T", "lint", "-W", "warning", "contrib/man/patroniglue.8", "contrib/man/patroniglue.toml.5").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

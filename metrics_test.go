@@ -133,19 +133,6 @@ func valueOf(text, series string) string {
 	return ""
 }
 
-// installedPrometheus is the path of one of its programs, or the test is skipped.
-func installedPrometheus(t testing.TB, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil && os.Getenv("PATRONIGLUE_LAB") == "required" {
-		t.Fatalf("%s is not installed: %v", program, err)
-	}
-	if err != nil {
-		t.Skipf("PROMETHEUS NOT TESTED: %v", err)
-	}
-	return path
-}
-
 // What an operator's queries and alerts are built on does not change unseen.
 func TestMetrics(t *testing.T) {
 	sim := newSimulated(t, "pg1", "pg2", "pg3")
@@ -200,7 +187,7 @@ func TestMetrics(t *testing.T) {
 	}
 
 	t.Run("promtool", func(t *testing.T) {
-		lint := exec.CommandContext(t.Context(), installedPrometheus(t, "promtool"), "check", "metrics")
+		lint := exec.CommandContext(t.Context(), requireProgram(t, "promtool"), "check", "metrics")
 		lint.Stdin = strings.NewReader(text)
 		if out, err := lint.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("promtool check metrics: %v, it said:\n%s", err, out)

@@ -22,18 +22,22 @@ const (
 	installedConfig = "/etc/patroniglue/patroniglue.toml"
 )
 
-// requireTool skips where a program is missing, unless build.sh said that all is
-// there.
-func requireTool(t *testing.T, name string) {
+// requireProgram gives the path of a program. Where it is missing the test is
+// skipped, unless build.sh said that all is there.
+func requireProgram(t testing.TB, name string) string {
 	t.Helper()
-	_, err := exec.LookPath(name)
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + name) // often not in the PATH of users
+	}
 	switch {
 	case err == nil:
 	case os.Getenv("PATRONIGLUE_LAB") == "required":
-		t.Fatal(err)
+		t.Fatalf("%s is not installed: %v", name, err)
 	default:
 		t.Skipf("NOT TESTED: %v", err)
 	}
+	return path
 }
 
 // must runs a command and gives what it printed on both outputs.
@@ -60,7 +64,7 @@ func readFile(t *testing.T, path string) string {
 const maxExposure = "20"
 
 func TestUnit(t *testing.T) {
-	requireTool(t, "systemd-analyze")
+	requireProgram(t, "systemd-analyze")
 	text := strings.ReplaceAll(readFile(t, unitFile), "/usr/bin/patroniglue", builtBinary(t))
 	must(t, "systemd-analyze", "verify", "--man=no", writeFile(t, "patroniglue.service", text))
 	must(t, "systemd-analyze", "security", "--offline=true", "--threshold="+maxExposure, unitFile)
@@ -124,7 +128,7 @@ func testReproducible(t *testing.T, first, second string) {
 // A release that Debian takes for older than its own snapshots is never
 // installed.
 func TestDebianVersion(t *testing.T) {
-	requireTool(t, "dpkg")
+	requireProgram(t, "dpkg")
 	_, function, _ := strings.Cut(readFile(t, "build.sh"), "\ndeb_version()")
 	function, _, _ = strings.Cut(function, "\n}\n")
 	before := "1.9.9"

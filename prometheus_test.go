@@ -55,7 +55,7 @@ func TestPrometheusRules(t *testing.T) {
 		}
 	}
 
-	promtool := installedPrometheus(t, "promtool")
+	promtool := requireProgram(t, "promtool")
 	for _, args := range [][]string{{"check", "rules", "rules.yml"}, {"test", "rules", "rules_test.yml"}} {
 		cmd := exec.CommandContext(t.Context(), promtool, args...)
 		cmd.Dir = dir
@@ -67,7 +67,7 @@ func TestPrometheusRules(t *testing.T) {
 
 // A panel that asks for what is not there is empty, and looks like peace.
 func TestGrafanaDashboard(t *testing.T) {
-	program := installedPrometheus(t, "prometheus")
+	program := requireProgram(t, "prometheus")
 	var dashboard struct {
 		Templating struct{ List []struct{ Query any } }
 		Panels     []struct {

@@ -23,11 +23,17 @@ func (s *Server) routes() http.Handler {
 		read(prefix+"/{check}", s.nodeCheck)
 		read(prefix+"/patroni", s.nodeDocument)
 		read(prefix+"/cluster", s.members)
+		for _, what := range []string{"config", "failsafe", "history", "metrics"} {
+			read(prefix+"/"+what, s.onlyPatroni)
+		}
 		post(prefix+"/refresh", s.refresh)
 		change(prefix+"/leaving", s.leave) // with a bearer token
 	}
+	read("/patroni", s.clusterDocument)
 	read("/cluster", s.members)
 	read("/cluster/{cluster}", s.members)
+	read("/cluster/{cluster}/cluster", s.members)
+	read("/cluster/{cluster}/patroni", s.clusterDocument)
 	read("/cluster/{cluster}/{check}", s.clusterCheck)
 	read("/{check}", s.clusterCheck) // where one cluster is watched; with one node this is the old patroniglue
 

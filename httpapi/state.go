@@ -1,10 +1,7 @@
 package httpapi
 
 import (
-	"cmp"
-	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -89,107 +86,6 @@ func stateOf(v *cluster.View, m *cluster.Member, now time.Time) NodeState {
 		out.Lag = &m.Standing.Lag
 	}
 	return out
-}
-
-// nodeDocument gives the last document as Patroni gave it.
-func (s *Server) nodeDocument(w http.ResponseWriter, r *http.Request) {
-	_, m, err := s.sup.Find(r.Context(), r.PathValue("cluster"), r.PathValue("node"))
-	if err != nil {
-		s.writeQuestionError(w, r, err)
-		return
-	}
-	status := http.StatusOK
-	if !m.Entry.Fresh(time.Now()) {
-		status = http.StatusServiceUnavailable
-	}
-	if !m.Entry.Known {
-		liveness := node.PlainCheck(node.AskLiveness)
-		writeError(w, r, status, m.Verdict(&liveness, time.Now()).Reason)
-		return
-	}
-	write(w, r, status, m.Entry.Value.Raw)
-}
-
-// patroniMember is a row of Patroni's GET /cluster (utils.py:913-1004, 4.1.4).
-type patroniMember struct {
-	Name     string         `json:"name"`
-	Role     string         `json:"role"`
-	State    string         `json:"state"`
-	APIURL   string         `json:"api_url"`
-	Host     string         `json:"host,omitzero"`
-	Port     int            `json:"port,omitzero"`
-	Timeline int64          `json:"timeline,omitzero"`
-	Pending  bool           `json:"pending_restart,omitzero"`
-	Tags     map[string]any `json:"tags,omitempty"`
-	Lag      any            `json:"lag,omitempty"` // bytes or "unknown"; not for a leader
-}
-
-// members answers in the format of Patroni's GET /cluster. A node that is not
-// believed is missing, as a member whose key expired is missing there.
-func (s *Server) members(w http.ResponseWriter, r *http.Request) {
-	var v *cluster.View
-	var err error
-	if name := r.PathValue("node"); name != "" {
-		v, _, err = s.sup.Find(r.Context(), r.PathValue("cluster"), name)
-	} else {
-		name, ok := s.clusterName(w, r)
-		if !ok {
-			return
-		}
-		v, err = s.sup.View(name)
-	}
-	if err != nil {
-		s.writeQuestionError(w, r, err)
-		return
-	}
-	out := struct {
-		Members []patroniMember `json:"members"`
-		Scope   string          `json:"scope"`
-		Pause   bool            `json:"pause,omitzero"`
-	}{Members: []patroniMember{}, Scope: cmp.Or(v.Scope, v.Cluster)}
-	now := time.Now()
-	for _, m := range v.Members {
-		if !m.Entry.Fresh(now) || m.Refused != "" {
-			continue
-		}
-		out.Members = append(out.Members, memberOf(v, m))
-		out.Pause = out.Pause || m.Entry.Value.Document.Pause
-	}
-	writeJSON(w, r, http.StatusOK, out)
-}
-
-func memberOf(v *cluster.View, m *cluster.Member) patroniMember {
-	d := &m.Entry.Value.Document
-	p := patroniMember{
-		Name: m.Name, Role: "replica", State: string(d.State), APIURL: m.URL + "/patroni",
-		Timeline: d.Timeline, Pending: d.PendingRestart, Tags: d.Tags,
-	}
-	if host, port, err := net.SplitHostPort(m.Postgres); err == nil {
-		p.Host = host
-		p.Port, _ = strconv.Atoi(port) // checked with the configuration
-	}
-	leads := m.Name == v.Leader
-	switch {
-	case leads && d.Role == node.RoleStandbyLeader:
-		p.Role = "standby_leader"
-	case leads:
-		p.Role = "leader"
-	case d.SyncStandby:
-		p.Role = "sync_standby"
-	case d.QuorumStandby:
-		p.Role = "quorum_standby"
-	}
-	if p.Role != "leader" && d.Running() && d.ReplicationState != "" {
-		p.State = d.ReplicationState
-	}
-	switch {
-	case leads: // has none
-	case m.Standing.Lag >= 0:
-		p.Lag = m.Standing.Lag
-	default:
-		p.Lag = "unknown"
-	}
-	return p
 }
 
 // ClusterHealth is one cluster in what /health answers.

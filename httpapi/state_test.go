@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -16,125 +15,6 @@ import (
 	"patroniglue/node"
 	"patroniglue/node/nodetest"
 )
-
-type clusterAnswer struct {
-	Members []map[string]any `json:"members"`
-	Scope   string           `json:"scope"`
-	Pause   any              `json:"pause"`
-}
-
-// Clients of Patroni's GET /cluster read ours.
-func TestClusterIsThatOfPatroni(t *testing.T) {
-	stories := []struct {
-		name string
-		tell func(*nodetest.Cluster)
-	}{
-		{"all is well", func(*nodetest.Cluster) {}},
-		{"tags and pause", func(c *nodetest.Cluster) {
-			c.SetPause(true)
-			c.Node("pg2").Set(func(s *nodetest.State) { s.Tags = map[string]any{"nofailover": true, "zone": "a"} })
-		}},
-		{"a synchronous standby", func(c *nodetest.Cluster) { c.Node("pg2").Set(func(s *nodetest.State) { s.SyncStandby = true }) }},
-		{"a quorum standby", func(c *nodetest.Cluster) { c.Node("pg2").Set(func(s *nodetest.State) { s.QuorumStandby = true }) }},
-		{"a standby cluster", func(c *nodetest.Cluster) { c.SetStandbyCluster(true) }},
-		{"before a promotion ends", func(c *nodetest.Cluster) {
-			c.Node("pg1").Set(func(s *nodetest.State) {
-				s.Role, s.ReplicationState, s.Received, s.Replayed = "replica", "streaming", new(s.Location), new(s.Location)
-			})
-		}},
-		{"lag", func(c *nodetest.Cluster) {
-			c.Write(1 << 20)
-			c.Node("pg2").Set(func(s *nodetest.State) { s.Received, s.Replayed = new(*s.Received-5000), new(*s.Replayed-5000) })
-		}},
-		{"a replica starts", func(c *nodetest.Cluster) {
-			c.Node("pg3").Set(func(s *nodetest.State) { s.State, s.SQL = "starting", false })
-		}},
-	}
-	for _, version := range []string{"3.0.2", "4.1.4"} {
-		for _, story := range stories {
-			t.Run(version+"/"+story.name, func(t *testing.T) {
-				if version == "3.0.2" && story.name == "a quorum standby" {
-					t.Skip("not in this release")
-				}
-				bubble(t, func(t *testing.T, nw *nodetest.Net) {
-					c := members(t, nw, version, "main", "pg1", "pg2", "pg3")
-					story.tell(c)
-					s := start(t, nw, nil, of(c, "prod"))
-					settle()
-					var theirs, ours, below clusterAnswer
-					var states []nodetest.State
-					for _, n := range c.Nodes() {
-						states = append(states, n.State())
-					}
-					a := nodetest.Decide(states[0], nodetest.DCS{Leader: "pg1", Members: states}, nodetest.Request{Method: "GET", Target: "/cluster"}, time.Now())
-					if err := json.Unmarshal(a.Body, &theirs); err != nil {
-						t.Fatalf("%v in %s", err, a.Body)
-					}
-					s.decode("/cluster", &ours)
-					s.decode("/node/pg3/cluster", &below)
-					if !reflect.DeepEqual(ours, below) {
-						t.Errorf("/cluster %v\n/node/pg3/cluster %v", ours, below)
-					}
-					if ours.Scope != "main" || !reflect.DeepEqual(ours.Pause, theirs.Pause) || len(ours.Members) != len(theirs.Members) {
-						t.Errorf("got %v\nwant %v", ours, theirs)
-					}
-					for i, m := range theirs.Members {
-						if states[0].Role == "replica" && i > 0 { // nobody to measure lag against yet
-							if ours.Members[i]["lag"] != "unknown" {
-								t.Errorf("lag is %v", ours.Members[i]["lag"])
-							}
-							ours.Members[i]["lag"] = m["lag"]
-						}
-						compareMember(t, version, ours.Members[i], m)
-					}
-				})
-			})
-		}
-	}
-}
-
-func compareMember(t *testing.T, version string, ours, theirs map[string]any) {
-	t.Helper()
-	for key, want := range theirs {
-		switch {
-		case slices.Contains([]string{"lsn", "receive_lag", "receive_lsn", "replay_lag", "replay_lsn"}, key):
-			continue // since 4.1, and only there
-		case key == "host" || key == "port": // of the configuration
-			if reflect.TypeOf(ours[key]) != reflect.TypeOf(want) {
-				t.Errorf("%s: %s is %#v, Patroni's %#v", theirs["name"], key, ours[key], want)
-			}
-		case key == "tags" && len(want.(map[string]any)) == 0:
-		case !reflect.DeepEqual(ours[key], want):
-			t.Errorf("%s: %s is %#v, Patroni %s says %#v", theirs["name"], key, ours[key], version, want)
-		}
-	}
-	for key := range ours {
-		if _, ok := theirs[key]; !ok {
-			t.Errorf("%s: %s is no key of Patroni's", theirs["name"], key)
-		}
-	}
-}
-
-func TestClusterLeavesOutTheStale(t *testing.T) {
-	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
-		c.Node("pg3").Set(func(s *nodetest.State) { s.Extra = map[string]any{"pending_restart": true} })
-		s := start(t, nw, nil, of(c, "prod"))
-		settle()
-		c.Node("pg2").Freeze()
-		c.Kill("pg1")
-		settle()
-		s.want("/cluster/prod", 200, `{"members":[{"name":"pg3","role":"replica","state":"running","api_url":"http://main-pg3:8008/patroni",`+
-			`"host":"10.0.0.1","port":5432,"timeline":1,"pending_restart":true,"lag":0}],"scope":"main"}`)
-		c.Node("pg3").Set(func(s *nodetest.State) { s.State, s.SQL = "starting", false })
-		settle()
-		s.want("/cluster/prod", 200, `{"members":[{"name":"pg3","role":"replica","state":"starting","api_url":"http://main-pg3:8008/patroni",`+
-			`"host":"10.0.0.1","port":5432,"pending_restart":true,"lag":"unknown"}],"scope":"main"}`)
-		c.Node("pg3").Freeze()
-		settle()
-		s.want("/cluster/prod", 200, `{"members":[],"scope":"main"}`)
-	})
-}
 
 func TestHealth(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {

@@ -106,19 +106,20 @@ func (d DCS) row(s, m State, v release) object {
 		return row
 	}
 
-	var received, replayed int64 // 0: unknown, as when Postgres does not run
+	// 0: unknown, as when Postgres does not run; and on a primary the first two (ha.py touch_member).
+	var received, replayed, position int64
 	if m.queried() {
-		received, replayed = max(orZero(m.Received), orZero(m.Replayed)), orZero(m.Replayed)
+		received, replayed = orZero(m.Received), orZero(m.Replayed)
+		position = max(received, replayed) // pg:1270
 		if !m.inRecovery() {
-			received, replayed = m.Location, m.Location
+			received, replayed, position = 0, 0, m.Location
 		}
 	}
 	if v.since(4, 1, 0) {
 		addLag(&row, "receive_", s.Optime, received, true)
 		addLag(&row, "replay_", s.Optime, replayed, true)
 	}
-	// The old pair is about what was received, not replayed: xlog_location is the larger one (pg:1270).
-	addLag(&row, "", s.Optime, received, v.since(4, 1, 0))
+	addLag(&row, "", s.Optime, position, v.since(4, 1, 0))
 	return row
 }
 

@@ -30,6 +30,7 @@ func TestEndToEnd(t *testing.T) {
 	t.Run("conformance", e.conformance)
 	t.Run("quiet", e.quiet)
 	t.Run("status", e.status)
+	t.Run("clients of Patroni", e.clients)
 	t.Run("HAProxy", e.haproxy)
 	t.Run("switchover", e.switchover)
 	t.Run("leaving", e.leaving)
@@ -164,7 +165,7 @@ func (e *endToEnd) quiet(t *testing.T) {
 	}
 }
 
-// status: what people and Patroni's own clients read.
+// status: what people read.
 func (e *endToEnd) status(t *testing.T) {
 	c := e.healthy(t)
 	var stdout, stderr bytes.Buffer
@@ -203,55 +204,6 @@ func (e *endToEnd) status(t *testing.T) {
 	}
 	if got := e.must(t, e.lab.HTTP, "GET", "/readyz"); got.status != http.StatusOK {
 		t.Errorf("/readyz: status %d: %s", got.status, got.body)
-	}
-
-	theirs := e.must(t, c.primary.REST, "GET", "/cluster")
-	for _, path := range []string{"/cluster", "/cluster/" + e.lab.Scope, "/node/pg1/cluster"} {
-		e.compareClusters(t, path, theirs.body, e.must(t, e.lab.HTTP, "GET", path).body)
-	}
-}
-
-// compareClusters: every key that we give is Patroni's, of its type and, where
-// it is no measurement, of its value. Newer Patronis give more than we do.
-func (e *endToEnd) compareClusters(t *testing.T, path string, theirs, ours []byte) {
-	t.Helper()
-	var want, got struct {
-		Members []map[string]any `json:"members"`
-		Scope   string           `json:"scope"` // Patroni's since 3.2.0
-	}
-	if err := json.Unmarshal(theirs, &want); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(ours, &got); err != nil {
-		t.Fatalf("%s: %v: %s", path, err, ours)
-	}
-	if got.Scope != e.lab.Scope {
-		t.Errorf("%s: scope %q, want %q", path, got.Scope, e.lab.Scope)
-	}
-	given := map[string]bool{}
-	for _, members := range [][]map[string]any{got.Members, want.Members} {
-		slices.SortFunc(members, func(a, b map[string]any) int { return strings.Compare(fmt.Sprint(a["name"]), fmt.Sprint(b["name"])) })
-		for _, m := range members {
-			if _, ok := m["lag"].(float64); ok {
-				m["lag"] = "a number"
-			}
-		}
-	}
-	for _, m := range got.Members {
-		for key := range m {
-			given[key] = true
-		}
-	}
-	for _, key := range []string{"name", "role", "state", "api_url", "host", "port", "timeline", "lag"} {
-		if !given[key] {
-			t.Errorf("%s: no member has %q", path, key)
-		}
-	}
-	for _, m := range want.Members {
-		maps.DeleteFunc(m, func(key string, _ any) bool { return !given[key] })
-	}
-	if d := gocmp.Diff(want.Members, got.Members); d != "" {
-		t.Errorf("%s (-Patroni +ours)\n%s", path, d)
 	}
 }
 

@@ -46,58 +46,24 @@ func newHistoryFile(path string, size int, log zerolog.Logger) *historyFile {
 // no reason not to supervise.
 func (h *historyFile) restore(sup *cluster.Supervisor) {
 	changes, more, err := h.read()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		h.log.Error().Err(err).Msg("history is not read back")
+	if err != nil {
+		h.log.Error().Err(err).Msg("history is not read back, or only in part")
 	}
 	sup.Restore(changes, more)
 	_, h.last, _ = sup.After(0)
 }
 
-// read gives the latest changes, oldest first, and whether there are more. One
+// read gives the latest changes, oldest first, and whether there are more. It
+// begins with the file that was rotated last, if that is FILE.1 and still text. One
 // log line tells of all lines that are none.
 func (h *historyFile) read() (changes []cluster.Change, more bool, err error) {
-	if info, err := os.Stat(h.path); err != nil || !info.Mode().IsRegular() { // a device may have no end
-		return nil, false, err
-	}
-	f, err := os.Open(h.path)
-	if err != nil {
-		return nil, false, err
-	}
-	defer f.Close()
-	type line struct {
-		number int
-		text   []byte
-	}
-	latest := make([]line, 0, min(h.size, 1024)) // a ring once it is full: old lines are not worth decoding
-	lines := 0
-	r := bufio.NewReaderSize(f, maxHistoryLine)
-	for number := 1; ; number++ {
-		text, err := r.ReadSlice('\n')
-		whole := bytes.TrimSpace(text)
-		for errors.Is(err, bufio.ErrBufferFull) { // no line of ours
-			whole = []byte("too long")
-			_, err = r.ReadSlice('\n')
-		}
-		if err != nil && err != io.EOF {
-			return nil, false, err
-		}
-		if len(whole) > 0 {
-			if len(latest) < h.size {
-				latest = append(latest, line{})
-			}
-			l := &latest[lines%h.size]
-			l.number, l.text = number, append(l.text[:0], whole...)
-			lines++
-		}
-		if err == io.EOF {
-			h.torn = len(text) > 0 // a crash came in between
-			break
-		}
-	}
-	var bad, firstBad int
+	latest := latestLines{most: h.size}
+	_, rotatedErr := latest.add(h.path + ".1")
+	h.torn, err = latest.add(h.path)
+	var bad int
+	var firstBad historyLine
 	var last uint64
-	for i := range latest {
-		l := latest[(max(0, lines-len(latest))+i)%len(latest)]
+	for l := range latest.all {
 		var c struct {
 			cluster.Change
 			Lost int `json:"lost"`
@@ -109,14 +75,74 @@ func (h *historyFile) read() (changes []cluster.Change, more bool, err error) {
 			more = true
 		default:
 			if bad++; bad == 1 {
-				firstBad = l.number
+				firstBad = l
 			}
 		}
 	}
 	if bad > 0 {
-		h.log.Warn().Int("line", firstBad).Int("lines", bad).Msg("history has lines that are no changes: skipped")
+		h.log.Warn().Str("in", firstBad.path).Int("line", firstBad.number).Int("lines", bad).Msg("history has lines that are no changes: skipped")
 	}
-	return changes, more || lines > len(latest), nil
+	return changes, more || latest.seen > len(latest.ring), errors.Join(rotatedErr, err)
+}
+
+type historyLine struct {
+	path   string
+	number int
+	text   []byte
+}
+
+// latestLines keeps the latest lines that are not blank: old ones are not worth
+// decoding.
+type latestLines struct {
+	most int
+	ring []historyLine
+	seen int
+}
+
+// add reads a file, if there is one. Torn: it ends in half a line, because a crash
+// came in between.
+func (r *latestLines) add(path string) (torn bool, err error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() { // a device may have no end
+		return false, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	lines := bufio.NewReaderSize(f, maxHistoryLine)
+	for number := 1; ; number++ {
+		text, err := lines.ReadSlice('\n')
+		whole := bytes.TrimSpace(text)
+		for errors.Is(err, bufio.ErrBufferFull) { // no line of ours
+			whole = []byte("too long")
+			_, err = lines.ReadSlice('\n')
+		}
+		if err != nil && err != io.EOF {
+			return false, err
+		}
+		if len(whole) > 0 {
+			if len(r.ring) < r.most {
+				r.ring = append(r.ring, historyLine{})
+			}
+			l := &r.ring[r.seen%r.most]
+			l.path, l.number, l.text = path, number, append(l.text[:0], whole...)
+			r.seen++
+		}
+		if err == io.EOF {
+			return len(text) > 0, nil
+		}
+	}
+}
+
+// all gives them, the oldest first.
+func (r *latestLines) all(yield func(historyLine) bool) {
+	for i := range r.ring {
+		if !yield(r.ring[(max(0, r.seen-len(r.ring))+i)%len(r.ring)]) {
+			return
+		}
+	}
 }
 
 // maxHistoryLine bounds a line: a change has one reason, which is no long text.

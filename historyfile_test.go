@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -128,6 +129,52 @@ func TestHistoryFile(t *testing.T) {
 	}
 	if log.String() != "" {
 		t.Errorf("log: %s", log)
+	}
+}
+
+// A restart after a rotation has what was before, too.
+func TestHistoryFileRotated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.jsonl")
+	h, sup, _ := begin(t, path, 100)
+	toggle(t, sup, 3)
+	h.flush(sup)
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	h.close() // as rotated makes it
+	toggle(t, sup, 2)
+	h.flush(sup)
+	h.close()
+	want := historyOf(t, sup)
+	for _, size := range []int{3, 7, 10, 100} {
+		_, sup, log := begin(t, path, size)
+		same(t, historyOf(t, sup), want[max(0, 10-size):])
+		if h, _ := sup.History(cluster.Filter{}); h.Truncated != (size < 10) || log.String() != "" {
+			t.Errorf("with %d of 10 changes: truncated %t, log %q", size, h.Truncated, log)
+		}
+	}
+
+	// The daemon was down when it was rotated, and half a line is at its end.
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := os.OpenFile(path+".1", os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = rotated.WriteString(`{"id":12`)
+	}
+	if err := errors.Join(err, rotated.Close()); err != nil {
+		t.Fatal(err)
+	}
+	h, sup, log := begin(t, path, 100)
+	same(t, historyOf(t, sup), want[6:])
+	if got := log.lines("level", "warn", "file", path, "in", path+".1", "line", "5", "lines", "1"); len(got) != 1 {
+		t.Errorf("log: %s", log)
+	}
+	toggle(t, sup, 1)
+	h.flush(sup)
+	h.close()
+	if got, want := linesOf(t, path), asJSON(t, historyOf(t, sup))[4:]; !reflect.DeepEqual(got, want) {
+		t.Errorf("the file has\n%q\nwant\n%q", got, want)
 	}
 }
 

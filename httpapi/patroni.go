@@ -32,7 +32,7 @@ func (s *Server) nodeDocument(w http.ResponseWriter, r *http.Request) {
 
 // clusterDocument gives that of the leader or, without one, of the first node
 // that is believed: check_patroni asks any member for Patroni's version before
-// it reads /cluster (2.1.0, types.py has_detailed_states).
+// it reads /cluster (2.0.0, types.py has_detailed_states).
 func (s *Server) clusterDocument(w http.ResponseWriter, r *http.Request) {
 	v, ok := s.viewOf(w, r)
 	if !ok {

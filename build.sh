@@ -70,7 +70,7 @@ release() (
 		name=patroniglue-$(version)-linux-$ARCH
 		mkdir "$STAGE/$name"
 		GOOS=linux GOARCH=$ARCH build "$STAGE/patroniglue"
-		cp -R "$STAGE/patroniglue" LICENSE README.md CHANGELOG.md patroniglue.example.toml docs contrib/man contrib/systemd contrib/prometheus contrib/grafana "$STAGE/$name"
+		cp -R "$STAGE/patroniglue" LICENSE README.md CHANGELOG.md patroniglue.example.toml docs contrib/man contrib/systemd contrib/prometheus contrib/grafana contrib/logrotate "$STAGE/$name"
 		find contrib -maxdepth 1 -name 'patroni-*' -exec cp {} "$STAGE/$name" ';'
 		tar -C "$STAGE" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
 			-c "$name" | gzip -9n >"$dist/$name.tar.gz"
@@ -145,7 +145,8 @@ lint_govulncheck() (
 
 # packages: the Debian packages that the tests need, one a line.
 packages() {
-	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd prometheus # gcc for -race, systemd for systemd-analyze, prometheus for promtool
+	# gcc for -race, systemd for systemd-analyze, prometheus for promtool, monitoring-plugins-basic for check_http
+	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd prometheus logrotate monitoring-plugins-basic
 	if [[ -e contrib/lab/packages ]]; then sed 's/#.*//' contrib/lab/packages | xargs -r -n 1; fi
 }
 

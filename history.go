@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -115,8 +116,11 @@ func printHistory(w io.Writer, h cluster.History) error {
 			}
 		}
 		// The time as the log has it, and as -since takes it.
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.At.Local().Format("2006-01-02T15:04:05.000Z07:00"), c.Cluster, cmp.Or(c.Node, "-"),
-			c.Kind, c.Before, c.After, cmp.Or(why, "-"))
+		cells := []string{c.At.Local().Format("2006-01-02T15:04:05.000Z07:00"), c.Cluster, cmp.Or(c.Node, "-"), c.Kind, c.Before, c.After, cmp.Or(why, "-")}
+		for i, cell := range cells {
+			cells[i] = printable(cell)
+		}
+		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
 	return tw.Flush()
 }

@@ -125,7 +125,7 @@ func diff(before, after *View) []Change {
 		}
 	}
 	note("", KindSplit, yes(before.Split), yes(after.Split), after.Why)
-	note("", KindLeader, cmp.Or(before.Leader, "none"), cmp.Or(after.Leader, "none"), after.Why)
+	note("", KindLeader, cmp.Or(before.Leader, "none"), cmp.Or(after.Leader, "none"), after.withoutLeader(before.Leader))
 	if after.Leader != "" && !before.LeaderLost.IsZero() {
 		changes[len(changes)-1].Gap = gap(before.LeaderLost, at)
 	}

@@ -84,6 +84,9 @@ func TestHistoryGap(t *testing.T) {
 			got = append(got, leader{c.Before + " -> " + c.After, c.Gap > 0})
 			if c.After == "none" {
 				lost = c.At
+				if c.Reason != "pg1: role is replica" {
+					t.Errorf("the leader was lost for the reason %q", c.Reason)
+				}
 			}
 			if want := c.At.Sub(lost).Round(time.Millisecond).Seconds(); c.Gap > 0 && (c.Gap != want || want < 6 || want > 9) {
 				t.Errorf("gap %g s, want %g", c.Gap, want)

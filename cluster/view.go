@@ -49,6 +49,15 @@ func (v *View) primary() string {
 	return ""
 }
 
+// withoutLeader says why nobody leads, where was did before.
+func (v *View) withoutLeader(was string) string {
+	m := v.Member(was)
+	if v.Leader != "" || v.Why != "" || m == nil {
+		return v.Why
+	}
+	return m.Name + ": " + m.Verdict(leaderCheck, v.At).Reason
+}
+
 // withoutPrimary says why nobody passed, where was did before.
 func (v *View) withoutPrimary(was string) string {
 	m := v.Member(cmp.Or(v.Leader, was))

@@ -217,9 +217,9 @@ func getJSON(ctx context.Context, client *http.Client, url string, into any) err
 
 // look is how a status is shown. The zero look is for a file.
 type look struct {
-	colour bool
-	stale  bool // it is what the daemon said before it fell silent
-	narrow bool // without the nodes' addresses
+	colour  bool
+	stale   bool // it is what the daemon said before it fell silent
+	columns int  // of the terminal; 0 = as many as it takes
 }
 
 // level is the level's word, whatever its colour; what is not known any more
@@ -314,9 +314,14 @@ func printNode(w io.Writer, l look, n httpapi.NodeState) {
 	printRow(w, l, n.Node, cmp.Or(n.Postgres, "-"), role, state, timeline, lag, age, l.passes(n.Checks["primary"]), l.passes(n.Checks["replica"]), why)
 }
 
-// printRow prints cells, of which the second is the address.
+// printRow prints cells, of which the second is the address, and those from the
+// fifth to the seventh are figures. On a narrow terminal reasons and verdicts
+// would be cut: they matter more.
 func printRow(w io.Writer, l look, cells ...string) {
-	if l.narrow {
+	if 0 < l.columns && l.columns < figureColumns {
+		cells = slices.Delete(cells, 4, 7)
+	}
+	if 0 < l.columns && l.columns < addressColumns {
 		cells = slices.Delete(cells, 1, 2)
 	}
 	for i, cell := range cells {

@@ -175,12 +175,14 @@ func (w *watcher) frame(h heard, now time.Time) string {
 		return strings.Join(watchLines(h, now, w.every, look{}), "\n") + "\n\n"
 	}
 	columns, rows := w.size()
-	return screen(watchLines(h, now, w.every, look{colour: w.colour, narrow: columns < addressColumns}), columns, rows)
+	return screen(watchLines(h, now, w.every, look{colour: w.colour, columns: columns}), columns, rows)
 }
 
-// addressColumns is from how many columns on addresses are shown: with them the
-// reasons would be cut at 80.
-const addressColumns = 100
+// From so many columns on addresses, and timeline, lag and age, are shown.
+const (
+	addressColumns = 100
+	figureColumns  = 72
+)
 
 // watchLines are a header and the status, the clusters in trouble first. What
 // the daemon does not answer any more is said to be past.

@@ -71,9 +71,17 @@ Cluster main: <33>warning<>
 
 Cluster west: <1;31>critical<>
   <1;31>critical<>  split_brain  pg1 and pg2 claim to be primary
-  NODE  ROLE         STATE        TL  LAG      AGE   PRIMAR>
-  pg1   was primary  was running  7   unknown  6.0s  no    >
+  NODE  ROLE         STATE        PRIMARY  REPLICA  WHY
+  pg1   was primary  was running  no       no       no answ>
 ... 8 more lines: enlarge the window, or choose a -cluster
+`},
+		{"a telephone", ok, 52, 24, false, `patroniglue  2026-11-23 03:04:05  answered 0.2s ago>
+
+Cluster main: ok
+  NODE  ROLE              STATE    PRIMARY  REPLICA>
+  pg1   Leader (primary)  running  yes      no     >
+  pg2   replica           running  no       yes    >
+  pg3   replica           running  no       yes    >
 `},
 		{"the daemon is silent: nothing is ok any more", silent, 80, 24, true, `patroniglue  2026-11-23 03:04:05  <1;31>NO ANSWER since 03:04:02 (3.0s)<>
   no answer within 2.5s

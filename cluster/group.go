@@ -20,6 +20,7 @@ type group struct {
 	alone   bool          // one node only is watched
 	timeout time.Duration // the longest that a node's poll may take
 	subs    *subscribers
+	start   time.Time // samples are counted from here
 	view    atomic.Pointer[View]
 	nodes   []*tracked // read-only after New, as is byName
 	index   map[string]int
@@ -67,12 +68,13 @@ type tracked struct {
 	since      time.Time
 	claiming   bool // in the latest election
 	leaving    leaving
+	samples    samples
 	beaten     bool // its claim lost to another's while it was silent: no claim until it answers again
 }
 
 func newGroup(cfg Config, c ClusterConfig, subs *subscribers) *group {
 	g := &group{
-		name: c.Name, scope: c.Scope, rules: cfg.Rules, ttl: cfg.TTL, alone: len(c.Nodes) == 1, subs: subs,
+		name: c.Name, scope: c.Scope, rules: cfg.Rules, ttl: cfg.TTL, alone: len(c.Nodes) == 1, subs: subs, start: time.Now(),
 		index: make(map[string]int), byName: make(map[string]*tracked),
 		known: cache.New[string, node.Report](cfg.TTL), position: -1, arrival: make(chan struct{}),
 	}
@@ -121,6 +123,7 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	}
 	old := g.view.Load()
 	d := g.elect(now)
+	g.sample(n, now, err != nil)
 	g.endLeaving(now)
 	view := g.render(now, n, d)
 	changes := diff(old, view)

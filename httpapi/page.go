@@ -48,6 +48,7 @@ func (s *Server) style(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/css; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Write(styleSource)
+	w.Write(graphStyle)
 }
 
 type pageData struct {

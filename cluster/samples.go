@@ -1,9 +1,6 @@
 package cluster
 
-import (
-	"iter"
-	"time"
-)
+import "time"
 
 // What is kept of each node for a small picture of its last 15 minutes.
 const (
@@ -59,13 +56,10 @@ func (g *group) sample(n *tracked, now time.Time, failed bool) {
 	n.samples.add(now.Sub(g.start), lag, took)
 }
 
-// Samples are what polls of a node brought in the last 15 minutes, by the
-// monotonic clock: a copy.
+// Samples are what polls of a node brought in the last 15 minutes.
 type Samples struct {
-	End time.Time // of the newest bucket, which is still under way
-
-	last int64 // the newest bucket
-	kept samples
+	End    time.Time           // of the newest, which is still under way
+	Points [SampleCount]Sample // the oldest first, each SampleLength of the monotonic clock
 }
 
 // Sample is the worst of SampleLength.
@@ -75,20 +69,26 @@ type Sample struct {
 	Failed bool          // a poll failed
 }
 
-// All gives SampleCount samples by their position, the oldest first.
-func (s *Samples) All() iter.Seq2[int, Sample] {
-	return func(yield func(int, Sample) bool) {
-		for i := range SampleCount {
-			at := s.last - SampleCount + 1 + int64(i)
-			p := Sample{Lag: -1, Took: -1}
-			if at >= 0 && at <= s.kept.newest { // and after newest-SampleCount, as last is not before newest
-				p = s.kept.buckets[at%SampleCount].sample()
-			}
-			if !yield(i, p) {
-				return
-			}
-		}
+// Samples gives a node's; false when there is no such node.
+func (s *Supervisor) Samples(cluster, node string) (Samples, bool) {
+	g, i, err := s.find(cluster, node)
+	if err != nil {
+		return Samples{}, false
 	}
+	g.mu.Lock()
+	now := int64(time.Since(g.start) / SampleLength)
+	kept := g.nodes[i].samples
+	g.mu.Unlock()
+
+	out := Samples{End: g.start.Add(time.Duration(now+1) * SampleLength)}
+	for i := range out.Points {
+		var b bucket
+		if at := now - SampleCount + 1 + int64(i); at >= 0 && at <= kept.newest { // what is older than that was not added to since
+			b = kept.buckets[at%SampleCount]
+		}
+		out.Points[i] = b.sample()
+	}
+	return out, true
 }
 
 func (b bucket) sample() Sample {
@@ -100,16 +100,4 @@ func (b bucket) sample() Sample {
 		p.Took = time.Duration(us-1) * time.Microsecond
 	}
 	return p
-}
-
-// Samples gives a node's; false when there is no such node.
-func (s *Supervisor) Samples(cluster, node string) (Samples, bool) {
-	g, i, err := s.find(cluster, node)
-	if err != nil {
-		return Samples{}, false
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	last := int64(time.Since(g.start) / SampleLength)
-	return Samples{g.start.Add(time.Duration(last+1) * SampleLength), last, g.nodes[i].samples}, true
 }

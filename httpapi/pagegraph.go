@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"patroniglue/cluster"
@@ -48,7 +50,7 @@ func latencySparkline(s *cluster.Samples) template.HTML {
 // sparkline draws what value gives, which is below 0 where it is not known.
 func sparkline(s *cluster.Samples, what string, scale int64, words func(int64) string, value func(cluster.Sample) int64) template.HTML {
 	now, highest, failed := int64(-1), int64(-1), 0
-	for i, p := range s.All() {
+	for i, p := range s.Points {
 		v := value(p)
 		highest = max(highest, v)
 		if v >= 0 && i >= cluster.SampleCount-2 { // the newest may have begun just now
@@ -110,7 +112,7 @@ func appendLine(b []byte, s *cluster.Samples, scale int64, value func(cluster.Sa
 			run = 0
 		}
 	}
-	for i, p := range s.All() {
+	for i, p := range s.Points {
 		v := value(p)
 		if v < 0 {
 			flush()
@@ -139,7 +141,7 @@ func appendLine(b []byte, s *cluster.Samples, scale int64, value func(cluster.Sa
 // appendFailed appends a tick for each run of buckets in which polls failed.
 func appendFailed(b []byte, s *cluster.Samples) []byte {
 	run := 0
-	for i, p := range s.All() {
+	for i, p := range s.Points {
 		if p.Failed {
 			run++
 		}
@@ -172,7 +174,7 @@ func inWords(d time.Duration) string {
 		of   time.Duration
 	}{{" d", 24 * time.Hour}, {" h", time.Hour}, {" min", time.Minute}, {" s", time.Second}}
 	for i, u := range units[:3] {
-		if d < u.of {
+		if d < u.of || d < 48*time.Hour && i == 0 { // the last 24 h are not a day
 			continue
 		}
 		text := strconv.Itoa(int(d/u.of)) + u.name
@@ -182,4 +184,297 @@ func inWords(d time.Duration) string {
 		return text
 	}
 	return ""
+}
+
+// A timeline's measures, in pixels. Its width is the page's: positions are in
+// thousandths of it.
+const (
+	stripHeight  = 18 // above the lanes: how long gaps were
+	laneHeight   = 34 // a node's name, and its bars below
+	barTop       = 18 // within a lane
+	barHeight    = 12
+	axisHeight   = 20
+	sparseHeight = 4 // of many short gaps
+	maxLanes     = 8
+)
+
+// fine and coarse are what is drawn as one, in thousandths of the width: coarse
+// where more than crowd intervals would make many bytes that nobody can tell apart.
+const (
+	fine   = 1
+	coarse = 4
+	crowd  = 200
+)
+
+// drawing is a timeline that is being drawn.
+type drawing struct {
+	strings.Builder
+	from, now time.Time
+	quantum   int
+	height    int // of strip and lanes
+}
+
+// drawTimeline draws a lane for each node that was primary, and over all lanes
+// what was without one. all begins with the oldest.
+func drawTimeline(all []Interval, v *cluster.View, label string, from, now time.Time) template.HTML {
+	d := drawing{from: from, now: now, quantum: fine}
+	if len(all) > crowd {
+		d.quantum = coarse
+	}
+	lanes := lanesOf(all, v, from)
+	d.height = stripHeight + max(1, len(lanes))*laneHeight
+	label = template.HTMLEscapeString(label)
+	id := fmt.Sprintf("%s-%d", v.Cluster, int(now.Sub(from).Minutes())) // several of them may be on a page
+	fmt.Fprintf(&d, `<svg class="timeline" width="100%%" height="%d" role="img" aria-label="%s"><title>%[2]s</title><defs>`, d.height+axisHeight, label)
+	fmt.Fprintf(&d, `<pattern id="gap-%s" width="6" height="6" patternUnits="userSpaceOnUse"><path class="gap-hatch" d="M0 6L6 0M-1 1L1-1M5 7L7 5"/></pattern>`, id)
+	fmt.Fprintf(&d, `<pattern id="unknown-%s" width="8" height="8" patternUnits="userSpaceOnUse"><path class="unknown-hatch" d="M0 0L8 8M-1 7L1 9M7-1L9 1"/></pattern></defs>`, id)
+	d.columns(all, wasUnknown, "unknown", fmt.Sprintf(` fill="url(#unknown-%s)"`, id))
+	d.axis()
+	for i, l := range lanes {
+		d.lane(l, stripHeight+i*laneHeight)
+	}
+	d.columns(all, wasNone, "gap", fmt.Sprintf(` fill="url(#gap-%s)"`, id))
+	d.columns(all, wasSplit, "split", "")
+	for i, l := range lanes {
+		fmt.Fprintf(&d, `<text class="name" y="%d">%s</text>`, stripHeight+i*laneHeight+barTop-4, template.HTMLEscapeString(l.name+" \u00b7 "+inWords(l.total)))
+	}
+	d.labels(all)
+	d.WriteString(`</svg>`)
+	return template.HTML(d.String())
+}
+
+// lane is a node's.
+type lane struct {
+	name   string
+	series int // its colour
+	bars   []Interval
+	total  time.Duration // within the picture
+}
+
+// maxSeries is how many colours there are. They repeat: the lane has the name.
+const maxSeries = 6
+
+// lanesOf gives a lane to each that was primary, in the order of the
+// configuration; who is not in it any more comes last. The last lane takes the
+// rest.
+func lanesOf(all []Interval, v *cluster.View, from time.Time) []lane {
+	var lanes []lane
+	for _, i := range all {
+		if i.Kind != wasPrimary {
+			continue
+		}
+		at := slices.IndexFunc(lanes, func(l lane) bool { return l.name == i.Node })
+		if at < 0 {
+			at = len(lanes)
+			lanes = append(lanes, lane{name: i.Node, series: len(v.Members)})
+			if m := slices.IndexFunc(v.Members, func(m *cluster.Member) bool { return m.Name == i.Node }); m >= 0 {
+				lanes[at].series = m
+			}
+		}
+		lanes[at].bars = append(lanes[at].bars, i)
+		lanes[at].total += i.To.Sub(later(i.From, from))
+	}
+	slices.SortStableFunc(lanes, func(a, b lane) int { return a.series - b.series })
+	if len(lanes) > maxLanes {
+		rest := lane{name: fmt.Sprintf("%d other nodes", len(lanes)-maxLanes+1), series: lanes[maxLanes-1].series}
+		for _, l := range lanes[maxLanes-1:] {
+			rest.bars = append(rest.bars, l.bars...)
+			rest.total += l.total
+		}
+		slices.SortFunc(rest.bars, func(a, b Interval) int { return a.From.Compare(b.From) })
+		lanes = append(lanes[:maxLanes-1], rest)
+	}
+	return lanes
+}
+
+// at gives a moment's position, in thousandths.
+func (d *drawing) at(t time.Time) int {
+	x := int(1000 * float64(t.Sub(d.from)) / float64(d.now.Sub(d.from)))
+	return min(max(0, x), 1000) / d.quantum * d.quantum
+}
+
+// span is what some intervals cover, in thousandths.
+type span struct {
+	from, to  int
+	intervals []Interval
+}
+
+// spans gives what the intervals cover, each at least a quantum, those that
+// touch as one.
+func (d *drawing) spans(intervals []Interval) []span {
+	var out []span
+	for i, v := range intervals {
+		from := min(d.at(v.From), 1000-d.quantum)
+		to := max(d.at(v.To), from+d.quantum)
+		if n := len(out); n > 0 && from <= out[n-1].to {
+			last := &out[n-1]
+			last.to, last.intervals = max(last.to, to), last.intervals[:len(last.intervals)+1]
+		} else {
+			out = append(out, span{from, to, intervals[i : i+1]})
+		}
+	}
+	return out
+}
+
+// sparse reports whether most of it is between the intervals: many short gaps
+// must not look like a long one.
+func (s *span) sparse() bool {
+	var sum time.Duration
+	for _, i := range s.intervals {
+		sum += i.To.Sub(i.From)
+	}
+	n := len(s.intervals)
+	return n > 1 && sum < s.intervals[n-1].To.Sub(s.intervals[0].From)/2
+}
+
+// lane draws a node's bars. Only they are stretched to the page's width, no text is.
+func (d *drawing) lane(l lane, y int) {
+	fmt.Fprintf(d, `<svg y="%d" width="100%%" height="%d" viewBox="0 0 1000 1" preserveAspectRatio="none"><path class="series-%d" d="`, y+barTop, barHeight, l.series%maxSeries)
+	for _, s := range d.spans(l.bars) {
+		fmt.Fprintf(d, "M%d 0H%dv1H%dz", s.from, s.to, s.from)
+	}
+	d.WriteString(`"/></svg>`)
+}
+
+// columns draws all intervals of a kind over all lanes, many short ones over the
+// first's top only. The style gives them an edge of two pixels, so that the
+// shortest is seen.
+func (d *drawing) columns(all []Interval, kind, class, pattern string) {
+	for _, s := range d.spans(ofKind(all, kind)) {
+		height := d.height - stripHeight
+		if s.sparse() {
+			height = sparseHeight
+		}
+		fmt.Fprintf(d, `<rect class="%s" x="%s" y="%d" width="%s" height="%d"%s/>`, class, percent(s.from), stripHeight, percent(s.to-s.from), height, pattern)
+		if kind == wasSplit {
+			fmt.Fprintf(d, `<svg x="%s" y="%d" overflow="visible"><path class="split-mark" d="M-6-9H6L0 0z"/></svg>`, percent((s.from+s.to)/2), stripHeight)
+		}
+	}
+}
+
+func ofKind(all []Interval, kind string) []Interval {
+	return slices.DeleteFunc(slices.Clone(all), func(i Interval) bool { return i.Kind != kind })
+}
+
+// percent writes thousandths.
+func percent(x int) string {
+	text := strconv.Itoa(x / 10)
+	if x%10 != 0 {
+		text += "." + strconv.Itoa(x%10)
+	}
+	return text + "%"
+}
+
+// Widths for which labels are laid out: the style shows those that fit.
+var widths = []struct {
+	class  string
+	pixels int
+}{{"narrow", 320}, {"wide", 860}}
+
+const charWidth = 7 // pixels, of the style's 12 px, at most on average
+
+// labels say above the lanes how long gaps were, and what was not watched.
+func (d *drawing) labels(all []Interval) {
+	for _, w := range widths {
+		fmt.Fprintf(d, `<g class="%s">`, w.class)
+		for _, l := range d.layOut(all, w.pixels) {
+			class := "gap-label"
+			if l.gaps == 0 {
+				class = "unknown-label"
+			}
+			fmt.Fprintf(d, `<text class="%s" x="%s" y="%d"%s>%s</text>`, class, percent(l.x), stripHeight-6, l.anchor, l.text)
+		}
+		d.WriteString(`</g>`)
+	}
+}
+
+// layOut gives labels that do not overlap: one stands for several where they would.
+func (d *drawing) layOut(all []Interval, pixels int) []label {
+	var out []label
+	for _, i := range all {
+		l := label{from: d.at(i.From), to: d.at(i.To)}
+		switch i.Kind {
+		case wasNone:
+			l.gaps, l.longest, l.text = 1, i.To.Sub(i.From), i.Length()
+		case wasUnknown:
+			l.text = "not watched"
+			if (l.to-l.from)*pixels/1000 < len(l.text)*charWidth {
+				continue
+			}
+		default:
+			continue
+		}
+		l.lay(pixels)
+		for n := len(out); n > 0 && out[n-1].right+10 > l.left; n-- {
+			l = out[n-1].join(l)
+			l.lay(pixels)
+			out = out[:n-1]
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// label stands for some gaps, or for a time that was not watched.
+type label struct {
+	from, to    int // what it is about, thousandths
+	gaps        int // 0 = it was not watched
+	longest     time.Duration
+	text        string
+	x           int
+	anchor      string
+	left, right int
+}
+
+// join makes one of two. Gaps are more important than what was not watched.
+func (l label) join(next label) label {
+	switch {
+	case next.gaps == 0:
+		return l
+	case l.gaps == 0:
+		return next
+	}
+	l.to, l.gaps, l.longest = max(l.to, next.to), l.gaps+next.gaps, max(l.longest, next.longest)
+	l.text = fmt.Sprintf("%d gaps, up to %s", l.gaps, inWords(l.longest))
+	return l
+}
+
+// lay finds a place over its middle, within the picture.
+func (l *label) lay(pixels int) {
+	width := len(l.text) * charWidth * 1000 / pixels
+	l.x, l.anchor = (l.from+l.to)/2, ` text-anchor="middle"`
+	l.left, l.right = l.x-width/2, l.x+width/2
+	switch {
+	case l.left < 0:
+		l.x, l.anchor, l.left, l.right = 0, "", 0, width
+	case l.right > 1000:
+		l.x, l.anchor, l.left, l.right = 1000, ` text-anchor="end"`, 1000-width, 1000
+	}
+}
+
+// ticks are the steps that an axis may have.
+var ticks = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour}
+
+// axis draws at most five times, in UTC, the night's beginning as a date.
+func (d *drawing) axis() {
+	step := ticks[len(ticks)-1]
+	for _, s := range slices.Backward(ticks) {
+		if d.now.Sub(d.from) <= 5*s {
+			step = s
+		}
+	}
+	fmt.Fprintf(d, `<g class="axis"><rect y="%d" width="100%%" height="1"/>`, d.height)
+	for t := d.from.UTC().Truncate(step).Add(step); t.Before(d.now); t = t.Add(step) {
+		x := d.at(t)
+		fmt.Fprintf(d, `<rect x="%s" y="%d" width="1" height="%d"/>`, percent(x), stripHeight, d.height-stripHeight+4)
+		if x < 150 || x > 840 { // there it would be over the others
+			continue
+		}
+		layout := "15:04"
+		if t.Equal(t.Truncate(24 * time.Hour)) {
+			layout = "2 Jan"
+		}
+		fmt.Fprintf(d, `<text x="%s" y="%d" text-anchor="middle">%s</text>`, percent(x), d.height+16, t.Format(layout))
+	}
+	fmt.Fprintf(d, `<text y="%d">UTC</text><text x="100%%" y="%[1]d" text-anchor="end">now</text></g>`, d.height+16)
 }

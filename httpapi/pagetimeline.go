@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"cmp"
 	"fmt"
 	"html/template"
 	"slices"
@@ -46,6 +45,9 @@ const (
 func (i Interval) Length() string {
 	text := inWords(i.To.Sub(i.From))
 	if i.AtLeast {
+		if i.To.Equal(i.From) {
+			return "length unknown"
+		}
 		text = "at least " + text
 	}
 	if i.Open {
@@ -74,7 +76,7 @@ func primaryTimeline(changes []cluster.Change, v *cluster.View, from, now time.T
 	}
 	slices.SortStableFunc(all, func(a, b Interval) int { return a.From.Compare(b.From) })
 	out := Timeline{Summary: summary(all, v.Cluster, from, now)}
-	out.SVG = draw(all, v, out.Summary, from, now)
+	out.SVG = drawTimeline(all, v, out.Summary, from, now)
 	slices.Reverse(all)
 	out.More = max(0, len(all)-maxIntervals)
 	out.Intervals = all[:len(all)-out.More]
@@ -166,7 +168,7 @@ func (t *teller) turn(next Interval) {
 	if next.From.Before(t.cur.From) {
 		next.From = t.cur.From
 	}
-	if t.cur.To = next.From; t.cur.To.After(t.cur.From) {
+	if t.cur.To = next.From; t.cur.To.After(t.cur.From) || t.cur.AtLeast {
 		t.done = append(t.done, t.cur)
 	}
 	t.cur = next
@@ -257,7 +259,7 @@ func summary(all []Interval, name string, from, now time.Time) string {
 		fmt.Fprintf(&s, "; not watched for %s", inWords(unknown))
 	}
 	if splits > 0 {
-		fmt.Fprintf(&s, "; split brain %s", count(splits, "time"))
+		fmt.Fprintf(&s, "; %s", count(splits, "split brain"))
 	}
 	return s.String()
 }
@@ -274,10 +276,4 @@ func later(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-var _ = cmp.Or[int]
-
-func draw(all []Interval, v *cluster.View, label string, from, now time.Time) template.HTML {
-	return ""
 }

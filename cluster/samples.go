@@ -18,7 +18,7 @@ type samples struct {
 // bucket keeps the worst of what came in its time. Its zero value is: nothing did.
 type bucket struct {
 	lag  float32 // bytes + 1, up to 1 in 16 million off; 0 = unknown
-	took uint32  // microseconds + 1 of good polls, which ends after 71 minutes, and failedPoll; 0 = unknown
+	took uint32  // microseconds + 1 of good polls, up to 35 minutes, and failedPoll; 0 = unknown
 }
 
 const failedPoll = 1 << 31
@@ -83,7 +83,7 @@ func (s *Supervisor) Samples(cluster, node string) (Samples, bool) {
 	out := Samples{End: g.start.Add(time.Duration(now+1) * SampleLength)}
 	for i := range out.Points {
 		var b bucket
-		if at := now - SampleCount + 1 + int64(i); at >= 0 && at <= kept.newest { // what is older than that was not added to since
+		if at := now - SampleCount + 1 + int64(i); at >= 0 && at <= kept.newest {
 			b = kept.buckets[at%SampleCount]
 		}
 		out.Points[i] = b.sample()

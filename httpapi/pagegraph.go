@@ -159,6 +159,9 @@ func appendFailed(b []byte, s *cluster.Samples) []byte {
 
 // inWords writes a duration for people, to two of its units.
 func inWords(d time.Duration) string {
+	if d >= time.Second {
+		d = d.Round(time.Millisecond) // seconds of a Change are floating-point
+	}
 	switch {
 	case d < time.Millisecond:
 		return strconv.FormatFloat(max(0, d.Seconds()*1000), 'f', 1, 64) + " ms"

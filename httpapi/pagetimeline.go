@@ -123,12 +123,14 @@ func (t *teller) hear(c *cluster.Change, name string) {
 }
 
 func (t *teller) primary(c *cluster.Change, at time.Time) {
-	none := c.Before == "none"
+	none, gap := c.Before == "none", time.Duration(c.Gap*float64(time.Second))
 	switch {
 	case !t.told && !none: // it was so since that run's first change that is kept
 		t.turn(Interval{Kind: wasPrimary, Node: c.Before, From: t.begun, AtLeast: true})
 	case !t.told && c.Gap > 0:
-		t.turn(Interval{Kind: wasNone, From: at.Add(-time.Duration(c.Gap * float64(time.Second)))})
+		t.turn(Interval{Kind: wasNone, From: at.Add(-gap)})
+	case t.told && gap > at.Sub(t.cur.From) && t.cur.Kind == wasNone: // the clock was set back meanwhile
+		at = t.cur.From.Add(gap)
 	case t.told && (none != (t.cur.Kind == wasNone) || !none && c.Before != t.cur.Node || none && c.Gap == 0 && at.Sub(t.cur.From) > time.Millisecond):
 		t.lost() // a run began whose ids go on, as the clock had been set back
 	}

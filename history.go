@@ -116,7 +116,7 @@ func printHistory(w io.Writer, h cluster.History) error {
 			}
 		}
 		// The time as the log has it, and as -since takes it.
-		cells := []string{c.At.Local().Format("2006-01-02T15:04:05.000Z07:00"), c.Cluster, cmp.Or(c.Node, "-"), c.Kind, c.Before, c.After, cmp.Or(why, "-")}
+		cells := []string{c.At.Local().Format("2006-01-02T15:04:05.000Z07:00"), cmp.Or(c.Cluster, "-"), cmp.Or(c.Node, "-"), c.Kind, c.Before, c.After, cmp.Or(why, "-")}
 		for i, cell := range cells {
 			cells[i] = printable(cell)
 		}

@@ -77,6 +77,8 @@ func textOf(c cluster.Change) string {
 		return "replica check changed"
 	case cluster.KindSettings:
 		return text("unsafe", "cache.ttl is too long for this cluster", "cache.ttl is short enough for this cluster")
+	case cluster.KindWatching:
+		return "watching ended"
 	}
 	return c.Kind + " changed" // role, state, timeline
 }

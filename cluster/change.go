@@ -12,7 +12,7 @@ import (
 type Change struct {
 	ID      uint64    `json:"id"` // grows by one with each; 0 = a repeat, which is no history
 	At      time.Time `json:"at"`
-	Cluster string    `json:"cluster"`
+	Cluster string    `json:"cluster"`       // "" when it is about the supervisor
 	Node    string    `json:"node,omitzero"` // "" when it is about the whole cluster
 	Kind    string    `json:"kind"`          // one of the Kind constants
 	Before  string    `json:"before"`
@@ -39,6 +39,7 @@ const (
 	KindLeaving   = "leaving"  // whether the node's announced stop holds: "no", "yes"; "yes", "yes" when it was announced again
 	KindReplica   = "replica"  // the replica check's outcome while the role stays
 	KindSettings  = "settings" // whether the cache's TTL is safe: "safe", "unsafe"
+	KindWatching  = "watching" // of no cluster: the supervisor stopped, "yes", "no"; nothing says so after a crash
 )
 
 // subscribers get every change without being able to slow anybody down: who

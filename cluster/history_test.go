@@ -54,6 +54,19 @@ func TestHistoryIsWhatSubscribersHear(t *testing.T) {
 	})
 }
 
+// A quiet night before a restart was watched, and not only until its last change.
+func TestHistoryEndsWithTheSupervisor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := three(t)
+		time.Sleep(8 * time.Hour)
+		w.stop()
+		h := w.history(Filter{})
+		if c := h.Changes[len(h.Changes)-1]; c.Kind != KindWatching || c.After != "no" || c.ID != h.LastID || !c.At.Equal(time.Now()) {
+			t.Errorf("the last change is %+v, want that watching ended just now", c)
+		}
+	})
+}
+
 func TestHistoryGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := begin(t, config(newFake(t, "pg1", follows(1)), newFake(t, "pg2", follows(1))))

@@ -76,7 +76,8 @@ func New(cfg Config) *Supervisor {
 }
 
 // Run polls every node until ctx ends. First polls are spread, a millisecond a
-// node, at most over an interval.
+// node, at most over an interval. Its end is the last change, so that whoever
+// reads the history later knows that until then nothing else changed.
 func (s *Supervisor) Run(ctx context.Context) error {
 	eg, ctx := errgroup.WithContext(ctx)
 	total := 0
@@ -89,7 +90,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			eg.Go(func() error { return g.watch(ctx, n, spread) })
 		}
 	}
-	return eg.Wait()
+	err := eg.Wait()
+	s.subs.publish([]Change{{At: time.Now(), Kind: KindWatching, Before: "yes", After: "no", Reason: "the supervisor stopped"}})
+	return err
 }
 
 // Views gives the latest view of each cluster, in the order of the configuration.

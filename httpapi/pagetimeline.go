@@ -58,7 +58,8 @@ func (i Interval) Length() string {
 
 // primaryTimeline tells and draws who passed primary between from and now.
 // changes are all that are kept, of all clusters, as [cluster.Supervisor.After]
-// gives them: where an id is missing, the supervisor did not run.
+// gives them: where an id is missing, the supervisor did not run. They are to be
+// asked for before v is, which is then the newer.
 func primaryTimeline(changes []cluster.Change, v *cluster.View, from, now time.Time) Timeline {
 	t := teller{now: now, cur: Interval{Kind: wasUnknown}}
 	for i := range changes {

@@ -237,7 +237,7 @@ func TestTimelineOfAPrimaryThatIsNotBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := present(t, "pg1")
 		m := v.Member("pg1")
-		time.Sleep(m.Entry.Began.Add(8 * time.Second).Sub(time.Now()))
+		time.Sleep(time.Until(m.Entry.Began.Add(8 * time.Second)))
 		now := time.Now()
 		got := primaryTimeline(at(t, now, "-2h none pg1"), v, now.Add(-time.Hour), now)
 		want := []string{"-2h0m0s -3s primary pg1: 1 h 59 min", "-3s -0s none: 3.0 s so far, stale: last answer 8.0s ago, ttl 5s"}

@@ -39,7 +39,7 @@ func (s *Server) clusterDocument(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	now := time.Now()
-	members := present(v, now)
+	members := believed(v, now)
 	if len(members) == 0 {
 		writeError(w, r, http.StatusServiceUnavailable, "no node of cluster "+quote(v.Cluster)+" is believed")
 		return
@@ -117,7 +117,7 @@ func (s *Server) members(w http.ResponseWriter, r *http.Request) {
 		Scope   string          `json:"scope"`
 		Pause   bool            `json:"pause,omitzero"`
 	}{Members: []patroniMember{}, Scope: cmp.Or(v.Scope, v.Cluster)}
-	for _, m := range present(v, time.Now()) {
+	for _, m := range believed(v, time.Now()) {
 		out.Members = append(out.Members, memberOf(v, m))
 		out.Pause = out.Pause || m.Entry.Value.Document.Pause
 	}
@@ -145,8 +145,8 @@ func (s *Server) viewOf(w http.ResponseWriter, r *http.Request) (*cluster.View, 
 	return v, true
 }
 
-// present are the members that are believed, by name as Patroni sorts them.
-func present(v *cluster.View, now time.Time) []*cluster.Member {
+// believed are the members that are believed, by name as Patroni sorts them.
+func believed(v *cluster.View, now time.Time) []*cluster.Member {
 	members := slices.DeleteFunc(slices.Clone(v.Members), func(m *cluster.Member) bool { return !m.Entry.Fresh(now) || m.Refused != "" })
 	slices.SortFunc(members, func(a, b *cluster.Member) int { return strings.Compare(a.Name, b.Name) })
 	return members

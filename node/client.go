@@ -83,7 +83,7 @@ func (c *Client) Poll(ctx context.Context) (Report, error) {
 	if r.Document, err = ParseDocument(resp.body); err != nil {
 		return Report{}, &Failure{KindDocument, fmt.Errorf("status code %d with a bad document: %w", resp.status, err)}
 	}
-	r.Status, r.Clock, r.Raw = resp.status, resp.date, bytes.TrimSpace(resp.body)
+	r.Status, r.Clock, r.Raw, r.CertificateEnds = resp.status, resp.date, bytes.TrimSpace(resp.body), resp.ends
 	if r.Document.Role == RoleStandbyLeader {
 		leader, err := c.health(ctx, "/leader")
 		if err != nil {
@@ -128,6 +128,7 @@ func (c *Client) Settings(ctx context.Context) (Settings, error) {
 type response struct {
 	status int
 	date   time.Time
+	ends   time.Time // the certificate
 	body   []byte
 }
 
@@ -162,7 +163,7 @@ func (c *Client) get(ctx context.Context, path string) (response, error) {
 	if len(body) > maxBody {
 		return response{}, &Failure{KindTooLarge, errors.New("answer larger than 1 MiB")}
 	}
-	out := response{status: resp.StatusCode, body: body}
+	out := response{status: resp.StatusCode, ends: certificateEnds(resp.TLS), body: body}
 	if t, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		out.date = t
 	}

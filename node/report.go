@@ -15,6 +15,8 @@ type Report struct {
 	Clock    time.Time     // the member's own wall clock (Date header); zero when not sent
 	Document Document
 	Raw      []byte // the document as the member gave it: one valid JSON object
+
+	CertificateEnds time.Time // from then on the member's certificate is not accepted any more; zero without TLS
 }
 
 // ClaimsPrimary reports whether the member says that it holds the leader lock of

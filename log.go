@@ -60,7 +60,7 @@ func textOf(c cluster.Change) string {
 	case cluster.KindLeader:
 		return text("none", "no leader", "new leader")
 	case cluster.KindPrimary:
-		return text("none", "no primary: nobody can write", "primary can write")
+		return text("none", "no primary: nobody can write", "there is a primary")
 	case cluster.KindSplit:
 		return text("yes", "split brain: several nodes claim to be primary", "split brain is over")
 	case cluster.KindLevel:

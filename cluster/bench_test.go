@@ -47,7 +47,7 @@ func BenchmarkVerdict(b *testing.B) {
 	m, now := watched(b, 3).Views()[0].Members[0], time.Now()
 	b.ReportAllocs()
 	for b.Loop() {
-		m.Verdict(primaryCheck, now)
+		m.Verdict(leaderCheck, now)
 	}
 }
 

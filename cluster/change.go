@@ -19,7 +19,8 @@ type Change struct {
 	After   string    `json:"after"`
 	Reason  string    `json:"reason,omitzero"`
 	// Gap is of a leader or a primary after "none": for how long, in seconds, there
-	// was none. 0 for the first since the start: nobody knows.
+	// was none, at the start since every node had been polled. 0 where one node only
+	// is watched: another may have been it.
 	Gap    float64 `json:"gap_seconds,omitzero"`
 	Repeat bool    `json:"-"` // the same once more: a poll that failed again
 }
@@ -27,7 +28,7 @@ type Change struct {
 // What can change.
 const (
 	KindLeader    = "leader"    // the elected node
-	KindPrimary   = "primary"   // the node that passes the check primary: without one nobody can write
+	KindPrimary   = "primary"   // the node that passes the check of the leader: without one nobody can write
 	KindSplit     = "split"     // several nodes claim and answer: "no", "yes"
 	KindLevel     = "level"     // of the cluster's health
 	KindAnswering = "answering" // the node's polls: "yes", "no" while failing
@@ -128,12 +129,12 @@ func diff(before, after *View) []Change {
 	note("", KindSplit, yes(before.Split), yes(after.Split), after.Why)
 	note("", KindLeader, cmp.Or(before.Leader, "none"), cmp.Or(after.Leader, "none"), after.withoutLeader(before.Leader))
 	if after.Leader != "" && !before.LeaderLost.IsZero() {
-		changes[len(changes)-1].Gap = gap(before.LeaderLost, at)
+		changes[len(changes)-1].Gap = gap(before.LeaderLost, at).Seconds()
 	}
 	had, has := before.primary(), after.primary()
 	note("", KindPrimary, cmp.Or(had, "none"), cmp.Or(has, "none"), after.withoutPrimary(had))
 	if has != "" && !before.PrimaryLost.IsZero() {
-		changes[len(changes)-1].Gap = gap(before.PrimaryLost, at)
+		changes[len(changes)-1].Gap = gap(before.PrimaryLost, at).Seconds()
 	}
 	note("", KindSettings, safe(before.Unsafe), safe(after.Unsafe), after.Unsafe)
 	was, is := before.Health(before.At), after.Health(at)
@@ -178,7 +179,8 @@ func diffMember(old, m *Member, before, at time.Time, note func(node, kind, was,
 	}
 }
 
-func gap(lost, at time.Time) float64 { return at.Sub(lost).Round(time.Millisecond).Seconds() }
+// gap is rounded, so that what is counted is the sum of what the history tells.
+func gap(lost, at time.Time) time.Duration { return at.Sub(lost).Round(time.Millisecond) }
 
 func answering(m *Member) string {
 	switch {

@@ -25,6 +25,7 @@ type script struct {
 	location int64 // of a primary; 0 = none
 	replayed int64 // of a replica; 0 = none
 	fields   map[string]any
+	ends     time.Time // the certificate
 
 	delay time.Duration
 	hang  bool      // until the timeout
@@ -55,6 +56,8 @@ func (s script) in(state node.State) script { s.state = state; return s }
 func (s script) as(role node.Role) script { s.role = role; return s }
 
 func (s script) code(status int) script { s.status = status; return s }
+
+func (s script) shows(ends time.Time) script { s.ends = ends; return s }
 
 func (s script) at(replayed int64) script { s.replayed = replayed; return s }
 
@@ -203,7 +206,7 @@ func (s script) report(t testing.TB, name string) node.Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return node.Report{Status: s.status, Leader: s.leader, Document: d, Raw: raw}
+	return node.Report{Status: s.status, Leader: s.leader, Document: d, Raw: raw, CertificateEnds: s.ends}
 }
 
 func (f *fake) Settings(ctx context.Context) (node.Settings, error) {
@@ -227,6 +230,7 @@ type world struct {
 	fakes   map[string]*fake
 	changes *Subscription
 	stop    func()
+	without time.Duration // a primary, as counted when walk looked last
 }
 
 func config(fakes ...*fake) Config {

@@ -69,6 +69,11 @@ type Filter struct {
 	Limit         int       // the newest so many; 0 = no limit
 }
 
+// Picks reports whether c is of the filter's cluster and node.
+func (f *Filter) Picks(c *Change) bool {
+	return (f.Cluster == "" || c.Cluster == f.Cluster) && (f.Node == "" || c.Node == f.Node)
+}
+
 // History is what changed, as far as it is kept.
 type History struct {
 	Changes   []Change `json:"changes"`   // oldest first
@@ -80,9 +85,6 @@ type History struct {
 // kept is an [*UnknownError].
 func (s *Supervisor) History(f Filter) (History, error) {
 	kept, last, dropped := s.kept()
-	is := func(c *Change) bool {
-		return (f.Cluster == "" || c.Cluster == f.Cluster) && (f.Node == "" || c.Node == f.Node)
-	}
 	if err := s.known(f, kept); err != nil {
 		return History{}, err
 	}
@@ -91,7 +93,7 @@ func (s *Supervisor) History(f Filter) (History, error) {
 		h.Truncated = f.After+1 < kept[0].ID && f.Since.Before(kept[0].At)
 	}
 	for i := len(kept) - 1; i >= 0 && kept[i].ID > f.After; i-- {
-		if c := &kept[i]; is(c) && !c.At.Before(f.Since) {
+		if c := &kept[i]; f.Picks(c) && !c.At.Before(f.Since) {
 			if f.Limit > 0 && len(h.Changes) == f.Limit {
 				h.Truncated = true
 				break
@@ -101,6 +103,13 @@ func (s *Supervisor) History(f Filter) (History, error) {
 	}
 	slices.Reverse(h.Changes)
 	return h, nil
+}
+
+// Knows reports an [*UnknownError] for a name of f that is neither configured nor
+// kept.
+func (s *Supervisor) Knows(f Filter) error {
+	kept, _, _ := s.kept()
+	return s.known(f, kept)
 }
 
 // known: a name that was restored may not be configured any more.

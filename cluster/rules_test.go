@@ -3,7 +3,6 @@ package cluster
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"patroniglue/node"
@@ -301,55 +300,4 @@ func TestFallback(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
-}
-
-func TestHealth(t *testing.T) {
-	tests := []struct {
-		name  string
-		set   map[string]script
-		after time.Duration
-		want  Health
-	}{
-		{"all is well", nil, 0, Health{OK, []Reason{}}},
-		{"no primary", map[string]script{"pg1": follows(1)}, 0,
-			Health{Critical, []Reason{{"no_primary", Critical, "", "no node claims to be primary"}}}},
-		{"stopping primary", map[string]script{"pg1": leads(1).in(node.StateStopping)}, 0,
-			Health{Critical, []Reason{{"no_primary", Critical, "pg1", "elected last, but: PostgreSQL is stopping"}}}},
-		{"one is down", map[string]script{"pg3": refuses}, 0,
-			Health{Warning, []Reason{{"node_down", Warning, "pg3", "not answering: connection refused (5 times in a row)"}}}},
-		{"a replica's PostgreSQL crashed", map[string]script{"pg2": follows(1).in(node.StateCrashed)}, 0,
-			Health{Warning, []Reason{{"replica_missing", Warning, "pg2", "PostgreSQL: crashed"}}}},
-		{"failsafe without a DCS", map[string]script{"pg1": leads(1).with("cluster_unlocked", true).with("failsafe_mode_is_active", true)}, 0,
-			Health{Warning, []Reason{
-				{"dcs_unseen", Warning, "pg1", "pg1 does not see its DCS"},
-				{"failsafe", Warning, "", "failsafe mode is active: the DCS is out of reach"},
-			}}},
-		{"all are silent", map[string]script{"pg1": fails(node.KindDNS), "pg2": fails(node.KindDNS), "pg3": fails(node.KindDNS)}, 10 * time.Second,
-			Health{Critical, []Reason{
-				{"no_primary", Critical, "", "no node claims to be primary"},
-				{"node_down", Critical, "pg1", "stale"}, {"node_down", Critical, "pg2", "stale"}, {"node_down", Critical, "pg3", "stale"},
-			}}},
-	}
-	for _, test := range tests {
-		inBubble(t, test.name, func(t *testing.T) {
-			w := three(t)
-			for name, s := range test.set {
-				w.change(name, s)
-			}
-			w.until(time.Second, "pg3 is idle", w.fakes["pg3"].idle)
-			n := w.fakes["pg3"].count()
-			w.until(10*time.Second, "5 polls", func() bool { return w.fakes["pg3"].count() == n+5 })
-			time.Sleep(test.after)
-			synctest.Wait()
-			got := w.view().Health(time.Now())
-			for i := range got.Reasons {
-				if got.Reasons[i].Text[:5] == "stale" { // the rest is of the clock
-					got.Reasons[i].Text = "stale"
-				}
-			}
-			if got.Level != test.want.Level || !slices.Equal(got.Reasons, test.want.Reasons) {
-				t.Errorf("got  %+v\nwant %+v", got, test.want)
-			}
-		})
-	}
 }

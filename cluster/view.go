@@ -26,11 +26,17 @@ type View struct {
 	Unsafe   string // why the cache's TTL is not below what Patroni promises; "" when it is
 	TTL      time.Duration
 
-	// Since when there is no leader, and since when nobody passed primary; zero while
-	// there is one, or was none since the start.
+	// Since when there is no leader, and since when nobody passes the check of one;
+	// zero while there is one, and while nobody can know.
 	LeaderLost, PrimaryLost time.Time
 
-	index map[string]int
+	// Since the start.
+	PrimaryChanges uint64 // another node than the one before passed the check of the leader
+	SplitBrains    uint64 // times
+
+	last    string        // who was primary last
+	without time.Duration // a primary, before PrimaryLost
+	index   map[string]int
 }
 
 // Member gives the node of that name, nil when there is none.
@@ -41,10 +47,31 @@ func (v *View) Member(name string) *Member {
 	return nil
 }
 
-// primary gives who passed the check primary when the view was made, "" when nobody did.
+// HasPrimary reports whether a node passes the check of the leader at now: the
+// primary, or in a standby cluster its leader. That none does is not known before
+// all were polled, nor where one node only is watched: then the primary may be
+// another.
+func (v *View) HasPrimary(now time.Time) (has, known bool) {
+	if m := v.Member(v.Leader); m != nil {
+		return m.Verdict(leaderCheck, now).Passes(), true
+	}
+	return false, len(v.Members) > 1 && v.polled()
+}
+
+// WithoutPrimary is for how long, in all since the start, it was known that there
+// was no primary until At: the sum of the history's gaps, and the present one.
+func (v *View) WithoutPrimary() time.Duration {
+	if v.PrimaryLost.IsZero() {
+		return v.without
+	}
+	return v.without + gap(v.PrimaryLost, v.At)
+}
+
+// primary gives who passed the check of the leader when the view was made, ""
+// when nobody did.
 func (v *View) primary() string {
-	if m := v.Member(v.Leader); m != nil && m.Verdict(primaryCheck, v.At).Passes() {
-		return m.Name
+	if has, _ := v.HasPrimary(v.At); has {
+		return v.Leader
 	}
 	return ""
 }
@@ -64,25 +91,31 @@ func (v *View) withoutPrimary(was string) string {
 	if v.primary() != "" || v.Leader == "" && v.Why != "" || m == nil {
 		return v.Why
 	}
-	return m.Name + ": " + m.Verdict(primaryCheck, v.At).Reason
+	return m.Name + ": " + m.Verdict(leaderCheck, v.At).Reason
 }
 
-// follow notes since when what old still had is lost.
+// follow goes on with what old counted.
 func (v *View) follow(old *View) {
+	v.PrimaryChanges, v.SplitBrains, v.last, v.without = old.PrimaryChanges, old.SplitBrains, old.last, old.without
 	v.LeaderLost, v.PrimaryLost = time.Time{}, time.Time{}
-	if v.Leader == "" {
-		v.LeaderLost = lost(old.Leader, old.LeaderLost, v.At)
+	known := len(v.Members) > 1 && v.polled()
+	if v.Leader == "" && known {
+		v.LeaderLost = cmp.Or(old.LeaderLost, v.At)
 	}
-	if v.primary() == "" {
-		v.PrimaryLost = lost(old.primary(), old.PrimaryLost, v.At)
+	if primary := v.primary(); primary == "" && known {
+		v.PrimaryLost = cmp.Or(old.PrimaryLost, v.At)
+	} else if primary != "" {
+		if !old.PrimaryLost.IsZero() {
+			v.without += gap(old.PrimaryLost, v.At)
+		}
+		if v.last != "" && v.last != primary {
+			v.PrimaryChanges++
+		}
+		v.last = primary
 	}
-}
-
-func lost(was string, before, now time.Time) time.Time {
-	if was != "" {
-		return now
+	if v.Split && !old.Split {
+		v.SplitBrains++
 	}
-	return before
 }
 
 // polled reports whether every node was polled at least once.
@@ -170,7 +203,6 @@ var plainChecks = func() (checks [node.Questions]node.Check) {
 }()
 
 var (
-	primaryCheck = &plainChecks[node.AskPrimary]
 	leaderCheck  = &plainChecks[node.AskLeader]
 	replicaCheck = &plainChecks[node.AskReplica]
 )

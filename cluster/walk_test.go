@@ -100,6 +100,11 @@ func (w *world) walk(also string) {
 			w.t.Fatalf("a reason without words: %+v", r)
 		}
 	}
+	if got := v.WithoutPrimary(); got < w.without {
+		w.t.Fatalf("%s without a primary, after %s: a counter never shrinks", got, w.without)
+	} else {
+		w.without = got
+	}
 	if (v.Split || v.Judging) && v.Why == "" {
 		w.t.Fatalf("nobody says why: %+v", v)
 	}
@@ -152,6 +157,33 @@ func (w *world) leavesNobodyElse(now time.Time) {
 	}
 }
 
+// countsAsTheHistory checks, while there is a primary, that what is counted is
+// what the history tells.
+func (w *world) countsAsTheHistory() {
+	w.t.Helper()
+	var without time.Duration
+	var changes, splits uint64
+	last := ""
+	h := w.history(Filter{})
+	for _, c := range h.Changes {
+		switch {
+		case c.Kind == KindPrimary && c.After != "none":
+			without += time.Duration(c.Gap * float64(time.Second)).Round(time.Millisecond)
+			if last != "" && last != c.After {
+				changes++
+			}
+			last = c.After
+		case c.Kind == KindSplit && c.After == "yes":
+			splits++
+		}
+	}
+	v := w.view()
+	if got := v.WithoutPrimary(); h.Truncated || got != without || v.PrimaryChanges != changes || v.SplitBrains != splits {
+		w.t.Errorf("counted %s without a primary, %d changes of it, %d split brains; the history tells of %s, %d and %d (truncated %t)",
+			got, v.PrimaryChanges, v.SplitBrains, without, changes, splits, h.Truncated)
+	}
+}
+
 // recovers checks that a cluster that works again is seen as such, whatever was.
 func (w *world) recovers() {
 	w.t.Helper()
@@ -168,6 +200,7 @@ func (w *world) recovers() {
 	if p, r := w.primary(), w.passing("replica"); p != "pg1" || !slices.Equal(r, []string{"pg2", "pg3"}) {
 		w.t.Errorf("primary %q, replicas %q, why %q", p, r, w.view().Why)
 	}
+	w.countsAsTheHistory()
 	if h := w.view().Health(time.Now()); h.Level != OK {
 		w.t.Errorf("%+v", h)
 	}

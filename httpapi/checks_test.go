@@ -377,7 +377,7 @@ func TestLegacy(t *testing.T) {
 		settle()
 		s.want("/primary", 503, `{"cluster":"local","nodes":[],"primary":false,"reasons":{"local":"role is replica"}}`)
 		s.want("/replica", 200, `{"cluster":"local","nodes":["local"],"reasons":{"local":"running replica"},"replica":true}`)
-		s.want("/health", 200, `{"healthy":true,"level":"ok","clusters":[{"cluster":"local","scope":"main","leader":"","level":"ok","reasons":[]}]}`)
+		s.want("/health", 200, `{"healthy":true,"level":"ok","supervisor":{"level":"ok","reasons":[]},"clusters":[{"cluster":"local","scope":"main","leader":"","level":"ok","reasons":[]}]}`)
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"patroniglue/cluster"
+	"patroniglue/httpapi"
 	"patroniglue/node/nodetest"
 )
 
@@ -103,12 +104,14 @@ func TestHistoryErrors(t *testing.T) {
 			{"/history?node=pgX", 404, `unknown node "pgX", want one of pg1, pg2`},
 			{"/history?cluster=prod", 404, `unknown cluster "prod", want one of main`},
 			{"/events?after=x", 400, `parameter after: want the id of a change (got "x")`},
-			{"/events?node=pg1", 400, `parameter node: unknown, want after`},
+			{"/events?since=1h", 400, `parameter since: unknown, want after, node, cluster`},
+			{"/events?node=pgX", 404, `unknown node "pgX", want one of pg1, pg2`},
+			{"/events?cluster=prod", 404, `unknown cluster "prod", want one of main`},
 		} {
 			s.want(tt.target, tt.status, errorBody("%s", tt.want))
 		}
-		if a := s.askWith(http.Header{"Last-Event-Id": {"x"}}, "GET", "/events"); a.status != 400 {
-			t.Errorf("Last-Event-ID: x: status code %d, want 400", a.status)
+		if a, want := s.askWith(http.Header{"Last-Event-Id": {"x"}}, "GET", "/events"), errorBody(`parameter Last-Event-ID: want the id of a change (got "x")`); a.status != 400 || a.body != want+"\n" {
+			t.Errorf("Last-Event-ID: x: %d %s, want 400 %s", a.status, a.body, want)
 		}
 		for _, method := range []string{"HEAD", "OPTIONS"} {
 			if a := s.ask(method, "/events"); a.status != 200 || a.body != "" || a.header.Get("Content-Type") != "text/event-stream" {
@@ -248,16 +251,92 @@ func TestEvents(t *testing.T) {
 	})
 }
 
+// A page of one cluster hears of that alone, and coming back loses nothing however
+// much happened elsewhere.
+func TestEventsOfOne(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		a, b := members(t, nw, "", "alpha", "pg1", "pg2"), members(t, nw, "", "beta", "db1")
+		s := start(t, nw, withToken, of(a, "a"), of(b, "b"))
+		settle()
+		begin := s.history("").LastID
+		ofA, ofDB1, ofPG1 := s.listen("/events?cluster=a", ""), s.listen("/events?node=db1", ""), s.listen("/events?cluster=a&node=pg1", fmt.Sprint(begin))
+		for _, l := range []*listener{ofA, ofDB1, ofPG1} {
+			l.must() // the id alone
+		}
+		a.Node("pg2").Set(func(s *nodetest.State) { s.State = "starting" })
+		b.Node("db1").Set(func(s *nodetest.State) { s.State = "starting" })
+		time.Sleep(3 * time.Second)
+		s.toggle() // of pg1
+		for _, tt := range []struct {
+			l     *listener
+			query string
+		}{{ofA, "?cluster=a"}, {ofDB1, "?node=db1"}, {ofPG1, "?cluster=a&node=pg1"}} {
+			want := s.history(tt.query + fmt.Sprintf("&after=%d", begin)).Changes
+			if got := tt.l.changes(len(want)); len(want) == 0 || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: events %+v\nwant %+v", tt.query, got, want)
+			}
+		}
+		// db1's reader was told nothing since, but up to where it has heard all.
+		last := s.history("").LastID
+		if e := ofDB1.must(); e != (event{id: fmt.Sprint(last), comment: "still here"}) {
+			t.Errorf("%+v, want the id %d", e, last)
+		}
+	})
+}
+
+// A browser tab on each of a hundred screens must not cost the checks their memory:
+// there is an end, with a reason, and it is counted.
+func TestEventsHaveAnEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
+		settle()
+		var open []*listener
+		for range 256 {
+			l := s.listen("/events", "")
+			l.must()
+			open = append(open, l)
+		}
+		synctest.Wait()
+		want := httpapi.Streams{Open: 256, Sent: 256}
+		if got := s.server.Streams(); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		for _, method := range []string{"GET", "HEAD"} {
+			a := s.ask(method, "/events")
+			if a.status != 503 || a.header.Get("Retry-After") != "10" || a.header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s /events with 256 open: %d %v", method, a.status, a.header)
+			}
+			if text := errorBody("no more than 256 streams of events may be open: come back later, or ask for /history") + "\n"; method == "GET" && a.body != text {
+				t.Errorf("%s, want %s", a.body, text)
+			}
+		}
+		want.Refused = 2
+		if got := s.server.Streams(); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		open[0].conn.Close()
+		synctest.Wait()
+		s.listen("/events", "").must()
+		for _, l := range open {
+			l.conn.Close()
+		}
+		synctest.Wait()
+		if got := s.server.Streams(); got.Open != 1 || got.Dropped != 0 {
+			t.Errorf("when all but one are gone: %+v", got)
+		}
+	})
+}
+
 // A quiet stream stays open beyond all timeouts of the server.
 func TestEventsHeartbeat(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		l := s.listen("/events", "")
-		l.must()
+		first := l.must()
 		for range 20 {
 			begun := time.Now()
-			if e := l.must(); e != (event{comment: "still here"}) || time.Since(begun) != 15*time.Second {
+			if e := l.must(); e != (event{id: first.id, comment: "still here"}) || time.Since(begun) != 15*time.Second {
 				t.Fatalf("%+v after %s, want a comment after 15s", e, time.Since(begun))
 			}
 		}
@@ -277,6 +356,9 @@ func TestEventsReaderHangs(t *testing.T) {
 		time.Sleep(4 * time.Second)
 		if e, err := l.next(); err == nil {
 			t.Errorf("a reader that read nothing for 4 s gets %+v", e)
+		}
+		if got, want := s.server.Streams(), (httpapi.Streams{Sent: 1, Dropped: 1}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
 		}
 	})
 }
@@ -307,6 +389,9 @@ func TestEventsReaderIsSlow(t *testing.T) {
 		}
 		if e, err := l.next(); err != io.EOF {
 			t.Errorf("after dropped: %+v, %v; want the end", e, err)
+		}
+		if counts := s.server.Streams(); counts.Open != 0 || counts.Dropped != 1 || counts.Sent != uint64(len(got))+2 {
+			t.Errorf("%+v after %d changes, with the id at first and the note at last", counts, len(got))
 		}
 		want := s.history(fmt.Sprintf("?after=%d&limit=10000", begin)).Changes
 		if len(got) == 0 || len(want) < 600 || len(got) >= len(want) {

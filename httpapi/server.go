@@ -28,6 +28,9 @@ type Config struct {
 	Version    string         // shown on the page
 	Metrics    http.Handler   // answers /metrics; nil = no such route
 	Log        zerolog.Logger
+
+	// Certificates gives those in use now; nil = there are none.
+	Certificates func() []Certificate
 }
 
 // Timeouts of the server. Checks are answered from memory, so whoever needs
@@ -50,6 +53,7 @@ type Server struct {
 
 	stopping chan struct{} // closed when ServeListener begins to drain
 	served   served
+	streams  streams
 }
 
 // New makes a server; it listens on nothing before Open.

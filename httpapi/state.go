@@ -33,6 +33,7 @@ type NodeState struct {
 	Took     *float64                `json:"poll_seconds"` // the last good poll
 	Failures int                     `json:"failures"`     // polls in a row
 	Error    string                  `json:"error,omitzero"`
+	CertEnds *time.Time              `json:"certificate_ends,omitzero"` // of its REST API; only by https
 	Checks   map[string]CheckVerdict `json:"checks"`
 }
 
@@ -85,53 +86,10 @@ func stateOf(v *cluster.View, m *cluster.Member, now time.Time) NodeState {
 	if m.Standing.Lag >= 0 {
 		out.Lag = &m.Standing.Lag
 	}
+	if ends := e.Value.CertificateEnds; !ends.IsZero() {
+		out.CertEnds = new(ends.UTC())
+	}
 	return out
-}
-
-// ClusterHealth is one cluster in what /health answers.
-type ClusterHealth struct {
-	Cluster string `json:"cluster"`
-	Scope   string `json:"scope,omitzero"`
-	Leader  string `json:"leader"` // "" when there is none
-	cluster.Health
-}
-
-// Health is what /health answers.
-type Health struct {
-	Healthy  bool            `json:"healthy"` // as patroniglue 1.x said it; false goes with 503
-	Level    cluster.Level   `json:"level"`   // the worst
-	Clusters []ClusterHealth `json:"clusters"`
-}
-
-// health is 503 when a cluster is critical; with ?strict also for a warning.
-// ?cluster= names one.
-func (s *Server) health(w http.ResponseWriter, r *http.Request) {
-	views := s.sup.Views()
-	if name := r.URL.Query().Get("cluster"); name != "" {
-		v, err := s.sup.View(name)
-		if err != nil {
-			s.writeQuestionError(w, r, err)
-			return
-		}
-		views = []*cluster.View{v}
-	}
-	out := Health{Clusters: []ClusterHealth{}}
-	now := time.Now()
-	for _, v := range views {
-		h := v.Health(now)
-		out.Level = max(out.Level, h.Level)
-		out.Clusters = append(out.Clusters, ClusterHealth{v.Cluster, v.Scope, v.Leader, h})
-	}
-	worst := cluster.Warning
-	if r.URL.Query().Has("strict") {
-		worst = cluster.OK
-	}
-	out.Healthy = out.Level <= worst
-	status := http.StatusOK
-	if !out.Healthy {
-		status = http.StatusServiceUnavailable
-	}
-	writeJSON(w, r, status, out)
 }
 
 // livez: the daemon is alive.

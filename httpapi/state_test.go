@@ -16,46 +16,6 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-func TestHealth(t *testing.T) {
-	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		a, b := members(t, nw, "", "alpha", "pg1", "pg2"), members(t, nw, "", "beta", "pg1", "pg2")
-		s := start(t, nw, nil, of(a, "a"), of(b, "b"))
-		const (
-			alpha = `{"cluster":"a","scope":"alpha","leader":"pg1","level":"ok","reasons":[]}`
-			beta  = `{"cluster":"b","scope":"beta","leader":"pg1","level":"ok","reasons":[]}`
-		)
-		if got := s.get("/health"); got.status != 503 || !strings.HasPrefix(got.body, `{"healthy":false,"level":"critical"`) {
-			t.Errorf("before the first poll: %d %s", got.status, got.body)
-		}
-		settle()
-		ok := `{"healthy":true,"level":"ok","clusters":[` + alpha + `,` + beta + `]}`
-		s.want("/health", 200, ok)
-		s.want("/health?strict", 200, ok)
-		s.want("/health?cluster=b", 200, `{"healthy":true,"level":"ok","clusters":[`+beta+`]}`)
-
-		b.SetPause(true)
-		settle()
-		warned := strings.Replace(beta, `"ok","reasons":[]`, `"warning","reasons":[{"code":"paused","level":"warning","text":"Patroni is paused: there is no automatic failover"}]`, 1)
-		s.want("/health", 200, `{"healthy":true,"level":"warning","clusters":[`+alpha+`,`+warned+`]}`)
-		s.want("/health?strict", 503, `{"healthy":false,"level":"warning","clusters":[`+alpha+`,`+warned+`]}`)
-		s.want("/health?strict&cluster=a", 200, `{"healthy":true,"level":"ok","clusters":[`+alpha+`]}`)
-
-		b.SetPause(false)
-		a.Node("pg1").Set(func(s *nodetest.State) { s.Lock = false })
-		settle()
-		lost := `{"cluster":"a","scope":"alpha","leader":"","level":"critical","reasons":[{"code":"no_primary","level":"critical","text":"no node claims to be primary"}]}`
-		critical := `{"healthy":false,"level":"critical","clusters":[` + lost + `,` + beta + `]}`
-		s.want("/health", 503, critical)
-		s.want("/health?strict", 503, critical)
-		s.want("/health?cluster=b", 200, `{"healthy":true,"level":"ok","clusters":[`+beta+`]}`)
-		for _, method := range []string{"HEAD", "OPTIONS"} {
-			if got := s.ask(method, "/health"); got.status != 503 || got.body != "" {
-				t.Errorf("%s /health = %d %q", method, got.status, got.body)
-			}
-		}
-	})
-}
-
 func TestNodeState(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")

@@ -1,0 +1,106 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// Of streams of events.
+const (
+	maxStreams   = 256              // open ones: each has a buffer, and wakes up at each change
+	eventBuffer  = 256              // changes that may wait for a slow reader
+	eventTimeout = 3 * time.Second  // that writing one may take; less than drainTimeout, so that no reader holds up a stop
+	heartbeat    = 15 * time.Second // below what proxies take for dead
+)
+
+// streams counts streams of events.
+type streams struct {
+	open                   atomic.Int64
+	sent, dropped, refused atomic.Uint64
+}
+
+// Streams tells of the streams of events.
+type Streams struct {
+	Open    int    // now
+	Sent    uint64 // events, also those that only keep a stream alive
+	Dropped uint64 // streams that ended because their reader was too slow
+	Refused uint64 // streams beyond the most that may be open
+}
+
+// Streams gives the counts since the start.
+func (s *Server) Streams() Streams {
+	c := &s.streams
+	return Streams{int(c.open.Load()), c.sent.Load(), c.dropped.Load(), c.refused.Load()}
+}
+
+// eventStream writes events until something fails.
+type eventStream struct {
+	w        http.ResponseWriter
+	rc       *http.ResponseController
+	stopping <-chan struct{}
+	counts   *streams
+	err      error
+	slow     bool // the reader was
+}
+
+// openStream begins an answer of server-sent events, which the caller closes. By
+// other methods than GET it is over with its header. When it is not ok, the answer
+// is given.
+func (s *Server) openStream(w http.ResponseWriter, r *http.Request) (e *eventStream, ok bool) {
+	if s.streams.open.Add(1) > maxStreams {
+		s.streams.open.Add(-1)
+		s.streams.refused.Add(1)
+		w.Header().Set("Retry-After", "10")
+		writeError(w, r, http.StatusServiceUnavailable, "no more than "+strconv.Itoa(maxStreams)+" streams of events may be open: come back later, or ask for /history")
+		return nil, false
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h["Cache-Control"] = noStore
+	h.Set("X-Accel-Buffering", "no") // nginx would keep events back
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodGet {
+		s.streams.open.Add(-1)
+		return nil, false
+	}
+	e = &eventStream{w: w, rc: http.NewResponseController(w), stopping: s.stopping, counts: &s.streams}
+	e.rc.SetReadDeadline(time.Time{}) // else the server's ends the request
+	return e, true
+}
+
+func (e *eventStream) close() {
+	e.counts.open.Add(-1)
+	if e.slow {
+		e.counts.dropped.Add(1)
+	}
+}
+
+// send writes one event, which ends in an empty line.
+func (e *eventStream) send(event string) {
+	select {
+	case <-e.stopping:
+		e.err = http.ErrServerClosed
+	default:
+	}
+	if e.err != nil {
+		return
+	}
+	e.rc.SetWriteDeadline(time.Now().Add(eventTimeout)) // instead of the server's, which is for the whole answer
+	if _, e.err = e.w.Write([]byte(event)); e.err == nil {
+		e.err = e.rc.Flush()
+	}
+	if e.err == nil {
+		e.counts.sent.Add(1)
+	}
+	e.slow = e.slow || errors.Is(e.err, os.ErrDeadlineExceeded)
+}
+
+// drop tells a reader that is too slow to come back.
+func (e *eventStream) drop() {
+	e.slow = true
+	e.send("event: dropped\ndata: " + `{"reason":"reading too slowly: come back with Last-Event-ID"}` + "\n\n")
+}

@@ -24,7 +24,6 @@ type daemon struct {
 	http    *httpapi.Server
 	agents  *agentapi.Server
 	history *historyFile // nil = none is configured
-	metrics *metrics
 	log     zerolog.Logger
 	opened  func() // called when all ports are open, for demo and tests; may be nil
 }
@@ -48,8 +47,6 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	changes := d.sup.Subscribe(changeBuffer)
 	defer changes.Close()
-	counted := d.sup.Subscribe(changeBuffer)
-	defer counted.Close()
 	d.log.Info().Str("version", version).Stringer("http", d.http.Addr()).Msg("supervising")
 
 	eg, ctx := errgroup.WithContext(ctx)
@@ -66,10 +63,6 @@ func (d *daemon) run(ctx context.Context) error {
 			return nil
 		})
 	}
-	eg.Go(func() error {
-		d.metrics.count(ctx, counted)
-		return nil
-	})
 	eg.Go(func() error {
 		if d.sup.WaitReady(ctx) == nil {
 			d.logHealth()
@@ -128,6 +121,9 @@ func (d *daemon) ignoreHangups(ctx context.Context) {
 // what was wrong before the start is no change, and would not be logged.
 func (d *daemon) logHealth() {
 	now := time.Now()
+	for _, r := range d.http.OwnHealth(now).Reasons {
+		d.log.WithLevel(levelOfHealth(r.Level)).Str("reason", r.Text).Msg("the supervisor itself")
+	}
 	for _, v := range d.sup.Views() {
 		h := v.Health(now)
 		e := d.log.WithLevel(levelOfHealth(h.Level)).Str("cluster", v.Cluster).Str("leader", cmp.Or(v.Leader, "none")).Stringer("health", h.Level)

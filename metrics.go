@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net/http"
 	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"patroniglue/cluster"
+	"patroniglue/httpapi"
 	"patroniglue/node"
 )
 
@@ -25,32 +23,16 @@ import (
 // when the process starts. No label has a text that a node chose: the number of
 // series depends on the configuration alone.
 type metrics struct {
-	registry *prometheus.Registry
-	clusters map[string]*clusterCounts // read-only after newMetrics, as is failures
-	failures map[node.Kind]prometheus.Counter
-	expires  time.Time // the frontend's certificate; zero = none
-	lost     atomic.Uint64
-	d        *daemon // set by of, before anything is served
-}
-
-// clusterCounts are a cluster's counters that follow from its changes.
-type clusterCounts struct {
-	mu      sync.Mutex // guards the rest
-	leader  string     // the last one there was
-	changes uint64
-	splits  uint64
-	without time.Duration
-	lacks   bool      // at seen it was known that there is no primary
-	seen    time.Time // the last look
+	registry     *prometheus.Registry
+	failures     map[node.Kind]prometheus.Counter // read-only after newMetrics
+	certificates func() []httpapi.Certificate     // of our own; nil = there are none
+	d            *daemon                          // set by of, before anything is served
 }
 
 // newMetrics prepares the metrics of these clusters, and has every poll of their
 // nodes measured.
-func newMetrics(clusters []cluster.ClusterConfig, frontend *tls.Config) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), clusters: make(map[string]*clusterCounts), failures: make(map[node.Kind]prometheus.Counter)}
-	if frontend != nil {
-		m.expires = frontend.Certificates[0].Leaf.NotAfter
-	}
+func newMetrics(clusters []cluster.ClusterConfig, certificates func() []httpapi.Certificate) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), failures: make(map[node.Kind]prometheus.Counter), certificates: certificates}
 	// Per cluster: a node has 11 series without it, and it has 9.
 	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "patroniglue_poll_duration_seconds", Help: "How long polls took, those that failed too.",
@@ -67,7 +49,6 @@ func newMetrics(clusters []cluster.ClusterConfig, frontend *tls.Config) *metrics
 	}, nodeLabels)
 	for i := range clusters {
 		c := &clusters[i]
-		m.clusters[c.Name] = new(clusterCounts)
 		for j := range c.Nodes {
 			n := &c.Nodes[j]
 			n.Client = &measuredPoller{n.Client, took.WithLabelValues(c.Name), m.failures, nodeFailures.WithLabelValues(c.Name, n.Name)}
@@ -80,7 +61,7 @@ func newMetrics(clusters []cluster.ClusterConfig, frontend *tls.Config) *metrics
 
 // of says whose metrics these are.
 func (m *metrics) of(d *daemon) *daemon {
-	m.d, d.metrics = d, m
+	m.d = d
 	return d
 }
 
@@ -125,63 +106,6 @@ type scrapeLog struct{ log zerolog.Logger }
 
 func (l scrapeLog) Println(v ...any) { l.log.Error().Msgf("answering /metrics: %v", v) }
 
-// count counts changes until ctx ends.
-func (m *metrics) count(ctx context.Context, changes *cluster.Subscription) {
-	for {
-		select {
-		case c := <-changes.C:
-			m.lost.Add(uint64(changes.Lost()))
-			if v, err := m.d.sup.View(c.Cluster); err == nil {
-				m.clusters[c.Cluster].note(c, v)
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// note counts a change; v is a view that has it.
-func (c *clusterCounts) note(change cluster.Change, v *cluster.View) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case change.Kind == cluster.KindLeader && change.After != "none":
-		if c.leader != "" && c.leader != change.After {
-			c.changes++
-		}
-		c.leader = change.After
-	case change.Kind == cluster.KindSplit && change.After == "yes":
-		c.splits++
-	}
-	c.lookLocked(v, v.At)
-}
-
-// lookLocked adds the time since the last look when there was no primary then.
-// Whatever begins or ends that is a change, so there is a look at each.
-func (c *clusterCounts) lookLocked(v *cluster.View, at time.Time) {
-	if at.Before(c.seen) { // somebody scraped after v was made
-		at = c.seen
-	}
-	if c.lacks {
-		c.without += at.Sub(c.seen)
-	}
-	has, known := hasPrimary(v, at)
-	c.lacks, c.seen = known && !has, at
-}
-
-var leaderCheck = node.PlainCheck(node.AskLeader)
-
-// hasPrimary reports whether a node passes the check of the leader. That none
-// does is not known before all were polled, nor where one node only is watched:
-// then the primary may be another.
-func hasPrimary(v *cluster.View, now time.Time) (has, known bool) {
-	if m := v.Member(v.Leader); m != nil {
-		return m.Verdict(&leaderCheck, now).Passes(), true
-	}
-	waits := slices.ContainsFunc(v.Members, func(m *cluster.Member) bool { return !m.Polled })
-	return false, !waits && len(v.Members) > 1
-}
-
 var (
 	descs      []*prometheus.Desc
 	nodeLabels = []string{"cluster", "node"}
@@ -197,10 +121,11 @@ var (
 	nodeAge       = desc("node_knowledge_age_seconds", "Time since the last poll began that brought an answer.", nodeLabels...)
 	nodeWrong     = desc("node_identity_wrong", "Whether the node belongs to another cluster, or is another member, than configured.", nodeLabels...)
 	nodeLeaving   = desc("node_leaving", "Whether an announced stop of the node holds.", nodeLabels...)
+	nodeCert      = desc("node_certificate_expiry_timestamp_seconds", "When the certificate that the REST API of the node showed last expires, in Unix time.", nodeLabels...)
 
-	clusterHas     = desc("cluster_has_primary", "Whether a node passes the check of the leader.", "cluster")
-	clusterChanges = desc("cluster_primary_changes_total", "How often another node than before was elected.", "cluster")
-	clusterWithout = desc("cluster_without_primary_seconds_total", "Time during which no node passed the check of the leader.", "cluster")
+	clusterHas     = desc("cluster_has_primary", "Whether a node passes the check of the leader: the primary, or in a standby cluster its leader.", "cluster")
+	clusterChanges = desc("cluster_primary_changes_total", "How often another node than the one before passed the check of the leader.", "cluster")
+	clusterWithout = desc("cluster_without_primary_seconds_total", "Time during which no node passed the check of the leader: the sum of the gaps in /history.", "cluster")
 	clusterSplits  = desc("cluster_split_brains_total", "How often several nodes claimed to be primary, and answered.", "cluster")
 	clusterTTL     = desc("cluster_ttl_seconds", "How long an answer of a node is believed.", "cluster")
 	healthLevel    = desc("health_level", "Health of the cluster: 0 ok, 1 warning, 2 critical.", "cluster")
@@ -213,8 +138,11 @@ var (
 	agentOverflow = desc("agent_connections_overflowed_total", "Connections to agent ports that were closed because too many were open.")
 	agentConns    = desc("agent_connections", "Open connections to agent ports.")
 	agentPorts    = desc("agent_listeners", "Agent ports that are open.")
-	changesLost   = desc("changes_lost_total", "Changes that came too fast to be counted.")
-	certExpires   = desc("certificate_expiry_timestamp_seconds", "When the certificate of the frontend expires, in Unix time.")
+	eventStreams  = desc("event_streams", "Open streams of events: /events and live pages.")
+	eventsSent    = desc("events_sent_total", "Events sent to streams, also those that only keep them alive.")
+	eventsDropped = desc("event_streams_dropped_total", "Streams of events that ended because their reader was too slow.")
+	eventsRefused = desc("event_streams_refused_total", "Streams of events that were refused because too many were open.")
+	certExpires   = desc("certificate_expiry_timestamp_seconds", "When a certificate of the supervisor itself expires, in Unix time: of the frontend, or shown to nodes as a client.", "use", "file")
 	buildInfo     = desc("build_info", "1, with the version of patroniglue and of the Go that built it.", "version", "goversion")
 )
 
@@ -237,7 +165,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	views := m.d.sup.Views()
 	now := time.Now() // after it, or ages could be negative
 	for _, v := range views {
-		m.collectCluster(s, v, now)
+		collectCluster(s, v, now)
 		for _, member := range v.Members {
 			collectNode(s, v, member, now)
 		}
@@ -264,18 +192,13 @@ func (s samples) is(d *prometheus.Desc, b bool, labels ...string) {
 	s.gauge(d, value, labels...)
 }
 
-func (m *metrics) collectCluster(s samples, v *cluster.View, now time.Time) {
-	if has, known := hasPrimary(v, now); known {
+func collectCluster(s samples, v *cluster.View, now time.Time) {
+	if has, known := v.HasPrimary(now); known {
 		s.is(clusterHas, has, v.Cluster)
 	}
-	c := m.clusters[v.Cluster]
-	c.mu.Lock()
-	c.lookLocked(v, now)
-	changes, splits, without := c.changes, c.splits, c.without
-	c.mu.Unlock()
-	s.counter(clusterChanges, float64(changes), v.Cluster)
-	s.counter(clusterSplits, float64(splits), v.Cluster)
-	s.counter(clusterWithout, without.Seconds(), v.Cluster)
+	s.counter(clusterChanges, float64(v.PrimaryChanges), v.Cluster)
+	s.counter(clusterSplits, float64(v.SplitBrains), v.Cluster)
+	s.counter(clusterWithout, v.WithoutPrimary().Seconds(), v.Cluster)
 	s.gauge(clusterTTL, v.TTL.Seconds(), v.Cluster)
 	h := v.Health(now)
 	s.gauge(healthLevel, float64(h.Level), v.Cluster)
@@ -302,6 +225,9 @@ func collectNode(s samples, v *cluster.View, m *cluster.Member, now time.Time) {
 	}
 	s.gauge(nodeAge, e.Age(now).Seconds(), v.Cluster, m.Name)
 	s.is(nodeWrong, m.Refused != "", v.Cluster, m.Name)
+	if ends := e.Value.CertificateEnds; !ends.IsZero() {
+		s.gauge(nodeCert, float64(ends.Unix()), v.Cluster, m.Name)
+	}
 	if !fresh || m.Refused != "" {
 		return // what it said is not believed, or is about another cluster
 	}
@@ -349,9 +275,15 @@ func (m *metrics) collectServers(s samples) {
 	s.counter(agentOverflow, float64(m.d.agents.Overflowed()))
 	s.gauge(agentConns, float64(m.d.agents.Conns()))
 	s.gauge(agentPorts, float64(len(m.d.agents.Addrs())))
-	s.counter(changesLost, float64(m.lost.Load()))
-	if !m.expires.IsZero() {
-		s.gauge(certExpires, float64(m.expires.Unix()))
+	streams := m.d.http.Streams()
+	s.gauge(eventStreams, float64(streams.Open))
+	s.counter(eventsSent, float64(streams.Sent))
+	s.counter(eventsDropped, float64(streams.Dropped))
+	s.counter(eventsRefused, float64(streams.Refused))
+	if m.certificates != nil {
+		for _, c := range m.certificates() {
+			s.gauge(certExpires, float64(c.Ends.Unix()), c.Use, c.File)
+		}
 	}
 	s.gauge(buildInfo, 1, version, runtime.Version())
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"patroniglue/cluster"
 	"patroniglue/httpapi"
 )
 
@@ -29,15 +30,23 @@ func nagiosUnknown(stdout io.Writer, err error) error {
 }
 
 // nagiosLine is a plugin's answer as the Monitoring Plugins Development
-// Guidelines want it: a line of text, "|" and performance data. The clusters in
-// trouble come first. What is not known has no performance data: it is not 0.
+// Guidelines want it: a line of text, "|" and performance data. What is worst comes
+// first. What is not known has no performance data: it is not 0.
 func nagiosLine(r statusReport) string {
 	var texts, ofClusters, ofNodes []string
-	for _, c := range worstFirst(r.Health.Clusters) {
+	clusters := worstFirst(r.Health.Clusters)
+	for _, c := range clusters {
 		text, perf, more := nagiosCluster(c, r.Nodes)
 		texts, ofClusters, ofNodes = append(texts, text), append(ofClusters, perf...), append(ofNodes, more...)
 	}
-	line := "PATRONIGLUE " + strings.ToUpper(r.Health.Level.String()) + " - " + cut(strings.Join(texts, "; "), nagiosText) + " |"
+	for _, reason := range r.Health.Supervisor.Reasons {
+		worse := 0
+		for worse < len(clusters) && clusters[worse].Level > reason.Level {
+			worse++
+		}
+		texts = slices.Insert(texts, worse, nagiosWhy(reason))
+	}
+	line := "PATRONIGLUE " + strings.ToUpper(r.Health.Level.String()) + " - " + cut(nagiosPlain(strings.Join(texts, "; ")), nagiosText) + " |"
 	for _, value := range slices.Concat(ofClusters, ofNodes) {
 		if len(line)+1+len(value) > nagiosAll {
 			break
@@ -79,18 +88,22 @@ func nagiosCluster(c httpapi.ClusterHealth, nodes []httpapi.NodeState) (text str
 	}
 	text = fmt.Sprintf("%s: %s, %d %s", c.Cluster, leads, replicas, noun)
 	for _, reason := range c.Reasons {
-		subject := reason.Code
-		if reason.Node != "" {
-			subject += " " + reason.Node
-		}
-		text += ", " + cut(subject+": "+reason.Text, nagiosReason)
+		text += ", " + nagiosWhy(reason)
 	}
 	label := nagiosLabel(c.Cluster)
-	return nagiosPlain(text), []string{
+	return text, []string{
 		fmt.Sprintf("%s_primary=%d;;;0;1", label, primary),
 		fmt.Sprintf("%s_replicas=%d;;;0;%d", label, replicas, all),
 		fmt.Sprintf("%s_nodes=%d;;;0;%d", label, up, all),
 	}, ofNodes
+}
+
+func nagiosWhy(r cluster.Reason) string {
+	subject := r.Code
+	if r.Node != "" {
+		subject += " " + r.Node
+	}
+	return cut(subject+": "+r.Text, nagiosReason)
 }
 
 // worstFirst keeps the order of clusters that are equally well.

@@ -56,6 +56,10 @@ func dead(r statusReport, i int, forGood bool) statusReport {
 func TestNagiosLine(t *testing.T) {
 	down := cluster.Reason{Code: "node_down", Level: cluster.Warning, Node: "pg3", Text: "no answer for 6s: connection refused"}
 	split := cluster.Reason{Code: "split_brain", Level: cluster.Critical, Text: "pg1 and pg2 claim to be primary"}
+	ends := func(r statusReport) statusReport {
+		r.Health.Supervisor.Add(cluster.Reason{Code: "certificate_expiring", Level: cluster.Warning, Text: "the certificate of [frontend] ends at 2026-12-01 10:00 UTC"})
+		return r
+	}
 	tests := []struct {
 		name, want string
 		report     statusReport
@@ -71,6 +75,12 @@ func TestNagiosLine(t *testing.T) {
 			"west_pg1_age=6.000s;5;;0 west_pg2_age=0.250s;5;;0 west_pg2_lag=1048576B;;;0 west_pg3_age=0.250s;5;;0 west_pg3_lag=2097152B;;;0 " +
 			"east_pg1_age=0.250s;5;;0 east_pg2_age=0.250s;5;;0 east_pg2_lag=1048576B;;;0 east_pg3_age=0.250s;5;;0 east_pg3_lag=2097152B;;;0",
 			both(reportOf("east", cluster.OK), dead(reportOf("west", cluster.Critical, split), 0, false))},
+		{"the supervisor itself, worse than one cluster", "PATRONIGLUE CRITICAL - west: no primary, 2 replicas, split_brain: pg1 and pg2 claim to be primary; " +
+			"certificate_expiring: the certificate of [frontend] ends at 2026-12-01 10:00 UTC; east: primary pg1, 2 replicas | " +
+			"west_primary=0;;;0;1 west_replicas=2;;;0;3 west_nodes=2;;;0;3 east_primary=1;;;0;1 east_replicas=2;;;0;3 east_nodes=3;;;0;3 " +
+			"west_pg1_age=6.000s;5;;0 west_pg2_age=0.250s;5;;0 west_pg2_lag=1048576B;;;0 west_pg3_age=0.250s;5;;0 west_pg3_lag=2097152B;;;0 " +
+			"east_pg1_age=0.250s;5;;0 east_pg2_age=0.250s;5;;0 east_pg2_lag=1048576B;;;0 east_pg3_age=0.250s;5;;0 east_pg3_lag=2097152B;;;0",
+			ends(both(reportOf("east", cluster.OK), dead(reportOf("west", cluster.Critical, split), 0, false)))},
 		{"hostile", "PATRONIGLUE WARNING - a/b: primary pg1, 2 replicas, lag p/g: (script)\ufffd[2J; OK / x=1 /n | " +
 			"a_b_primary=1;;;0;1 a_b_replicas=2;;;0;3 a_b_nodes=3;;;0;3 " +
 			"a_b_pg1_age=0.250s;5;;0 a_b_pg2_age=0.250s;5;;0 a_b_pg2_lag=1048576B;;;0 a_b_pg3_age=0.250s;5;;0 a_b_pg3_lag=2097152B;;;0",

@@ -261,18 +261,17 @@ func printable(s string) string {
 }
 
 func printStatus(w io.Writer, r statusReport, l look) error {
+	if len(r.Health.Supervisor.Reasons) > 0 {
+		fmt.Fprintf(w, "This supervisor: %s\n", l.level(r.Health.Supervisor.Level))
+		printReasons(w, l, r.Health.Supervisor.Reasons)
+		fmt.Fprintln(w)
+	}
 	for i, c := range r.Health.Clusters {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
 		fmt.Fprintf(w, "Cluster %s: %s\n", printable(c.Cluster), l.level(c.Level))
-		for _, reason := range c.Reasons {
-			subject := ""
-			if reason.Node != "" {
-				subject = reason.Node + ": "
-			}
-			fmt.Fprintf(w, "  %s  %s\n", l.level(reason.Level), printable(reason.Code+"  "+subject+reason.Text))
-		}
+		printReasons(w, l, c.Reasons)
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		printRow(tw, l, "NODE", "POSTGRES", "ROLE", "STATE", "TL", "LAG", "AGE", "PRIMARY", "REPLICA", "WHY")
 		for _, n := range r.Nodes {
@@ -285,6 +284,16 @@ func printStatus(w io.Writer, r statusReport, l look) error {
 		}
 	}
 	return nil
+}
+
+func printReasons(w io.Writer, l look, reasons []cluster.Reason) {
+	for _, reason := range reasons {
+		subject := ""
+		if reason.Node != "" {
+			subject = reason.Node + ": "
+		}
+		fmt.Fprintf(w, "  %s  %s\n", l.level(reason.Level), printable(reason.Code+"  "+subject+reason.Text))
+	}
 }
 
 func printNode(w io.Writer, l look, n httpapi.NodeState) {

@@ -23,7 +23,8 @@ import (
 // newDaemon gives each package what it needs of the configuration. It opens no
 // port and contacts nobody.
 func newDaemon(cfg *config, log zerolog.Logger) (*daemon, error) {
-	clusters, err := clustersOf(cfg)
+	transports := make(map[backendTLS]*http.Transport)
+	clusters, err := clustersOf(cfg, transports)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +32,8 @@ func newDaemon(cfg *config, log zerolog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := newMetrics(clusters, frontTLS)
+	certificates := func() []httpapi.Certificate { return certificatesOf(cfg, frontTLS, transports) }
+	m := newMetrics(clusters, certificates)
 	sup := cluster.New(cluster.Config{
 		TTL: cfg.Cache.TTL,
 		Rules: cluster.Rules{
@@ -51,6 +53,7 @@ func newDaemon(cfg *config, log zerolog.Logger) (*daemon, error) {
 		http: httpapi.New(httpapi.Config{
 			Supervisor: sup, Address: net.JoinHostPort(cfg.Frontend.Host, strconv.Itoa(cfg.Frontend.Port)),
 			TLS: frontTLS, Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Version: version, Metrics: m.handler(log), Log: log,
+			Certificates: certificates,
 		}),
 		agents: agentapi.New(agentapi.Config{
 			Asker: sup, Listeners: agentListeners(cfg), Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second, Log: log,
@@ -69,11 +72,11 @@ func longestPoll(cfg *config) time.Duration {
 	return longest
 }
 
-// clustersOf sorts nodes into their clusters, in the order of the file.
-func clustersOf(cfg *config) ([]cluster.ClusterConfig, error) {
+// clustersOf sorts nodes into their clusters, in the order of the file. It adds to
+// transports what they need.
+func clustersOf(cfg *config, transports map[backendTLS]*http.Transport) ([]cluster.ClusterConfig, error) {
 	var clusters []cluster.ClusterConfig
 	index := make(map[string]int)
-	transports := make(map[backendTLS]*http.Transport)
 	for i := range cfg.Nodes {
 		n := &cfg.Nodes[i]
 		transport, err := transportOf(n, transports)
@@ -146,6 +149,27 @@ func frontendTLS(f *frontendConfig) (*tls.Config, error) {
 		c.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return c, nil
+}
+
+// certificatesOf are those that we show to others, as they are in use.
+func certificatesOf(cfg *config, frontend *tls.Config, transports map[backendTLS]*http.Transport) []httpapi.Certificate {
+	var out []httpapi.Certificate
+	add := func(use, file string, c *tls.Config) {
+		out = append(out, httpapi.Certificate{Use: use, File: file, Ends: c.Certificates[0].Leaf.NotAfter})
+	}
+	if frontend != nil {
+		add("frontend", cfg.Frontend.Certfile, frontend)
+	}
+	clients := make(map[string]*tls.Config)
+	for key, t := range transports {
+		if key.certfile != "" {
+			clients[key.certfile] = t.TLSClientConfig
+		}
+	}
+	for _, file := range slices.Sorted(maps.Keys(clients)) {
+		add("client", file, clients[file])
+	}
+	return out
 }
 
 func readCAs(path string) (*x509.CertPool, error) {

@@ -398,14 +398,15 @@ func TestTLS(t *testing.T) {
 		return s, pool
 	}
 	with := func(c *tls.Config) func(*http.Transport) { return func(tr *http.Transport) { tr.TLSClientConfig = c } }
+	s, pool := start(t, false)
+	ends := s.Certificate().NotAfter // httptest has one for all
 	poll := func(t *testing.T, url string, edits ...func(*http.Transport)) error {
 		r, err := newTestClient(t, url, time.Minute, edits...).Poll(t.Context())
-		if err == nil && r.Document.Role != RoleReplica {
-			t.Errorf("got %+v", r)
+		if err == nil && (r.Document.Role != RoleReplica || !r.CertificateEnds.Equal(ends)) {
+			t.Errorf("got %+v, want a replica whose certificate ends %s", r, ends)
 		}
 		return err
 	}
-	s, pool := start(t, false)
 	t.Run("own authority", func(t *testing.T) {
 		if err := poll(t, s.URL, with(&tls.Config{RootCAs: pool})); err != nil {
 			t.Error(err)

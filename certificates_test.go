@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"patroniglue/cluster"
+	"patroniglue/httpapi"
+	"patroniglue/node/nodetest"
+)
+
+// A certificate that ends unseen takes every check over HTTPS with it, or every
+// node: each of them is told of two weeks before, wherever an operator looks.
+func TestCertificates(t *testing.T) {
+	ca := newAuthority(t)
+	make := func(name string, days int) time.Time {
+		template := serverCert()
+		template.NotAfter = time.Now().AddDate(0, 0, days)
+		cert, _ := ca.make(t, name, template)
+		return cert.NotAfter
+	}
+	front, client, rest := make("front", 13), make("client", -1), make("rest", 10)
+	sim := nodetest.Options{TLS: &tls.Config{Certificates: []tls.Certificate{ca.load(t, "rest")}}}.NewCluster("main", "pg1", "pg2")
+	t.Cleanup(sim.Close)
+	plain := nodetest.NewCluster("other", "pg3")
+	t.Cleanup(plain.Close)
+	p := startProgram(t, "c.toml", "[frontend]\n"+anyPort+ca.pair("front")+fastPolls+
+		nodesOf(sim, "cafile = '"+ca.file("ca.crt")+"'\n"+ca.pair("client"))+strings.Replace(nodesOf(plain, ""), "'main'", "'other'", 1))
+	trust := &tls.Config{RootCAs: ca.pool()}
+
+	var health httpapi.Health
+	_, body := ask(t, trust, "GET", "https://"+p.http+"/health")
+	if err := json.Unmarshal([]byte(body), &health); err != nil {
+		t.Fatal(err)
+	}
+	at := func(ends time.Time) string { return ends.UTC().Format("2006-01-02 15:04 UTC") }
+	own := []cluster.Reason{
+		{Code: "certificate_expiring", Level: cluster.Warning, Text: fmt.Sprintf("the certificate of [frontend] (%s) ends at %s", ca.file("front.crt"), at(front))},
+		{Code: "certificate_expired", Level: cluster.Warning, Text: fmt.Sprintf("the certificate that is shown to nodes (%s) ended at %s", ca.file("client.crt"), at(client))},
+	}
+	theirs := []cluster.Reason{
+		{Code: "certificate_expiring", Level: cluster.Warning, Node: "pg1", Text: "the certificate of its REST API ends at " + at(rest)},
+		{Code: "certificate_expiring", Level: cluster.Warning, Node: "pg2", Text: "the certificate of its REST API ends at " + at(rest)},
+	}
+	if !slices.Equal(health.Supervisor.Reasons, own) || !slices.Equal(health.Clusters[0].Reasons, theirs) || len(health.Clusters[1].Reasons) != 0 || health.Level != cluster.Warning {
+		t.Errorf("GET /health: %s\nwant %+v and %+v", body, own, theirs)
+	}
+
+	_, text := ask(t, trust, "GET", "https://"+p.http+"/metrics")
+	for series, ends := range map[string]time.Time{
+		fmt.Sprintf(`certificate_expiry_timestamp_seconds{file=%q,use="frontend"}`, ca.file("front.crt")): front,
+		fmt.Sprintf(`certificate_expiry_timestamp_seconds{file=%q,use="client"}`, ca.file("client.crt")):  client,
+		`node_certificate_expiry_timestamp_seconds{cluster="main",node="pg1"}`:                            rest,
+		`node_certificate_expiry_timestamp_seconds{cluster="main",node="pg2"}`:                            rest,
+		`health_reason{cluster="main",code="certificate_expiring",node="pg1"}`:                            time.Unix(1, 0),
+	} {
+		var got float64
+		if _, err := fmt.Sscan(valueOf(text, "patroniglue_"+series), &got); err != nil || int64(got) != ends.Unix() {
+			t.Errorf("%s is %v (%v), want %d", series, got, err, ends.Unix())
+		}
+	}
+	if strings.Contains(text, `node_certificate_expiry_timestamp_seconds{cluster="other"`) {
+		t.Error("pg3, which is polled without TLS, has a certificate")
+	}
+
+	if got := p.log.values("reason", "message", "the supervisor itself"); !slices.Equal(got, []string{own[0].Text, own[1].Text}) {
+		t.Errorf("logged at start: %q", got)
+	}
+	for flag, want := range map[string]string{
+		"-watch=false": "This supervisor: warning\n  warning  certificate_expiring  " + own[0].Text + "\n",
+		"-nagios":      "PATRONIGLUE WARNING - certificate_expired: " + own[1].Text + "; ",
+		"-json":        `"text": "` + own[0].Text + `"`,
+	} {
+		var stdout bytes.Buffer
+		if err := run(t.Context(), []string{"-config", p.config, "status", flag}, &stdout, io.Discard); err != exitCode(1) || !strings.Contains(stdout.String(), want) {
+			t.Errorf("status %s: %v, want exit code 1 and %q:\n%s", flag, err, want, &stdout)
+		}
+	}
+}

@@ -75,6 +75,13 @@ func (s *Server) onlyPatroni(w http.ResponseWriter, r *http.Request) {
 	writeError(w, r, http.StatusNotFound, "only Patroni itself has its "+what+": "+strings.TrimSuffix(m.URL, "/")+"/"+what)
 }
 
+// memberList is Patroni's GET /cluster.
+type memberList struct {
+	Members []patroniMember `json:"members"`
+	Scope   string          `json:"scope"`
+	Pause   bool            `json:"pause,omitzero"`
+}
+
 // patroniMember is a row of Patroni's GET /cluster, in its newest form (4.1.4,
 // utils.py:913 cluster_as_json): what clients of older ones read is in it, of the
 // same type.
@@ -112,11 +119,7 @@ func (s *Server) members(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	out := struct {
-		Members []patroniMember `json:"members"`
-		Scope   string          `json:"scope"`
-		Pause   bool            `json:"pause,omitzero"`
-	}{Members: []patroniMember{}, Scope: cmp.Or(v.Scope, v.Cluster)}
+	out := memberList{Members: []patroniMember{}, Scope: cmp.Or(v.Scope, v.Cluster)}
 	for _, m := range believed(v, time.Now()) {
 		out.Members = append(out.Members, memberOf(v, m))
 		out.Pause = out.Pause || m.Entry.Value.Document.Pause

@@ -69,6 +69,13 @@ func TestCertificates(t *testing.T) {
 	if strings.Contains(text, `node_certificate_expiry_timestamp_seconds{cluster="other"`) {
 		t.Error("pg3, which is polled without TLS, has a certificate")
 	}
+	lintMetrics(t, text)
+
+	var state httpapi.NodeState
+	_, body = ask(t, trust, "GET", "https://"+p.http+"/node/pg2")
+	if err := json.Unmarshal([]byte(body), &state); err != nil || state.Expires == nil || !state.Expires.Equal(rest) {
+		t.Errorf("GET /node/pg2: %s, want certificate_ends %s", body, rest)
+	}
 
 	if got := p.log.values("reason", "message", "the supervisor itself"); !slices.Equal(got, []string{own[0].Text, own[1].Text}) {
 		t.Errorf("logged at start: %q", got)

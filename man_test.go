@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"patroniglue/cluster"
 )
 
 // manSections are the parts of a man page below its .Ss, and what is above the
@@ -116,6 +118,19 @@ func TestManKeys(t *testing.T) {
 	}
 	if shown < 25 {
 		t.Errorf("the example shows %d defaults", shown)
+	}
+}
+
+// Who is woken by a code finds it in the manual.
+func TestManCodes(t *testing.T) {
+	_, health, _ := strings.Cut(readFile(t, "contrib/man/patroniglue.8"), "\n.Sh HEALTH\n")
+	health, _, _ = strings.Cut(health, "\n.Sh ")
+	var told []string
+	for _, m := range regexp.MustCompile(`(?m)^\.It Li (.*)$`).FindAllStringSubmatch(health, -1) {
+		told = append(told, m[1])
+	}
+	if !slices.Equal(told, cluster.Codes) {
+		t.Errorf("patroniglue.8 explains the codes %q, want %q", told, cluster.Codes)
 	}
 }
 

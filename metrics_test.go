@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -31,8 +32,9 @@ var updateMetrics = flag.Bool("update-metrics", false, "write testdata/metrics.t
 // scripted is a node that says what the test wants it to.
 type scripted struct {
 	mu       sync.Mutex
-	status   int    // guarded by mu, as is document
-	document string // "" = it refuses
+	status   int       // guarded by mu, as is document
+	document string    // "" = it refuses
+	ends     time.Time // its certificate; zero = no TLS
 }
 
 func says(status int, document string) *scripted {
@@ -56,7 +58,7 @@ func (s *scripted) Poll(context.Context) (node.Report, error) {
 	if err != nil {
 		return node.Report{}, &node.Failure{Kind: node.KindDocument, Err: err}
 	}
-	return node.Report{Began: began, Status: s.status, Document: d, Raw: []byte(s.document)}, nil
+	return node.Report{Began: began, Status: s.status, Document: d, Raw: []byte(s.document), CertificateEnds: s.ends}, nil
 }
 
 func (s *scripted) Settings(context.Context) (node.Settings, error) {
@@ -184,6 +186,11 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("GET /metrics (-want +got; go test -run TestMetrics -update-metrics writes it anew):\n%s", d)
 	}
 
+	lintMetrics(t, text)
+}
+
+// lintMetrics asks Prometheus' own linter, which says nothing when all is well.
+func lintMetrics(t *testing.T, text string) {
 	t.Run("promtool", func(t *testing.T) {
 		lint := exec.CommandContext(t.Context(), requireProgram(t, "promtool"), "check", "metrics")
 		lint.Stdin = strings.NewReader(text)
@@ -293,7 +300,49 @@ func TestMetricsOfAHostileNode(t *testing.T) {
 	})
 }
 
-// BenchmarkScrape is the whole of /metrics for 3,000 nodes, but for the network.
+// Whatever nodes say and clients ask: Prometheus must not be filled by it. What
+// was never said or asked before makes no series.
+func TestMetricsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pg1, pg2 := says(200, leaderSays), says(503, replicaSays)
+		d := measuredDaemon(100*time.Millisecond, time.Second, map[string][]*scripted{"main": {pg1, pg2}}, "main")
+		watchMeasured(t, d)
+		seen := make(map[string]bool)
+		storm := func(words string) {
+			for i := range 20 {
+				word := fmt.Sprint(words, i)
+				pg2.says(503, fmt.Sprintf(`{"state":%[1]q,"role":%[1]q,"timeline":%[2]d,"tags":{%[1]q:%[1]q},"patroni":{"version":%[1]q,"scope":"s","name":%[1]q}}`, word, i))
+				for _, path := range []string{"/" + word, "/node/" + word + "/primary", "/node/pg1/" + word, "/node/pg1/replica?tag_" + word + "=" + word,
+					"/health?cluster=" + word, "/history?node=" + word, "/events?cluster=" + word, "/cluster/" + word + "/replica"} {
+					d.http.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+				}
+				time.Sleep(300 * time.Millisecond)
+				for line := range strings.Lines(scrape(t, d.http.Handler())) {
+					if series, _, ok := strings.Cut(line, " "); ok && !strings.HasPrefix(line, "#") && strings.HasPrefix(line, "patroniglue_") {
+						seen[series] = true
+					}
+				}
+			}
+			pg2.says(0, "")
+			time.Sleep(3 * time.Second)
+			pg2.says(503, replicaSays)
+			time.Sleep(3 * time.Second)
+		}
+		storm("first")
+		first := maps.Clone(seen)
+		storm("second")
+		for series := range seen {
+			if !first[series] {
+				t.Errorf("words that were new made the series %s", series)
+			}
+		}
+		if len(first) < 80 || len(first) > 150 {
+			t.Errorf("%d series of two nodes", len(first))
+		}
+	})
+}
+
+// BenchmarkScrape is the whole of /metrics for 3,000 nodes with certificates, but for the network.
 func BenchmarkScrape(b *testing.B) {
 	for _, size := range []int{3, 3000} {
 		clusters := make(map[string][]*scripted)
@@ -306,6 +355,7 @@ func BenchmarkScrape(b *testing.B) {
 				if j == 0 {
 					s = says(200, leaderSays)
 				}
+				s.ends = time.Now().AddDate(1, 0, 0)
 				clusters[name] = append(clusters[name], s)
 			}
 		}

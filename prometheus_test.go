@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 
 	"patroniglue/cluster"
 	"patroniglue/node"
+	"patroniglue/node/nodetest"
 )
 
 // Alerts that ask for a metric that is not there never fire, and nobody notices.
@@ -94,15 +96,20 @@ func TestGrafanaDashboard(t *testing.T) {
 		t.Fatal("the dashboard has no panels")
 	}
 
-	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	ca := newAuthority(t)
+	ca.make(t, "server", serverCert())
+	sim := nodetest.Options{TLS: &tls.Config{Certificates: []tls.Certificate{ca.load(t, "server")}}}.NewCluster("main", "pg1", "pg2", "pg3")
+	t.Cleanup(sim.Close)
 	sim.Kill("pg3")
-	p := startProgram(t, "c.toml", "[frontend]\n"+anyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+fastPolls+nodesOf(sim, ""))
-	prometheus := startPrometheus(t, program, p.http)
+	trust := &tls.Config{RootCAs: ca.pool()}
+	p := startProgram(t, "c.toml", "[frontend]\n"+anyPort+ca.pair("server")+"[agent]\nlisten = '127.0.0.1:0'\n"+fastPolls+
+		nodesOf(sim, "cafile = '"+ca.file("ca.crt")+"'"))
+	prometheus := startPrometheus(t, program, p.http, ca.file("ca.crt"))
 	isAnswered := func(what, expr string) {
 		t.Helper()
 		expr = strings.NewReplacer("$job", "patroniglue", "$cluster", ".*", "$__rate_interval", "10s", "$__range", "10s").Replace(expr)
 		until(t, what+" is not empty: "+expr, func() bool {
-			ask(t, nil, "GET", "http://"+p.http+"/node/pg1/primary") // so that there is a rate
+			ask(t, trust, "GET", "https://"+p.http+"/node/pg1/primary") // so that there is a rate
 			return len(queryPrometheus(t, prometheus, expr)) > 0
 		})
 	}
@@ -121,15 +128,15 @@ func TestGrafanaDashboard(t *testing.T) {
 	}
 }
 
-// startPrometheus runs a real one that scrapes target, with our rules, and gives its address.
-func startPrometheus(t *testing.T, program, target string) string {
+// startPrometheus runs a real one that scrapes target by https, with our rules, and gives its address.
+func startPrometheus(t *testing.T, program, target, cafile string) string {
 	t.Helper()
 	rules, err := filepath.Abs("contrib/prometheus/rules.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := writeFile(t, "prometheus.yml", fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: ['%s']\n"+
-		"scrape_configs:\n  - job_name: patroniglue\n    static_configs: [{targets: ['%s']}]\n", rules, target))
+		"scrape_configs:\n  - job_name: patroniglue\n    scheme: https\n    tls_config: {ca_file: '%s'}\n    static_configs: [{targets: ['%s']}]\n", rules, cafile, target))
 	addr := freePort(t)
 	var log programLog
 	cmd := exec.Command(program, "--config.file="+config, "--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+addr)

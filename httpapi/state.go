@@ -33,7 +33,7 @@ type NodeState struct {
 	Took     *float64                `json:"poll_seconds"` // the last good poll
 	Failures int                     `json:"failures"`     // polls in a row
 	Error    string                  `json:"error,omitzero"`
-	CertEnds *time.Time              `json:"certificate_ends,omitzero"` // of its REST API; only by https
+	Expires  *time.Time              `json:"certificate_ends,omitzero"` // of its REST API; only by https
 	Checks   map[string]CheckVerdict `json:"checks"`
 }
 
@@ -87,7 +87,7 @@ func stateOf(v *cluster.View, m *cluster.Member, now time.Time) NodeState {
 		out.Lag = &m.Standing.Lag
 	}
 	if ends := e.Value.CertificateEnds; !ends.IsZero() {
-		out.CertEnds = new(ends.UTC())
+		out.Expires = new(ends.UTC())
 	}
 	return out
 }

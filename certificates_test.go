@@ -77,7 +77,7 @@ func TestCertificates(t *testing.T) {
 		t.Errorf("GET /node/pg2: %s, want certificate_ends %s", body, rest)
 	}
 
-	if got := p.log.values("reason", "message", "the supervisor itself"); !slices.Equal(got, []string{own[0].Text, own[1].Text}) {
+	if got := p.log.values("reason", "message", "something is wrong with the supervisor itself"); !slices.Equal(got, []string{own[0].Text, own[1].Text}) {
 		t.Errorf("logged at start: %q", got)
 	}
 	for flag, want := range map[string]string{

@@ -122,7 +122,7 @@ func (d *daemon) ignoreHangups(ctx context.Context) {
 func (d *daemon) logHealth() {
 	now := time.Now()
 	for _, r := range d.http.OwnHealth(now).Reasons {
-		d.log.WithLevel(levelOfHealth(r.Level)).Str("reason", r.Text).Msg("the supervisor itself")
+		d.log.WithLevel(levelOfHealth(r.Level)).Str("reason", r.Text).Msg("something is wrong with the supervisor itself")
 	}
 	for _, v := range d.sup.Views() {
 		h := v.Health(now)

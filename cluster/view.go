@@ -30,9 +30,9 @@ type View struct {
 	// zero while there is one, and while nobody can know.
 	LeaderLost, PrimaryLost time.Time
 
-	// Since the start.
-	PrimaryChanges uint64 // another node than the one before passed the check of the leader
-	SplitBrains    uint64 // times
+	// How often, since the start, another node than the one before passed the check
+	// of the leader, and several nodes came to claim and to answer.
+	PrimaryChanges, SplitBrains uint64
 
 	last    string        // who was primary last
 	without time.Duration // a primary, before PrimaryLost

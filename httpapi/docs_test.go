@@ -62,7 +62,7 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 	} {
 		var told []string // in the first column of a table
 		for _, row := range regexp.MustCompile("(?m)^\\| (`.*?`) \\|").FindAllStringSubmatch(sections[title], -1) {
-			for _, name := range strings.Split(row[1], ", ") {
+			for name := range strings.SplitSeq(row[1], ", ") {
 				told = append(told, strings.Trim(name, "`"))
 			}
 		}

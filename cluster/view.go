@@ -30,6 +30,11 @@ type View struct {
 	// zero while there is one, and while nobody can know.
 	LeaderLost, PrimaryLost time.Time
 
+	// Since when who passes that check does; zero while nobody does. Who was the
+	// first that was seen may well have done so before.
+	PrimarySince   time.Time
+	PrimaryAtStart bool
+
 	// How often, since the start, another node than the one before passed the check
 	// of the leader, and several nodes came to claim and to answer.
 	PrimaryChanges, SplitBrains uint64
@@ -98,6 +103,7 @@ func (v *View) withoutPrimary(was string) string {
 func (v *View) follow(old *View) {
 	v.PrimaryChanges, v.SplitBrains, v.last, v.without = old.PrimaryChanges, old.SplitBrains, old.last, old.without
 	v.LeaderLost, v.PrimaryLost = time.Time{}, time.Time{}
+	v.PrimarySince, v.PrimaryAtStart = time.Time{}, false
 	known := len(v.Members) > 1 && v.polled()
 	if v.Leader == "" && known {
 		v.LeaderLost = cmp.Or(old.LeaderLost, v.At)
@@ -111,7 +117,11 @@ func (v *View) follow(old *View) {
 		if v.last != "" && v.last != primary {
 			v.PrimaryChanges++
 		}
-		v.last = primary
+		if v.last = primary; primary == old.primary() {
+			v.PrimarySince, v.PrimaryAtStart = old.PrimarySince, old.PrimaryAtStart
+		} else {
+			v.PrimarySince, v.PrimaryAtStart = v.At, old.last == "" && old.PrimaryLost.IsZero()
+		}
 	}
 	if v.Split && !old.Split {
 		v.SplitBrains++

@@ -38,6 +38,35 @@ func TestViewsShareWhatDidNotChange(t *testing.T) {
 	})
 }
 
+// Since when there is this primary is what an operator looks for first. Who was it
+// when we came may have been it for long.
+func TestPrimarySince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		w := three(t)
+		w.settle()
+		if v := w.view(); v.PrimarySince.Before(begun) || time.Since(v.PrimarySince) < time.Second || !v.PrimaryAtStart {
+			t.Errorf("at first: since %s, at start %t", v.PrimarySince, v.PrimaryAtStart)
+		}
+		w.change("pg1", follows(1))
+		w.settle()
+		if v := w.view(); !v.PrimarySince.IsZero() || v.PrimaryAtStart {
+			t.Errorf("without a primary: since %s, at start %t", v.PrimarySince, v.PrimaryAtStart)
+		}
+		promoted := time.Now()
+		w.change("pg2", leads(2))
+		w.settle()
+		since := w.view().PrimarySince
+		if since.Before(promoted) || since.Sub(promoted) > 2*time.Second || w.view().PrimaryAtStart {
+			t.Errorf("pg2 is primary since %s after its promotion, at start %t", since.Sub(promoted), w.view().PrimaryAtStart)
+		}
+		w.settle()
+		if now := w.view().PrimarySince; !now.Equal(since) {
+			t.Errorf("it is primary since %s, and later since %s", since, now)
+		}
+	})
+}
+
 func TestReadersRaceWithMerges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := three(t, lagRules, func(c *Config) { c.Rules.MinReplicas, c.Rules.Fallback = 1, true })

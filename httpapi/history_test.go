@@ -418,7 +418,10 @@ func TestEventsEndAtStop(t *testing.T) {
 		begun := time.Now()
 		ended := make(chan error, 1)
 		go func() {
-			_, err := l.next()
+			var err error
+			for err == nil {
+				_, err = l.next() // that the supervisor stops is a change, too
+			}
 			ended <- err
 		}()
 		s.stop()

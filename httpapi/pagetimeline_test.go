@@ -134,8 +134,8 @@ func TestTimelineIntervals(t *testing.T) {
 		changes, want []string
 		summary       string
 	}{
-		{"nothing is kept", "", nil, []string{"-24h0m0s -0s unknown: 24 h so far"},
-			"Primary of main in the last 24 h: not known who is; 0 changes; not watched for 24 h"},
+		{"nothing is kept", "", nil, []string{"-24h0m0s -2.997s unknown: 23 h 59 min", "-2.997s -0s none: 2.9 s so far"}, // since all were polled
+			"Primary of main in the last 24 h: now none, for 2.9 s so far; 0 changes; 2.9 s without a primary; not watched for 23 h 59 min"},
 		{"a failover", "pg2", []string{"-30h none pg1", "-20h pg1 none pg1: stopping", "-19h59m55.8s none pg2"},
 			[]string{"-30h0m0s -20h0m0s primary pg1: 10 h", "-20h0m0s -19h59m55.8s none: 4.2 s, pg1: stopping", "-19h59m55.8s -0s primary pg2: 19 h 59 min so far"},
 			"Primary of main in the last 24 h: now pg2, for 19 h 59 min so far; 1 change; 4.2 s without a primary"},
@@ -157,8 +157,8 @@ func TestTimelineIntervals(t *testing.T) {
 			[]string{"-25h0m0s -1h0m0s unknown: 24 h", "-1h0m0s -0s primary pg2: 1 h so far"},
 			"Primary of main in the last 24 h: now pg2, for 1 h so far; 0 changes; not watched for 23 h"},
 		{"a restart, and none since", "", []string{"-5h none pg1", "other -4h none x", "restart other -1h none x"},
-			[]string{"-24h0m0s -5h0m0s unknown: 19 h", "-5h0m0s -4h0m0s primary pg1: at least 1 h", "-4h0m0s -0s unknown: 4 h so far"},
-			"Primary of main in the last 24 h: not known who is; 0 changes; not watched for 23 h"},
+			[]string{"-24h0m0s -5h0m0s unknown: 19 h", "-5h0m0s -4h0m0s primary pg1: at least 1 h", "-4h0m0s -2.997s unknown: 3 h 59 min", "-2.997s -0s none: 2.9 s so far"},
+			"Primary of main in the last 24 h: now none, for 2.9 s so far; 0 changes; 2.9 s without a primary; not watched for 22 h 59 min"},
 		{"a restart of a supervisor whose clock had been set back", "pg1", []string{"-25h none pg1", "other -5h none x", "-1h none pg1"},
 			[]string{"-25h0m0s -5h0m0s primary pg1: at least 20 h", "-5h0m0s -1h0m0s unknown: 4 h", "-1h0m0s -0s primary pg1: 1 h so far"},
 			"Primary of main in the last 24 h: now pg1, for 1 h so far; 0 changes; not watched for 4 h"},

@@ -74,7 +74,7 @@ func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr strin
 	})
 	return m.of(&daemon{
 		sup:    sup,
-		http:   httpapi.New(httpapi.Config{Supervisor: sup, Address: httpAddr, Version: version, Metrics: m.handler(log), Log: log}),
+		http:   httpapi.New(httpapi.Config{Supervisor: sup, Address: httpAddr, Version: version, Metrics: m.handler(log), AgentLine: agentapi.AppendLine, Log: log}),
 		agents: agentapi.New(agentapi.Config{Asker: sup, Listeners: []agentapi.Listener{{Addr: agentAddr}}, Log: log}),
 		log:    log,
 	})

@@ -53,7 +53,7 @@ func newDaemon(cfg *config, log zerolog.Logger) (*daemon, error) {
 		http: httpapi.New(httpapi.Config{
 			Supervisor: sup, Address: net.JoinHostPort(cfg.Frontend.Host, strconv.Itoa(cfg.Frontend.Port)),
 			TLS: frontTLS, Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Version: version, Metrics: m.handler(log), Log: log,
-			Certificates: certificates,
+			Certificates: certificates, AgentLine: agentapi.AppendLine,
 		}),
 		agents: agentapi.New(agentapi.Config{
 			Asker: sup, Listeners: agentListeners(cfg), Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second, Log: log,

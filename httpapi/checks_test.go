@@ -252,7 +252,7 @@ func TestWrongCluster(t *testing.T) {
 const (
 	allChecks = "primary, master, read-write, leader, standby-leader, standby_leader, replica, read-only, sync, synchronous, async, asynchronous, quorum, " +
 		"read-only-sync, read-only-synchronous, read-only-quorum, health, liveness, readiness"
-	allRoutes = "/node/{node}/{check}, /node/{node}, /cluster, /cluster/{cluster}/{check}, /health, /history, /events, /livez, /readyz, /metrics or /"
+	allRoutes = "/node/{node}/{check}, /node/{node}, /cluster, /cluster/{cluster}/{check}, /health, /history, /events, /livez, /readyz, /metrics, /ui/{cluster} or /"
 )
 
 func TestErrors(t *testing.T) {

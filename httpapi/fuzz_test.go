@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"testing"
@@ -35,8 +36,27 @@ func (memberStub) Timeout() time.Duration { return time.Second }
 // pg3, each of which was polled.
 func ready(t testing.TB) *cluster.Supervisor {
 	t.Helper()
-	c := cluster.ClusterConfig{Name: "main"}
-	for _, state := range []nodetest.State{nodetest.Primary("main", "pg1"), nodetest.Replica("main", "pg2"), nodetest.Replica("main", "pg3")} {
+	return running(t, stubs(t, "main", 3))
+}
+
+// many is ready for c0, c1, ... with so many nodes each.
+func many(t testing.TB, clusters, nodes int) *cluster.Supervisor {
+	t.Helper()
+	var all []cluster.ClusterConfig
+	for i := range clusters {
+		all = append(all, stubs(t, fmt.Sprintf("c%d", i), nodes))
+	}
+	return running(t, all...)
+}
+
+func stubs(t testing.TB, name string, nodes int) cluster.ClusterConfig {
+	t.Helper()
+	c := cluster.ClusterConfig{Name: name}
+	for i := range nodes {
+		state := nodetest.Replica(name, fmt.Sprintf("pg%d", i+1))
+		if i == 0 {
+			state = nodetest.Primary(name, "pg1")
+		}
 		a := nodetest.Decide(state, nodetest.DCS{}, nodetest.Request{Method: "GET", Target: "/primary"}, time.Now())
 		doc, err := node.ParseDocument(a.Body)
 		if err != nil {
@@ -47,7 +67,12 @@ func ready(t testing.TB) *cluster.Supervisor {
 			Interval: time.Second, PrimaryInterval: time.Second, FastInterval: time.Second, Fall: 3,
 		})
 	}
-	sup := cluster.New(cluster.Config{TTL: time.Minute, Clusters: []cluster.ClusterConfig{c}})
+	return c
+}
+
+func running(t testing.TB, clusters ...cluster.ClusterConfig) *cluster.Supervisor {
+	t.Helper()
+	sup := cluster.New(cluster.Config{TTL: time.Minute, Clusters: clusters})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- sup.Run(ctx) }()
@@ -64,7 +89,7 @@ func FuzzPath(f *testing.F) {
 	for _, p := range paths {
 		f.Add(uint8(0), p)
 	}
-	for _, p := range []string{"*", "/node/pg1/primary", "/node/pg2/replica?lag=1MB&tag_a=b", "/cluster/main/node/pg1/cluster", "/health?strict&cluster=main", "http://h/primary", "/node/pg1/refresh", "/node/pg1/leaving?for=1s", "/history?since=1h&node=pg1&limit=2", "/events?after=1"} {
+	for _, p := range []string{"*", "/node/pg1/primary", "/node/pg2/replica?lag=1MB&tag_a=b", "/cluster/main/node/pg1/cluster", "/health?strict&cluster=main", "http://h/primary", "/node/pg1/refresh", "/node/pg1/leaving?for=1s", "/history?since=1h&node=pg1&limit=2", "/events?after=1", "/live?q=a&trouble=1", "/ui/main", "/ui/main/live", "/?q=x", "/assets/page.js"} {
 		for method := range uint8(6) {
 			f.Add(method, p)
 		}

@@ -55,7 +55,7 @@ func TestLeaving(t *testing.T) {
 			if got := s.get("/health"); got.status != 200 || !strings.Contains(got.body, warning) {
 				t.Errorf("/health = %d %s, want %s", got.status, got.body, warning)
 			}
-			if got := s.get("/").body; !strings.Contains(got, "running, leaving") || !strings.Contains(got, l.Reason) {
+			if got := s.get("/").body; !strings.Contains(got, `<span class="note">leaving</span>`) || !strings.Contains(got, "<b>pg1</b> is about to stop, as announced, nobody can write") || !strings.Contains(got, l.Reason) {
 				t.Errorf("page: %s", got)
 			}
 

@@ -1,24 +1,70 @@
 package httpapi
 
 import (
-	"bytes"
-	_ "embed"
-	"fmt"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
 	"html/template"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"patroniglue/cluster"
 	"patroniglue/node"
 )
 
-//go:embed page.html
-var pageSource string
+// The operator's page: server-rendered, whole without JavaScript, live with it
+// (pagelive.go). Its marks do not change between versions, for tests and for who
+// scripts it:
+//
+//	<html data-level data-page data-live>  the worst level; what was rendered, by which build; "yes" or "no" once the script runs
+//	#banner[data-cluster][data-level]      one cluster's verdict; its reasons are li[data-code]
+//	tbody[data-node][data-level]           one node, in the table #nodes; [data-leader] on the one primary
+//	td[data-check][data-outcome]           what a check answers, of primary and replica
+//	#timeline, #changes                    who was primary when; what changed, latest first
+//	tr[data-cluster][data-level]           one cluster of the overview
+//	#own                                   what is wrong with the supervisor itself
+//	#live                                  the bar that says that the page is old
 
-//go:embed style.css
-var styleSource []byte
+//go:embed ui
+var ui embed.FS
 
-var page = template.Must(template.New("page").Parse(pageSource))
+var templates = template.Must(template.ParseFS(ui, "ui/page.html"))
+
+// assets are what the page loads, by name.
+var assets = func() map[string]asset {
+	all := make(map[string]asset)
+	for name, kind := range map[string]string{
+		"page.css": "text/css; charset=utf-8", "graph.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8",
+		"ok.svg": "image/svg+xml", "warning.svg": "image/svg+xml", "critical.svg": "image/svg+xml",
+	} {
+		body, err := ui.ReadFile("ui/" + name)
+		if err != nil {
+			panic(err) // embedded above
+		}
+		all[name] = asset{kind, body}
+	}
+	return all
+}()
+
+type asset struct {
+	contentType string
+	body        []byte
+}
+
+// buildID differs between builds whose pages differ.
+func buildID(version string) string {
+	h := sha256.New()
+	h.Write([]byte(version))
+	files, _ := ui.ReadDir("ui")
+	for _, f := range files {
+		body, _ := ui.ReadFile("ui/" + f.Name()) // embedded
+		h.Write(body)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:6])
+}
 
 // root is the operator's page by GET. OPTIONS / is what HAProxy's bare "option
 // httpchk" sends, HEAD / what many write there, and Patroni takes / for /primary
@@ -30,92 +76,111 @@ func (s *Server) root(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	var buf bytes.Buffer
-	if err := page.Execute(&buf, s.pageData(time.Now())); err != nil {
+	s.page(w, r)
+}
+
+// page answers / and /ui/{cluster}.
+func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+	q, err := s.pageQuery(r)
+	if _, unknown := errors.AsType[*cluster.UnknownError](err); unknown {
+		s.pageNotFound(w, r, err)
+		return
+	}
+	if err != nil {
+		s.writeQuestionError(w, r, err)
+		return
+	}
+	p, err := s.render(q, time.Now())
+	if err != nil { // a cluster that is gone since, or a mistake in the template
 		writeError(w, r, http.StatusInternalServerError, "rendering the page: "+err.Error())
 		return
 	}
+	writePage(w, r, http.StatusOK, p.bytes())
+}
+
+func (s *Server) pageNotFound(w http.ResponseWriter, r *http.Request, err error) {
+	p := s.newPage(pageQuery{base: "../"}, time.Now())
+	p.Title, p.Problem, p.LevelName = "no such cluster", err.Error(), cluster.Warning.String()
+	for _, v := range s.sup.Views() {
+		p.Names = append(p.Names, v.Cluster)
+	}
+	if err := p.execute("notfound"); err != nil {
+		writeError(w, r, http.StatusInternalServerError, "rendering the page: "+err.Error())
+		return
+	}
+	writePage(w, r, http.StatusNotFound, p.bytes())
+}
+
+// pageQuery is which page is asked for.
+type pageQuery struct {
+	cluster string // "" = the overview
+	base    string // from the page to /: all links are relative, for proxies that serve us below a path
+	live    string // from / to its stream
+	search  string // of the overview: part of the name of a cluster or a node
+	trouble bool   // of the overview: only where something is wrong
+}
+
+// pageQuery reads the path and ?q= and ?trouble=1. With one cluster / is its
+// page, unless something is searched.
+func (s *Server) pageQuery(r *http.Request) (pageQuery, error) {
+	name := r.PathValue("cluster")
+	if name != "" {
+		if r.URL.RawQuery != "" {
+			return pageQuery{}, &node.ParameterError{Name: "query", Problem: "want none here (got " + quote(r.URL.RawQuery) + ")"}
+		}
+		_, err := s.sup.View(name)
+		return pageQuery{cluster: name, base: "../", live: "ui/" + name + "/live"}, err
+	}
+	values, err := parseQuery(r.URL.RawQuery, "q", "trouble")
+	q := pageQuery{live: "live", search: strings.TrimSpace(values["q"]), trouble: values["trouble"] == "1"}
+	if err != nil {
+		return q, err
+	}
+	if v, ok := values["trouble"]; ok && v != "0" && v != "1" {
+		return q, &node.ParameterError{Name: "trouble", Problem: "want 1 or 0 (got " + quote(v) + ")"}
+	}
+	if views := s.sup.Views(); len(views) == 1 && len(values) == 0 {
+		q.cluster = views[0].Cluster
+	}
+	return q, nil
+}
+
+// asset answers /assets/{file}. The page names each with its build, so a browser
+// may keep it for good.
+func (s *Server) asset(w http.ResponseWriter, r *http.Request) {
+	a, ok := assets[r.PathValue("file")]
+	if !ok {
+		s.unknownRoute(w, r)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", a.contentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h["Cache-Control"] = noStore
+	if r.URL.RawQuery == s.build {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	writeBody(w, r, http.StatusOK, a.body)
+}
+
+func writePage(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h["Cache-Control"] = noStore
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
+		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
-	w.Write(buf.Bytes())
+	writeBody(w, r, status, body)
 }
 
-func (s *Server) style(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "text/css; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Write(styleSource)
-	w.Write(graphStyle)
-}
-
-type pageData struct {
-	Version  string
-	At       string
-	Level    cluster.Level
-	Clusters []pageCluster
-}
-
-type pageCluster struct {
-	ClusterHealth
-	Nodes []pageNode
-}
-
-type pageNode struct {
-	Name, Link, Role, State, Timeline, Lag, Age string
-	Leader, Fresh                               bool
-	Checks                                      []pageCheck
-}
-
-type pageCheck struct {
-	Name, Word, Reason string
-	Outcome            node.Outcome
-}
-
-func (s *Server) pageData(now time.Time) pageData {
-	out := pageData{Version: s.cfg.Version, At: now.UTC().Format("2006-01-02 15:04:05 UTC")}
-	for _, v := range s.sup.Views() {
-		h := v.Health(now)
-		out.Level = max(out.Level, h.Level)
-		c := pageCluster{ClusterHealth: ClusterHealth{v.Cluster, v.Scope, v.Leader, h}}
-		for _, m := range v.Members {
-			c.Nodes = append(c.Nodes, pageNodeOf(stateOf(v, m, now)))
-		}
-		out.Clusters = append(out.Clusters, c)
+// writeBody writes the body by GET alone.
+func writeBody(w http.ResponseWriter, r *http.Request, status int, body []byte) {
+	if r.Method == http.MethodGet {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	}
-	return out
-}
-
-func pageNodeOf(st NodeState) pageNode {
-	p := pageNode{Name: st.Node, Link: "/cluster/" + st.Cluster + "/node/" + st.Node, Leader: st.Leader, Fresh: st.Fresh, Role: "unknown", State: "unknown", Timeline: "unknown", Lag: "unknown", Age: "never"}
-	if st.Role != nil {
-		p.Role, p.State = *st.Role, *st.State
-		if !st.Fresh {
-			p.Role, p.State = "was "+p.Role, "was "+p.State
-		}
-		if st.Leaving {
-			p.State += ", leaving"
-		}
-		p.Age = fmt.Sprintf("%.1f s of %g s", *st.Age, st.TTL)
+	w.WriteHeader(status)
+	if r.Method == http.MethodGet {
+		w.Write(body) // a client that is gone is its own affair
 	}
-	if st.Timeline != nil {
-		p.Timeline = fmt.Sprint(*st.Timeline)
-	}
-	switch {
-	case st.Leader:
-		p.Lag = "–"
-	case st.Lag != nil:
-		p.Lag = node.FormatSize(*st.Lag)
-	}
-	for _, name := range []string{"primary", "replica"} {
-		c := st.Checks[name]
-		word := "no"
-		if c.Pass {
-			word = "yes"
-		}
-		p.Checks = append(p.Checks, pageCheck{name, word, c.Reason, c.Outcome})
-	}
-	return p
 }

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	_ "embed"
 	"fmt"
 	"html/template"
 	"math"
@@ -13,11 +12,6 @@ import (
 	"patroniglue/cluster"
 	"patroniglue/node"
 )
-
-// graphStyle is the look of the pictures in this file.
-//
-//go:embed graph.css
-var graphStyle []byte
 
 // The pictures have no style attribute and no script, so that the page's
 // Content-Security-Policy can forbid both. What is drawn is told in words, too.

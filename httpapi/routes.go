@@ -45,8 +45,12 @@ func (s *Server) routes() http.Handler {
 	if s.cfg.Metrics != nil {
 		mux.Handle("/metrics", only(s.cfg.Metrics.ServeHTTP, http.MethodGet, http.MethodHead))
 	}
+
 	read("/{$}", s.root)
-	read("/style.css", s.style)
+	read("/ui/{cluster}", s.page)
+	read("/live", s.live) // what changes on the page, as server-sent events
+	read("/ui/{cluster}/live", s.live)
+	read("/assets/{file}", s.asset)
 	mux.HandleFunc("/", s.unknownRoute)
 	return noRedirects(mux, s.unknownRoute)
 }
@@ -79,5 +83,5 @@ func noRedirects(next http.Handler, unknown http.HandlerFunc) http.Handler {
 
 // unknownRoute names what would be valid.
 func (s *Server) unknownRoute(w http.ResponseWriter, r *http.Request) {
-	writeError(w, r, http.StatusNotFound, "no route "+quote(r.URL.Path)+", want /node/{node}/{check}, /node/{node}, /cluster, /cluster/{cluster}/{check}, /health, /history, /events, /livez, /readyz, /metrics or /")
+	writeError(w, r, http.StatusNotFound, "no route "+quote(r.URL.Path)+", want /node/{node}/{check}, /node/{node}, /cluster, /cluster/{cluster}/{check}, /health, /history, /events, /livez, /readyz, /metrics, /ui/{cluster} or /")
 }

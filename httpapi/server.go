@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -27,11 +28,16 @@ type Config struct {
 	Token      string         // who has it may announce stops; "" = nobody may
 	Version    string         // shown on the page
 	Metrics    http.Handler   // answers /metrics; nil = no such route
+	AgentLine  AgentLine      // what HAProxy's agent is told, for the page; nil = not shown
 	Log        zerolog.Logger
 
 	// Certificates gives those in use now; nil = there are none.
 	Certificates func() []Certificate
 }
+
+// AgentLine appends the line that answers an agent check, newline included.
+// agentapi.AppendLine is one: the page shows what that says, letter by letter.
+type AgentLine func([]byte, cluster.Answer) []byte
 
 // Timeouts of the server. Checks are answered from memory, so whoever needs
 // longer than these is not a health checker.
@@ -51,6 +57,9 @@ type Server struct {
 	srv *http.Server
 	ln  net.Listener // set by Open
 
+	build    string       // of the page
+	pageSize atomic.Int64 // of the latest one, in bytes: about as long will be the next
+
 	stopping chan struct{} // closed when ServeListener begins to drain
 	served   served
 	streams  streams
@@ -58,7 +67,7 @@ type Server struct {
 
 // New makes a server; it listens on nothing before Open.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, sup: cfg.Supervisor, stopping: make(chan struct{})}
+	s := &Server{cfg: cfg, sup: cfg.Supervisor, stopping: make(chan struct{}), build: buildID(cfg.Version)}
 	s.srv = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: readHeaderTimeout,

@@ -1,0 +1,165 @@
+package httpapi
+
+import (
+	"bytes"
+	"hash/fnv"
+	"html/template"
+	"strconv"
+	"strings"
+	"time"
+
+	"patroniglue/cluster"
+)
+
+// page is what the templates are given, and what they made of it.
+type page struct {
+	rendering
+	Title, Version, Build string
+	ID                    string // of what is rendered: another build, cluster or set of nodes has another
+	Live                  string
+	Level                 cluster.Level
+	LevelName             string
+	Clock                 string
+	Own                   cluster.Health // of the supervisor itself
+	Cluster               *clusterPage   // this, or the overview
+	Overview              *overviewPage
+	Problem               string // why there is neither
+	Names                 []string
+}
+
+func (s *Server) newPage(q pageQuery, now time.Time) *page {
+	return &page{
+		rendering: rendering{Base: q.base}, Live: q.live,
+		Version: s.cfg.Version, Build: s.build, Clock: now.UTC().Format("15:04:05"),
+	}
+}
+
+// render makes the whole page. The stream cuts its sections out of the same
+// bytes, so what is pushed cannot differ from what is loaded.
+func (s *Server) render(q pageQuery, now time.Time) (*page, error) {
+	p := s.newPage(q, now)
+	p.buf.Grow(int(s.pageSize.Load()))
+	id := fnv.New64a()
+	id.Write([]byte(s.build + "/" + q.cluster))
+	if q.cluster == "" {
+		p.Overview = s.overview(&p.rendering, q, now)
+		p.Level, p.Title = p.Overview.Level, p.Overview.Title
+	} else {
+		v, err := s.sup.View(q.cluster)
+		if err != nil {
+			return nil, err
+		}
+		p.Cluster = s.clusterPage(&p.rendering, v, now)
+		p.Level, p.Title = p.Cluster.Level, p.Cluster.Title
+		for _, m := range v.Members {
+			id.Write([]byte("/" + m.Name))
+		}
+	}
+	if p.Own = s.OwnHealth(now); p.Own.Level > p.Level {
+		p.Level, p.Title = p.Own.Level, "patroniglue itself"
+	}
+	p.ID = strconv.FormatUint(id.Sum64(), 36)
+	p.LevelName = p.Level.String()
+	err := p.execute("page")
+	s.pageSize.Store(int64(p.buf.Len()))
+	return p, err
+}
+
+func (p *page) execute(name string) error { return templates.ExecuteTemplate(&p.buf, name, p) }
+
+func (p *page) bytes() []byte { return p.buf.Bytes() }
+
+// rendering remembers where in what the templates write the live sections are:
+// the elements that the stream sends anew when they changed. They may be nested.
+type rendering struct {
+	Base string // from the page to /, for links
+
+	buf      bytes.Buffer
+	sections []section
+	open     []int // the sections that have begun and not ended
+	made     map[string]template.HTML
+}
+
+// once renders a template, or gives what it made of the same key before: most
+// nodes answer alike, and a template takes its time.
+func (r *rendering) once(name, key string, data any) template.HTML {
+	key = name + "\x00" + key
+	if html, ok := r.made[key]; ok {
+		return html
+	}
+	if r.made == nil {
+		r.made = make(map[string]template.HTML)
+	}
+	r.made[key] = rendered(name, data)
+	return r.made[key]
+}
+
+// rendered is what a small template makes of data.
+func rendered(name string, data any) template.HTML {
+	var buf bytes.Buffer
+	if err := templates.ExecuteTemplate(&buf, name, data); err != nil {
+		panic(err) // a mistake in the template, which tests find
+	}
+	return template.HTML(buf.String())
+}
+
+// signs are the levels as a symbol and, for those who listen, a word.
+var signs = [...]template.HTML{cluster.OK: rendered("sign", "ok"), cluster.Warning: rendered("sign", "warning"), cluster.Critical: rendered("sign", "critical")}
+
+// section is one live element.
+type section struct {
+	id       string
+	from, to int
+	parent   int // -1 = none
+}
+
+// Begin is called by a template in front of an element with this id; parts are
+// joined.
+func (r *rendering) Begin(parts ...string) string {
+	parent := -1
+	if n := len(r.open); n > 0 {
+		parent = r.open[n-1]
+	}
+	r.open = append(r.open, len(r.sections))
+	r.sections = append(r.sections, section{id: strings.Join(parts, ""), from: r.buf.Len(), parent: parent})
+	return ""
+}
+
+// End is called behind that element.
+func (r *rendering) End() string {
+	last := len(r.open) - 1
+	r.sections[r.open[last]].to = r.buf.Len()
+	r.open = r.open[:last]
+	return ""
+}
+
+// changed gives the sections that differ from those in sent, by id, and updates
+// sent. A section whose text differs outside of the sections in it is given as a
+// whole, else only those in it that differ.
+func (r *rendering) changed(sent map[string]uint64) map[string]string {
+	out := make(map[string]string)
+	whole := make([]bool, len(r.sections)) // given, as part of this or as itself
+	text := r.buf.Bytes()
+	for i, s := range r.sections { // outer ones first
+		h := fnv.New64a()
+		at := s.from
+		for j := i + 1; j < len(r.sections) && r.sections[j].from < s.to; j++ {
+			if in := &r.sections[j]; in.parent == i {
+				h.Write(text[at:in.from])
+				at = in.to
+			}
+		}
+		h.Write(text[at:s.to])
+		sum := h.Sum64()
+		before, known := sent[s.id]
+		sent[s.id] = sum
+		switch {
+		case s.parent >= 0 && whole[s.parent]:
+			whole[i] = true
+		case !known || before != sum:
+			whole[i] = true
+			out[s.id] = string(bytes.TrimSpace(text[s.from:s.to]))
+		}
+	}
+	return out
+}

@@ -289,6 +289,25 @@ func TestPageOfOneCluster(t *testing.T) {
 
 var link = regexp.MustCompile(` (href|src|action|data-stream)="([^"]*)"`)
 
+// Not every cluster has a primary, and that is not always wrong.
+func TestPageWithoutPrimary(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		standby := members(t, nw, "", "standby", "pg1", "pg2")
+		standby.SetStandbyCluster(true)
+		replica := members(t, nw, "", "replica", "db1")
+		replica.Node("db1").Set(func(s *nodetest.State) { *s = nodetest.Replica("replica", "db1") })
+		s := start(t, nw, nil, of(standby, "standby"), of(replica, "replica"))
+		settle()
+		p := s.page("/ui/standby")
+		contains(t, "the verdict", s.element(p, "banner"), `data-level="ok"`, "<b>pg1</b> leads this standby cluster, at least since <time", ", timeline 1, and takes no writes")
+		contains(t, "the last hour", s.element(p, "hour"), "now pg1")
+		contains(t, "pg1", s.element(p, "node-pg1"), "standby_leader", `data-check="primary" data-outcome="other-role"`)
+		p = s.page("/ui/replica")
+		contains(t, "the verdict", s.element(p, "banner"), `data-level="ok"`, "<b>No primary here</b>, one node alone is watched: another may be it")
+		contains(t, "the last hour", s.element(p, "hour"), "not known who is")
+	})
+}
+
 // What is wrong with the supervisor itself stands on every page, and in its tab.
 func TestPageOfTheSupervisor(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {

@@ -185,7 +185,7 @@ func headlineOf(v *cluster.View, now time.Time) headline {
 		}
 		h := headline{Strong: leader.Name, Text: "is primary", About: about}
 		if leader.Verdict(&lead, now).Passes() {
-			h.Text = "leads this standby cluster, which takes no writes"
+			h.Text, h.About = "leads this standby cluster", about+", and takes no writes"
 		}
 		if has, _ := v.HasPrimary(now); has {
 			if !v.PrimarySince.IsZero() {
@@ -204,7 +204,7 @@ func headlineOf(v *cluster.View, now time.Time) headline {
 		return headline{Strong: "Not known yet", Text: "who is primary: the first polls are under way", Lost: true}
 	}
 	if len(v.Members) == 1 {
-		return headline{Strong: "No primary here", Text: "one node alone is watched: another may be it"}
+		return headline{Strong: "No primary here", About: "one node alone is watched: another may be it"}
 	}
 	h := headline{Strong: "No primary", About: "nobody can write", Lost: true}
 	if !v.PrimaryLost.IsZero() {

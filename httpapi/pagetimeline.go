@@ -195,7 +195,7 @@ func (t *teller) present(v *cluster.View) {
 			t.turn(Interval{Kind: wasPrimary, Node: is, From: since, AtLeast: !t.told})
 		}
 		if passesPrimary(v, t.now) == "" {
-			t.turn(Interval{Kind: wasNone, From: m.Entry.Began.Add(m.Entry.TTL), Reason: m.Verdict(&primaryCheck, t.now).Reason})
+			t.turn(Interval{Kind: wasNone, From: m.Entry.Began.Add(m.Entry.TTL), Reason: m.Verdict(&leaderCheck, t.now).Reason})
 		}
 	case v.PrimaryLost.IsZero(): // none since the start
 		t.lost()
@@ -209,12 +209,12 @@ func (t *teller) present(v *cluster.View) {
 	t.cur.To, t.cur.Open = t.now, true
 }
 
-var primaryCheck = node.PlainCheck(node.AskPrimary)
+var leaderCheck = node.PlainCheck(node.AskLeader)
 
-// passesPrimary gives who passes primary, "" when nobody does.
+// passesPrimary gives who is primary, or leads a standby cluster; "" when nobody does.
 func passesPrimary(v *cluster.View, at time.Time) string {
-	if m := v.Member(v.Leader); m != nil && m.Verdict(&primaryCheck, at).Passes() {
-		return m.Name
+	if has, _ := v.HasPrimary(at); has {
+		return v.Leader
 	}
 	return ""
 }

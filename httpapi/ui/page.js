@@ -8,10 +8,12 @@ const root = document.documentElement;
 const bar = document.getElementById("live");
 const form = document.getElementById("filter");
 const silence = 5000; // milliseconds without an event: what is shown is old
+const rest = 15000; // milliseconds between two events for a tab that nobody looks at
 
 let source = null;
-let heard = Date.now(); // the last event, or the page itself
+let heard = Date.now(); // the last event, or the page itself, or when a rest was over
 let opened = 0;
+let resting = false;
 let clock = document.getElementById("clock")?.textContent;
 
 // morph makes element from look like to, and leaves alone what is equal already.
@@ -64,6 +66,16 @@ function show(event) {
   root.dataset.level = page.level;
   label(`${page.level}: ${page.title} · patroniglue`, page.level);
   live(true);
+  if (document.hidden) { // all tabs together have six connections to a server: the seventh would load nothing
+    resting = true;
+    source.close();
+  }
+}
+
+function wake() {
+  resting = false;
+  heard = Date.now();
+  connect();
 }
 
 // again loads the page anew: another build answers, or other nodes are watched.
@@ -108,10 +120,18 @@ function search() {
 // and it does not notice a connection that hangs.
 setInterval(() => {
   const now = Date.now();
+  if (resting) {
+    if (now - opened > rest) wake();
+    return;
+  }
   const broken = source.readyState !== EventSource.OPEN;
   if (now - heard > (broken ? 1500 : silence)) live(false);
   if (now - opened > 1000 && (broken || now - Math.max(heard, opened) > silence)) connect();
 }, 500);
+
+document.addEventListener("visibilitychange", () => {
+  if (resting && !document.hidden) wake();
+});
 
 if (form) {
   let typed;

@@ -145,8 +145,10 @@ lint_govulncheck() (
 
 # packages: the Debian packages that the tests need, one a line.
 packages() {
-	# gcc for -race, systemd for systemd-analyze, prometheus for promtool, monitoring-plugins-basic for check_http
-	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd prometheus logrotate monitoring-plugins-basic
+	# gcc for -race, systemd for systemd-analyze, prometheus for promtool, monitoring-plugins-basic for check_http,
+	# chromium for the status page, which needs a font
+	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd prometheus logrotate monitoring-plugins-basic chromium fonts-dejavu-core
+	command -v npm >/dev/null || echo npm # for axe-core; Debian's cannot be installed beside that of others
 	if [[ -e contrib/lab/packages ]]; then sed 's/#.*//' contrib/lab/packages | xargs -r -n 1; fi
 }
 
@@ -171,6 +173,14 @@ provide() {
 		say "MISSING, as far as dpkg knows (only root on Debian has it installed): $lack"
 		say "MISSING: the end-to-end tests that need one of these will be SKIPPED"
 	fi
+	axe || say "MISSING: axe-core, which npm could not fetch: the status page's tests will fail, or be SKIPPED where nothing is installed"
+}
+
+# axe has npm fetch axe-core for the status page's tests, in the version and with the checksum of its package-lock.json.
+axe() {
+	local dir=testdata/axe
+	[[ $dir/node_modules/.package-lock.json -nt $dir/package-lock.json ]] ||
+		npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
 }
 
 # install_missing lets no package start a service or make a database cluster of its own.

@@ -31,6 +31,7 @@ func TestBehindHAProxy(t *testing.T) {
 	t.Logf("cluster, program and HAProxy are up after %v", time.Since(begun).Round(time.Second))
 	t.Run("HAProxy starts and reloads", e.haproxyStarts)
 	t.Run("switchover", e.switchoverUnderLoad)
+	t.Run("page", e.page)
 	t.Run("PostgreSQL killed", e.postgresKilledUnderLoad)
 	t.Run("replica crashed", e.replicaCrashed)
 	t.Run("replica lags", e.replicaLags)

@@ -14,6 +14,7 @@ usage() {
 ./build.sh test [go test args]  install what tests need (root on Debian), build, lint, run every test
 ./build.sh bench [go test args] run the benchmarks
 ./build.sh fuzz [TIME]          run every fuzz target for TIME (default 1m)
+./build.sh screenshots          make docs/page-*.png, the README's pictures of the status page, anew
 ./build.sh release [ARCH...]    make tar.gz, .deb and sha256sums in dist/ or $DIST (default: amd64 arm64)
 ./build.sh help                 this text
 USAGE
@@ -233,6 +234,12 @@ fuzz() {
 	done <<<"$list"
 }
 
+# screenshots: a simulated day in half a minute (screenshot_test.go).
+screenshots() {
+	provide
+	go test -count=1 -run '^TestScreenshots$' -v . -screenshots docs
+}
+
 # A checkout that another user owns must build too; version says what VCS stamping would.
 GOFLAGS="$(go env GOFLAGS) -buildvcs=false"
 export GOFLAGS
@@ -240,11 +247,11 @@ export GOFLAGS
 command=${1:-build}
 shift || true
 case $command in
-build | lint) "$command" ;;
+build | lint | screenshots) "$command" ;;
 test) run_tests "$@" ;;
 bench) go_test -run '^$' -bench . -benchmem "$@" ;;
 fuzz) fuzz "$@" ;;
 release) release "$@" ;;
 help | -h | --help) usage ;;
-*) say "unknown command \"$command\", want build, lint, test, bench, fuzz, release or help"; exit 2 ;;
+*) say "unknown command \"$command\", want build, lint, test, bench, fuzz, screenshots, release or help"; exit 2 ;;
 esac

@@ -35,10 +35,9 @@ func (e *Entry[V]) Age(now time.Time) time.Duration { return now.Sub(e.Began) }
 
 // Cache holds an entry per key. Its methods may be called by many at once.
 type Cache[K comparable, V any] struct {
-	ttl time.Duration
-
 	mu      sync.Mutex
-	entries map[K]Entry[V] // guarded by mu
+	ttl     time.Duration // guarded by mu, as is entries
+	entries map[K]Entry[V]
 }
 
 // New makes a cache whose values may be believed for ttl.
@@ -84,4 +83,25 @@ func (c *Cache[K, V]) Fail(key K, err error, began time.Time, fall int) {
 		e.hard = 0
 	}
 	c.entries[key] = e
+}
+
+// SetTTL makes values be believed for ttl, also those that are believed at now.
+// What is not believed any more stays so.
+func (c *Cache[K, V]) SetTTL(ttl time.Duration, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ttl = ttl
+	for key, e := range c.entries {
+		if e.Fresh(now) {
+			e.TTL = ttl
+			c.entries[key] = e
+		}
+	}
+}
+
+// Forget drops what is known of key.
+func (c *Cache[K, V]) Forget(key K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.entries, key)
 }

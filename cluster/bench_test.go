@@ -10,7 +10,7 @@ import (
 )
 
 // watched is a cluster of n nodes of which all is known, without any polling.
-func watched(t testing.TB, n int) *Supervisor {
+func watching(t testing.TB, n int) *Supervisor {
 	var fakes []*fake
 	for i := range n {
 		s := follows(1)
@@ -25,13 +25,13 @@ func watched(t testing.TB, n int) *Supervisor {
 	s := New(cfg)
 	for i, f := range fakes {
 		f.answer.Began = time.Now()
-		s.groups[0].merge(s.groups[0].nodes[i], f.answer.Began, f.answer, nil)
+		s.group().merge(s.group().nodes[i], f.answer.Began, f.answer, nil)
 	}
 	return s
 }
 
 func TestVerdictDoesNotAllocate(t *testing.T) {
-	s := watched(t, 3)
+	s := watching(t, 3)
 	now := time.Now()
 	for _, name := range node.CheckNames() {
 		c, _ := node.ParseCheck(name, "")
@@ -44,7 +44,7 @@ func TestVerdictDoesNotAllocate(t *testing.T) {
 }
 
 func BenchmarkVerdict(b *testing.B) {
-	m, now := watched(b, 3).Views()[0].Members[0], time.Now()
+	m, now := watching(b, 3).Views()[0].Members[0], time.Now()
 	b.ReportAllocs()
 	for b.Loop() {
 		m.Verdict(leaderCheck, now)
@@ -54,7 +54,7 @@ func BenchmarkVerdict(b *testing.B) {
 func BenchmarkAsk(b *testing.B) {
 	for _, query := range []string{"", "lag=16MB"} {
 		b.Run("query="+query, func(b *testing.B) {
-			s := watched(b, 3)
+			s := watching(b, 3)
 			b.ReportAllocs()
 			b.RunParallel(func(p *testing.PB) {
 				for p.Next() {
@@ -71,8 +71,8 @@ func BenchmarkAsk(b *testing.B) {
 func BenchmarkPublish(b *testing.B) {
 	for _, n := range []int{3, 300} {
 		b.Run(fmt.Sprint("nodes=", n), func(b *testing.B) {
-			s := watched(b, n)
-			g := s.groups[0]
+			s := watching(b, n)
+			g := s.group()
 			r := follows(1).report(b, "pg2")
 			b.ReportAllocs()
 			for b.Loop() {

@@ -88,6 +88,12 @@ func (s *Subscription) Close() {
 	delete(s.all.subs, s)
 }
 
+func (s *subscribers) resize(size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.history.resize(size)
+}
+
 func (s *subscribers) publish(changes []Change) {
 	if len(changes) == 0 {
 		return
@@ -120,9 +126,10 @@ func diff(before, after *View) []Change {
 		}
 	}
 	for i, m := range after.Members {
+		old := before.was(i, m.Name)
 		// A member that nothing was heard of is shared, and may have become stale, or
 		// its announced time may be over.
-		if old := before.Members[i]; old != m || old.Entry.Fresh(before.At) != m.Entry.Fresh(at) || old.leaves(before.At) != m.leaves(at) {
+		if old != m || old.Entry.Fresh(before.At) != m.Entry.Fresh(at) || old.leaves(before.At) != m.leaves(at) {
 			diffMember(old, m, before.At, at, note)
 		}
 	}
@@ -150,6 +157,15 @@ func diff(before, after *View) []Change {
 	}
 	note("", KindLevel, was.Level.String(), is.Level.String(), why.String())
 	return changes
+}
+
+// was gives the member of that name, which usually is at the same place. One
+// that is new was not asked.
+func (v *View) was(i int, name string) *Member {
+	if i < len(v.Members) && v.Members[i].Name == name {
+		return v.Members[i]
+	}
+	return cmp.Or(v.Member(name), &Member{Name: name})
 }
 
 func diffMember(old, m *Member, before, at time.Time, note func(node, kind, was, is, why string)) {

@@ -415,3 +415,6 @@ func ofKind(changes []Change, kind string) []string {
 	}
 	return texts
 }
+
+// group is the first cluster.
+func (s *Supervisor) group() *group { return s.watched.Load().rosters[0].group }

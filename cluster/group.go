@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,23 +14,17 @@ import (
 
 // group is one cluster as it is being watched.
 type group struct {
-	name    string
-	scope   string // as configured, "" = any
-	rules   Rules
-	ttl     time.Duration
-	alone   bool          // one node only is watched
-	timeout time.Duration // the longest that a node's poll may take
-	subs    *subscribers
-	start   time.Time // samples are counted from here
-	view    atomic.Pointer[View]
-	nodes   []*tracked // read-only after New, as is byName
-	index   map[string]int
-
-	byName map[string]*tracked
-	known  *cache.Cache[string, node.Report]
+	name  string
+	scope string // as configured, "" = any
+	subs  *subscribers
+	start time.Time // samples are counted from here
+	known *cache.Cache[string, node.Report]
 
 	mu         sync.Mutex
-	systemID   string    // these are guarded by mu: pinned by the first good report
+	*roster          // the latest; this and all below is guarded by mu
+	rules      Rules // as configured, as is ttl
+	ttl        time.Duration
+	systemID   string    // pinned by the first good report
 	seenScope  string    // pinned too
 	leader     string    // the elected node
 	timeline   int64     // of the elected primary, kept when there is none
@@ -39,18 +34,22 @@ type group struct {
 	episode    time.Time // when the present unsettled time began; zero = settled
 	settings   node.Settings
 	settingsAt time.Time     // when they are to be read again
-	arrival    chan struct{} // closed when the next first poll is back
+	arrival    chan struct{} // closed when the next first poll is back, or other nodes are watched
 }
 
 // tracked is one node as it is being watched.
 type tracked struct {
-	cfg   NodeConfig
+	name  string        // read-only
+	group *group        // read-only
 	wake  chan struct{} // says that the next poll may be due earlier
-	first chan struct{} // closed when the first poll is back
+	first chan struct{} // closed when the first poll is back, or nobody watches it any more
 
 	promise atomic.Pointer[promise] // of its poll loop; nil while that does not run
+	loop    *loop                   // guarded by the Supervisor's mu; nil before Run
 
 	// The rest is guarded by the group's mu.
+	cfg        NodeConfig
+	gone       bool // not watched any more: what a last poll brings is dropped
 	polled     bool
 	entry      cache.Entry[node.Report]
 	inflight   time.Time // when the poll that is under way began; zero = none
@@ -74,20 +73,18 @@ type tracked struct {
 
 func newGroup(cfg Config, c ClusterConfig, subs *subscribers) *group {
 	g := &group{
-		name: c.Name, scope: c.Scope, rules: cfg.Rules, ttl: cfg.TTL, alone: len(c.Nodes) == 1, subs: subs, start: time.Now(),
-		index: make(map[string]int), byName: make(map[string]*tracked),
+		name: c.Name, scope: c.Scope, rules: cfg.Rules, ttl: cfg.TTL, subs: subs, start: time.Now(),
 		known: cache.New[string, node.Report](cfg.TTL), position: -1, arrival: make(chan struct{}),
 	}
-	v := &View{Cluster: c.Name, Scope: c.Scope, TTL: cfg.TTL, index: g.index}
-	for i, nc := range c.Nodes {
-		n := &tracked{cfg: nc, wake: make(chan struct{}, 1), first: make(chan struct{}), position: -1, lag: -1, receiveLag: -1}
-		g.nodes = append(g.nodes, n)
-		g.timeout = max(g.timeout, nc.Client.Timeout())
-		g.index[nc.Name], g.byName[nc.Name] = i, n
-		v.Members = append(v.Members, &Member{Name: nc.Name, URL: nc.Client.URL(), Postgres: nc.Postgres})
-	}
-	g.view.Store(v)
+	g.roster = newRoster(g, c, cfg.TTL, func(*NodeConfig) *tracked { return nil })
 	return g
+}
+
+func newTracked(g *group, cfg NodeConfig) *tracked {
+	return &tracked{
+		name: cfg.Name, group: g, cfg: cfg, wake: make(chan struct{}, 1), first: make(chan struct{}),
+		position: -1, lag: -1, receiveLag: -1,
+	}
 }
 
 // nextArrival is closed when the next first poll is back.
@@ -95,6 +92,11 @@ func (g *group) nextArrival() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.arrival
+}
+
+func (g *group) arrivedLocked() {
+	close(g.arrival)
+	g.arrival = make(chan struct{})
 }
 
 // begin notes that a poll of n begins.
@@ -108,16 +110,19 @@ func (g *group) begin(n *tracked, at time.Time) {
 func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if n.gone {
+		return
+	}
 	now := time.Now()
 	before := n.entry
 	first := !n.polled
 	n.inflight, n.began, n.ended, n.polled = time.Time{}, began, now, true
 	if err != nil {
 		g.failed(n, began, err)
-	} else if g.known.Put(n.cfg.Name, r, r.Began) {
+	} else if g.known.Put(n.name, r, r.Began) {
 		g.answered(n, &before, &r)
 	}
-	n.entry = g.known.Get(n.cfg.Name)
+	n.entry = g.known.Get(n.name)
 	if n.refused != "" && g.leader == "" {
 		g.repin(now)
 	}
@@ -128,15 +133,15 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	view := g.render(now, n, d)
 	changes := diff(old, view)
 	if err != nil && before.Failures > 0 {
-		changes = append(changes, Change{At: now, Cluster: g.name, Node: n.cfg.Name, Kind: KindAnswering, Before: "no", After: "no",
-			Reason: fmt.Sprintf("polling %q: %v", n.cfg.Name, err), Repeat: true})
+		changes = append(changes, Change{At: now, Cluster: g.name, Node: n.name, Kind: KindAnswering, Before: "no", After: "no",
+			Reason: fmt.Sprintf("polling %q: %v", n.name, err), Repeat: true})
 	}
 	g.view.Store(view)
-	g.pace(now, n, d, d.winner != old.Leader || n.cfg.Name == d.winner && changedAnswer(&before, &n.entry))
+	n.jitter = 0.9 + 0.2*rand.Float64()
+	g.pace(now, d, d.winner != old.Leader || n.name == d.winner && changedAnswer(&before, &n.entry))
 	if first {
 		close(n.first)
-		close(g.arrival)
-		g.arrival = make(chan struct{})
+		g.arrivedLocked()
 	}
 	g.subs.publish(changes) // never blocks
 }
@@ -155,7 +160,7 @@ func (g *group) failed(n *tracked, began time.Time, err error) {
 	} else {
 		n.timeouts = 0
 	}
-	g.known.Fail(n.cfg.Name, err, began, fall)
+	g.known.Fail(n.name, err, began, fall)
 }
 
 func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.Report) {
@@ -168,7 +173,7 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 	g.measure(n, r)
 	// Patroni's failsafe mode says 503 for a moment when the DCS comes back
 	// (ha.py:351): an incumbent that still runs as leader is asked again.
-	if n.cfg.Name == g.leader && !r.Claims() && d.Running() && (d.Role == node.RolePrimary || d.Role == node.RoleStandbyLeader) {
+	if n.name == g.leader && !r.Claims() && d.Running() && (d.Role == node.RolePrimary || d.Role == node.RoleStandbyLeader) {
 		n.blips++
 	} else {
 		n.blips = 0
@@ -246,7 +251,7 @@ func (g *group) elect(now time.Time) decision {
 		}
 		n.claiming = claiming
 		if !n.beaten && (claiming || held) {
-			claims = append(claims, claim{name: n.cfg.Name, timeline: r.Document.Timeline, unlocked: r.Document.ClusterUnlocked, held: held})
+			claims = append(claims, claim{name: n.name, timeline: r.Document.Timeline, unlocked: r.Document.ClusterUnlocked, held: held})
 		}
 	}
 	switch {
@@ -296,7 +301,7 @@ func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	standings := g.standings(now, d)
 	for i, n := range g.nodes {
 		m := old.Members[i]
-		if n == polled || m.Standing != standings[i] || m.Refused != n.refused || m.leaving != n.leaving {
+		if n == polled || m.Polled != n.polled || m.Standing != standings[i] || m.Refused != n.refused || m.leaving != n.leaving {
 			m = &Member{
 				Name: m.Name, URL: m.URL, Postgres: m.Postgres, Polled: n.polled, Entry: n.entry,
 				Refused: n.refused, Since: n.since, Standing: standings[i], leaving: n.leaving,

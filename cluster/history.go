@@ -37,6 +37,15 @@ func (h *history) add(c *Change) {
 	h.dropped = h.dropped || len(h.changes) > h.size
 }
 
+// resize keeps so many from now on; what was dropped already stays so.
+func (h *history) resize(size int) {
+	if size == h.size {
+		return
+	}
+	h.dropped = h.dropped || len(h.changes) > size
+	h.size, h.changes = size, slices.Clone(h.changes[max(0, len(h.changes)-size):])
+}
+
 func (h *history) latest() []Change {
 	return slices.Clip(h.changes[max(0, len(h.changes)-h.size):])
 }
@@ -114,13 +123,14 @@ func (s *Supervisor) Knows(f Filter) error {
 
 // known: a name that was restored may not be configured any more.
 func (s *Supervisor) known(f Filter, kept []Change) error {
-	if f.Cluster != "" && s.byName[f.Cluster] == nil &&
+	w := s.watched.Load()
+	if f.Cluster != "" && w.byName[f.Cluster] == nil &&
 		!slices.ContainsFunc(kept, func(c Change) bool { return c.Cluster == f.Cluster }) {
-		return &UnknownError{"cluster", f.Cluster, s.clusterNames()}
+		return &UnknownError{"cluster", f.Cluster, w.clusterNames()}
 	}
-	if f.Node != "" && s.nodes[f.Node] == nil &&
+	if f.Node != "" && w.byNode[f.Node] == nil &&
 		!slices.ContainsFunc(kept, func(c Change) bool { return c.Node == f.Node }) {
-		return &UnknownError{"node", f.Node, s.nodeNames()}
+		return &UnknownError{"node", f.Node, w.nodeNames()}
 	}
 	return nil
 }

@@ -73,35 +73,39 @@ type Announcement struct {
 // stop, another node is elected, or [Supervisor.Stay]. Announced again it lasts
 // for d from then on. For a node that leads nothing it changes nothing.
 func (s *Supervisor) Leave(cluster, node string, d time.Duration) (Announcement, error) {
-	g, i, err := s.find(cluster, node)
+	r, _, err := s.watched.Load().find(cluster, node)
 	if err != nil {
 		return Announcement{}, err
 	}
-	return g.leave(g.nodes[i], min(d, MaxLeaving)), nil
+	return r.group.leave(node, min(d, MaxLeaving))
 }
 
 // Stay takes back what Leave announced.
 func (s *Supervisor) Stay(cluster, node string) (Announcement, error) {
-	g, i, err := s.find(cluster, node)
+	r, _, err := s.watched.Load().find(cluster, node)
 	if err != nil {
 		return Announcement{}, err
 	}
-	return g.stay(g.nodes[i]), nil
+	return r.group.stay(node)
 }
 
-func (g *group) leave(n *tracked, d time.Duration) Announcement {
+func (g *group) leave(name string, d time.Duration) (Announcement, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	n := g.byName[name]
+	if n == nil {
+		return Announcement{}, &UnknownError{"node", name, g.nodeNames()} // gone since it was found
+	}
 	now := time.Now()
-	a := Announcement{Cluster: g.name, Node: n.cfg.Name}
+	a := Announcement{Cluster: g.name, Node: n.name}
 	// A node of which nothing fresh is known may turn out to lead: its stop is announced.
 	switch claims := n.entry.Value.Claims() || n.held(); {
-	case g.leader != "" && g.leader != n.cfg.Name:
-		a.Reason = "nothing to announce: " + g.leader + " leads, not " + n.cfg.Name
-		return a
+	case g.leader != "" && g.leader != n.name:
+		a.Reason = "nothing to announce: " + g.leader + " leads, not " + n.name
+		return a, nil
 	case n.entry.Fresh(now) && (n.refused != "" || !claims):
-		a.Reason = "nothing to announce: " + n.cfg.Name + " does not lead"
-		return a
+		a.Reason = "nothing to announce: " + n.name + " does not lead"
+		return a, nil
 	}
 	again := n.leaving.holds(&n.entry, now)
 	if !again {
@@ -112,20 +116,24 @@ func (g *group) leave(n *tracked, d time.Duration) Announcement {
 	a.Leaving, a.Until, a.Reason = true, n.leaving.until, n.leaving.why(now)
 	g.publishLeaving(n, now, again)
 	g.hurryLocked(now)
-	return a
+	return a, nil
 }
 
-func (g *group) stay(n *tracked) Announcement {
+func (g *group) stay(name string) (Announcement, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	n := g.byName[name]
+	if n == nil {
+		return Announcement{}, &UnknownError{"node", name, g.nodeNames()}
+	}
 	now := time.Now()
-	a := Announcement{Cluster: g.name, Node: n.cfg.Name, Reason: "it was not leaving"}
+	a := Announcement{Cluster: g.name, Node: n.name, Reason: "it was not leaving"}
 	if n.leaving.holds(&n.entry, now) {
 		n.leaving.ended = "taken back"
 		a.Reason = n.leaving.ended
 		g.publishLeaving(n, now, false)
 	}
-	return a
+	return a, nil
 }
 
 // publishLeaving publishes the view as it is, but for what was announced of n.
@@ -133,9 +141,9 @@ func (g *group) publishLeaving(n *tracked, now time.Time, again bool) {
 	old := g.view.Load()
 	v := *old
 	v.At, v.Members = now, slices.Clone(old.Members)
-	m := *old.Members[g.index[n.cfg.Name]]
+	m := *old.Members[g.index[n.name]]
 	m.leaving = n.leaving
-	v.Members[g.index[n.cfg.Name]] = &m
+	v.Members[g.index[n.name]] = &m
 	v.follow(old)
 	g.view.Store(&v)
 	changes := diff(old, &v)
@@ -155,7 +163,7 @@ func (g *group) endLeaving(now time.Time) {
 		r := &n.entry.Value
 		heard := n.entry.Fresh(now) && n.entry.Began.After(l.since)
 		switch {
-		case g.leader != "" && g.leader != n.cfg.Name:
+		case g.leader != "" && g.leader != n.name:
 			l.ended = g.leader + " is elected"
 		case heard && !r.Claims() && !n.held():
 			l.ended = "it has stopped claiming"

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"hash/fnv"
-	"math/rand/v2"
 	"time"
 )
 
@@ -20,8 +19,9 @@ const (
 // watch polls one node until ctx ends. There is never more than one request to
 // it under way.
 func (g *group) watch(ctx context.Context, n *tracked, spread time.Duration) error {
+	client := g.client(n)
 	h := fnv.New64a()
-	h.Write([]byte(g.name + "/" + n.cfg.Name))
+	h.Write([]byte(g.name + "/" + n.name))
 	first := time.Duration(h.Sum64() % uint64(max(1, spread))) // its low bits: the high ones differ little
 	timer := time.NewTimer(first)
 	defer timer.Stop()
@@ -33,13 +33,13 @@ func (g *group) watch(ctx context.Context, n *tracked, spread time.Duration) err
 			return nil
 		case <-n.wake:
 		case <-timer.C:
-			n.promises("a poll", n.cfg.Client.Timeout())
-			g.poll(ctx, n)
+			n.promises("a poll", client.Timeout())
+			g.poll(ctx, n, client)
 			if ctx.Err() != nil {
 				return nil
 			}
-			n.promises("reading its settings", n.cfg.Client.Timeout())
-			g.readSettings(ctx, n)
+			n.promises("reading its settings", client.Timeout())
+			g.readSettings(ctx, n, client)
 		}
 		if due, ok := g.due(n); ok {
 			timer.Reset(time.Until(due))
@@ -48,12 +48,19 @@ func (g *group) watch(ctx context.Context, n *tracked, spread time.Duration) err
 	}
 }
 
-func (g *group) poll(ctx context.Context, n *tracked) {
+// client is by whom the node is asked; another one is another loop's.
+func (g *group) client(n *tracked) Poller {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return n.cfg.Client
+}
+
+func (g *group) poll(ctx context.Context, n *tracked, client Poller) {
 	began := time.Now()
 	g.begin(n, began)
-	r, err := n.cfg.Client.Poll(ctx)
+	r, err := client.Poll(ctx)
 	if ctx.Err() != nil {
-		return // we stop: that is no failure of the node's
+		return // nobody watches it any more, or not through this client: that is no failure of the node's
 	}
 	g.merge(n, began, r, err)
 }
@@ -74,7 +81,7 @@ func (g *group) due(n *tracked) (time.Time, bool) {
 		return n.ended.Add(jitter(n.cfg.Interval * time.Duration(min(1<<min(n.timeouts-1, 10), backoffMax)))), true
 	case g.fast(now):
 		return later(n.began.Add(n.cfg.FastInterval), n.ended.Add(n.cfg.FastInterval/2)), true
-	case n.cfg.Name == g.leader:
+	case n.name == g.leader:
 		return later(n.began.Add(jitter(n.cfg.PrimaryInterval)), n.ended.Add(n.cfg.FastInterval/2)), true
 	}
 	return later(n.began.Add(jitter(n.cfg.Interval)), n.ended.Add(n.cfg.FastInterval/2)), true
@@ -84,10 +91,9 @@ func (g *group) fast(now time.Time) bool {
 	return !g.episode.IsZero() && now.Sub(g.unsettled) < settleFor && now.Sub(g.episode) < unsettleFor
 }
 
-// pace decides after a merge how fast the cluster is polled. event says that
+// pace decides after an election how fast the cluster is polled. event says that
 // something happened just now; what goes on, the decision and the view tell.
-func (g *group) pace(now time.Time, n *tracked, d decision, event bool) {
-	n.jitter = 0.9 + 0.2*rand.Float64()
+func (g *group) pace(now time.Time, d decision, event bool) {
 	was := g.fast(now)
 	if event || g.isUnsettled(d, now) {
 		g.unsettle(now, event)
@@ -148,10 +154,10 @@ func (g *group) hurryLocked(now time.Time) {
 // readSettings asks n for ttl and loop_wait when that is due, right after a poll
 // of it, so that there is still one request at a time. The leader is spared: an
 // answer that hangs would hide that it stops.
-func (g *group) readSettings(ctx context.Context, n *tracked) {
+func (g *group) readSettings(ctx context.Context, n *tracked, client Poller) {
 	g.mu.Lock()
 	now := time.Now()
-	ask := n.entry.Failures == 0 && n.entry.Fresh(now) && n.refused == "" && (g.alone || n.cfg.Name != g.leader) && !now.Before(g.settingsAt) && !g.fast(now)
+	ask := n.entry.Failures == 0 && n.entry.Fresh(now) && n.refused == "" && (g.alone || n.name != g.leader) && !now.Before(g.settingsAt) && !g.fast(now)
 	if ask {
 		g.settingsAt = now.Add(settingsFor)
 	}
@@ -159,9 +165,12 @@ func (g *group) readSettings(ctx context.Context, n *tracked) {
 	if !ask {
 		return
 	}
-	s, err := n.cfg.Client.Settings(ctx)
+	s, err := client.Settings(ctx)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if n.gone {
+		return
+	}
 	if err != nil {
 		g.settingsAt = now.Add(settingsRetry) // the answer only warns
 		return

@@ -74,7 +74,7 @@ func (g *group) standings(now time.Time, d decision) []node.Standing {
 	for i, n := range g.nodes {
 		s := &all[i]
 		*s = node.Standing{
-			Elected: n.cfg.Name == d.winner, Lock: g.rules.Lock, Judging: d.judging,
+			Elected: n.name == d.winner, Lock: g.rules.Lock, Judging: d.judging,
 			Lag: n.lag, ReceiveLag: n.receiveLag,
 		}
 		if !n.entry.Known {
@@ -92,12 +92,12 @@ func (g *group) standings(now time.Time, d decision) []node.Standing {
 }
 
 func (g *group) dispute(n *tracked, d decision) string {
-	claims := n.cfg.Name + " claims timeline " + timeline(n.entry.Value.Document.Timeline)
+	claims := n.name + " claims timeline " + timeline(n.entry.Value.Document.Timeline)
 	if winner := g.byName[d.winner]; winner != nil {
 		return fmt.Sprintf("not elected: %s holds timeline %s, %s", d.winner, timeline(winner.entry.Value.Document.Timeline), claims)
 	}
 	if n.beaten {
-		return "not elected: another node claimed while " + n.cfg.Name + " was silent"
+		return "not elected: another node claimed while " + n.name + " was silent"
 	}
 	return "not elected: " + cmp.Or(d.why, "none")
 }

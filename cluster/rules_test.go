@@ -64,9 +64,9 @@ func TestIdentity(t *testing.T) {
 		stranger := follows(1).with("database_system_identifier", "6666")
 		fakes := []*fake{newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)), newFake(t, "pg3", stranger)}
 		w := begin(t, config(fakes...))
-		w.sup.groups[0].mu.Lock()
-		w.sup.groups[0].systemID = "6666" // as if pg3 had answered first
-		w.sup.groups[0].mu.Unlock()
+		w.sup.group().mu.Lock()
+		w.sup.group().systemID = "6666" // as if pg3 had answered first
+		w.sup.group().mu.Unlock()
 		w.until(2*time.Second, "pg1 leads", func() bool { return w.primary() == "pg1" })
 		w.settle()
 		if got, want := w.verdict("pg3", "replica"), node.FaultFor("wrong cluster: system identifier is 6666, want 7001"); got != want {

@@ -47,7 +47,7 @@ func (s *samples) add(at time.Duration, lag int64, took time.Duration) {
 // lag, and of a node of another cluster it is not known.
 func (g *group) sample(n *tracked, now time.Time, failed bool) {
 	lag, took := n.lag, n.entry.Value.Took
-	if n.refused != "" || n.cfg.Name == g.leader {
+	if n.refused != "" || n.name == g.leader {
 		lag = -1
 	}
 	if failed {
@@ -71,13 +71,14 @@ type Sample struct {
 
 // Samples gives a node's; false when there is no such node.
 func (s *Supervisor) Samples(cluster, node string) (Samples, bool) {
-	g, i, err := s.find(cluster, node)
+	r, i, err := s.watched.Load().find(cluster, node)
 	if err != nil {
 		return Samples{}, false
 	}
+	g := r.group
 	g.mu.Lock()
 	now := int64(time.Since(g.start) / SampleLength)
-	kept := g.nodes[i].samples
+	kept := r.nodes[i].samples
 	g.mu.Unlock()
 
 	out := Samples{End: g.start.Add(time.Duration(now+1) * SampleLength)}

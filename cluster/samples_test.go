@@ -21,7 +21,7 @@ func TestSamplesSize(t *testing.T) {
 // polled merges a poll of a node as if it had ended just now. took below 0 is a failure.
 func polled(t *testing.T, s *Supervisor, name string, answer script, took time.Duration) {
 	t.Helper()
-	g := s.groups[0]
+	g := s.group()
 	n := g.byName[name]
 	began := time.Now()
 	g.begin(n, began)
@@ -183,8 +183,8 @@ func TestSamplesExtremes(t *testing.T) {
 }
 
 func TestSamplesAllocateNothing(t *testing.T) {
-	s := watched(t, 3)
-	g := s.groups[0]
+	s := watching(t, 3)
+	g := s.group()
 	if n := testing.AllocsPerRun(100, func() { g.sample(g.nodes[1], time.Now(), false) }); n != 0 {
 		t.Errorf("%v allocations for each poll", n)
 	}
@@ -212,7 +212,7 @@ func TestSamplesConcurrent(t *testing.T) {
 }
 
 func BenchmarkSamples(b *testing.B) {
-	s := watched(b, 3)
+	s := watching(b, 3)
 	b.ReportAllocs()
 	for b.Loop() {
 		s.Samples("main", "pg2")

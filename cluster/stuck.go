@@ -24,10 +24,10 @@ func (n *tracked) promises(doing string, within time.Duration) {
 // before Run and after it. It takes no lock, so it tells of loops that wait for
 // one, too.
 func (s *Supervisor) Stuck(now time.Time) error {
-	for _, g := range s.groups {
-		for _, n := range g.nodes {
+	for _, r := range s.watched.Load().rosters {
+		for _, n := range r.nodes {
 			if p := n.promise.Load(); p != nil && now.Sub(p.until) >= stuckAfter {
-				return fmt.Errorf("watching %q of cluster %q: stuck in %s: %s over its time", n.cfg.Name, g.name, p.doing, now.Sub(p.until).Round(time.Millisecond))
+				return fmt.Errorf("watching %q of cluster %q: stuck in %s: %s over its time", n.name, r.group.name, p.doing, now.Sub(p.until).Round(time.Millisecond))
 			}
 		}
 	}

@@ -96,7 +96,7 @@ func TestStuck(t *testing.T) {
 	}
 	inBubble(t, "a lock", func(t *testing.T) {
 		w := three(t)
-		g := w.sup.groups[0]
+		g := w.sup.group()
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		synctest.Wait()

@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,23 +58,27 @@ type NodeConfig struct {
 
 // Supervisor watches clusters. Its methods may be called by many at once.
 type Supervisor struct {
-	groups []*group            // read-only after New, as are the maps
-	byName map[string]*group   // by cluster
-	nodes  map[string][]*group // by node: more than one when a name repeats across clusters
-	subs   *subscribers
+	watched atomic.Pointer[watched]
+	subs    *subscribers
+
+	mu  sync.Mutex      // one Apply at a time; guards what follows
+	eg  *errgroup.Group // of the poll loops; nil while Run does not run
+	ctx context.Context // of that Run: what Apply starts ends with it
+}
+
+// watched is all that is watched at a time. It is never changed: Apply makes
+// another, so that whoever has one sees all clusters before a change or after it.
+type watched struct {
+	rosters []*roster
+	byName  map[string]*roster   // by cluster
+	byNode  map[string][]*roster // more than one when a name repeats across clusters
 }
 
 // New makes a supervisor; nothing is polled before Run.
 func New(cfg Config) *Supervisor {
-	s := &Supervisor{byName: make(map[string]*group), nodes: make(map[string][]*group), subs: &subscribers{history: newHistory(cmp.Or(cfg.History, DefaultHistory))}}
-	for _, c := range cfg.Clusters {
-		g := newGroup(cfg, c, s.subs)
-		s.groups = append(s.groups, g)
-		s.byName[c.Name] = g
-		for _, n := range c.Nodes {
-			s.nodes[n.Name] = append(s.nodes[n.Name], g)
-		}
-	}
+	s := &Supervisor{subs: &subscribers{history: newHistory(cmp.Or(cfg.History, DefaultHistory))}}
+	s.watched.Store(&watched{})
+	s.Apply(cfg)
 	return s
 }
 
@@ -80,16 +87,21 @@ func New(cfg Config) *Supervisor {
 // reads the history later knows that until then nothing else changed.
 func (s *Supervisor) Run(ctx context.Context) error {
 	eg, ctx := errgroup.WithContext(ctx)
-	total := 0
-	for _, g := range s.groups {
-		total += len(g.nodes)
+	s.mu.Lock()
+	s.eg, s.ctx = eg, ctx
+	var all []*tracked
+	for _, r := range s.watched.Load().rosters {
+		all = append(all, r.nodes...)
 	}
-	for _, g := range s.groups {
-		for _, n := range g.nodes {
-			spread := min(time.Duration(total)*time.Millisecond, n.cfg.Interval)
-			eg.Go(func() error { return g.watch(ctx, n, spread) })
-		}
-	}
+	s.startLocked(all)
+	eg.Go(func() error { // for as long as it runs Apply may add to the group
+		<-ctx.Done()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.eg = nil
+		return nil
+	})
+	s.mu.Unlock()
 	err := eg.Wait()
 	s.subs.publish([]Change{{At: time.Now(), Kind: KindWatching, Before: "yes", After: "no", Reason: "the supervisor stopped"}})
 	return err
@@ -97,20 +109,21 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // Views gives the latest view of each cluster, in the order of the configuration.
 func (s *Supervisor) Views() []*View {
-	views := make([]*View, len(s.groups))
-	for i, g := range s.groups {
-		views[i] = g.view.Load()
+	rosters := s.watched.Load().rosters
+	views := make([]*View, len(rosters))
+	for i, r := range rosters {
+		views[i] = r.view.Load()
 	}
 	return views
 }
 
 // View gives the latest view of a cluster, or an [*UnknownError].
 func (s *Supervisor) View(cluster string) (*View, error) {
-	g := s.byName[cluster]
-	if g == nil {
-		return nil, &UnknownError{"cluster", cluster, s.clusterNames()}
+	r, err := s.watched.Load().cluster(cluster)
+	if err != nil {
+		return nil, err
 	}
-	return g.view.Load(), nil
+	return r.view.Load(), nil
 }
 
 // Subscribe streams every change from now on. A subscriber that does not read
@@ -119,18 +132,14 @@ func (s *Supervisor) Subscribe(buffer int) *Subscription { return s.subs.subscri
 
 // Ready reports whether every node was polled at least once.
 func (s *Supervisor) Ready() bool {
-	for _, g := range s.groups {
-		if !g.view.Load().polled() {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(s.Views(), func(v *View) bool { return !v.polled() })
 }
 
-// WaitReady returns when every node was polled at least once, or ctx ended.
+// WaitReady returns when every node that is watched now was polled at least
+// once, or ctx ended.
 func (s *Supervisor) WaitReady(ctx context.Context) error {
-	for _, g := range s.groups {
-		for _, n := range g.nodes {
+	for _, r := range s.watched.Load().rosters {
+		for _, n := range r.nodes {
 			select {
 			case <-n.first:
 			case <-ctx.Done():
@@ -143,11 +152,11 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 
 // Refresh makes the node's cluster be polled at once.
 func (s *Supervisor) Refresh(cluster, node string) error {
-	g, _, err := s.find(cluster, node)
+	r, _, err := s.watched.Load().find(cluster, node)
 	if err != nil {
 		return err
 	}
-	g.refresh()
+	r.group.refresh()
 	return nil
 }
 
@@ -173,7 +182,7 @@ type Answer struct {
 // with the question is an [*UnknownError], a [*node.UnknownCheckError] or a
 // [*node.ParameterError].
 func (s *Supervisor) Ask(ctx context.Context, q Question) (Answer, error) {
-	g, i, err := s.find(q.Cluster, q.Node)
+	r, i, err := s.watched.Load().find(q.Cluster, q.Node)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -181,10 +190,12 @@ func (s *Supervisor) Ask(ctx context.Context, q Question) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	v := g.view.Load()
+	v := r.view.Load()
 	if !v.Members[i].Polled {
-		g.nodes[i].await(ctx)
-		v = g.view.Load()
+		if r, i, err = s.await(ctx, r, i, q.Cluster, q.Node); err != nil {
+			return Answer{}, err
+		}
+		v = r.view.Load()
 	}
 	now := time.Now()
 	m := v.Members[i]
@@ -194,23 +205,26 @@ func (s *Supervisor) Ask(ctx context.Context, q Question) (Answer, error) {
 // AskAll answers a check for every node of a cluster. It waits for first polls
 // only as long as nobody passes. Errors are as Ask's.
 func (s *Supervisor) AskAll(ctx context.Context, cluster, check, query string) ([]Answer, error) {
-	g := s.byName[cluster]
-	if g == nil {
-		return nil, &UnknownError{"cluster", cluster, s.clusterNames()}
+	r, err := s.watched.Load().cluster(cluster)
+	if err != nil {
+		return nil, err
 	}
 	c, err := node.ParseCheck(check, query)
 	if err != nil {
 		return nil, err
 	}
-	if answers, passes := g.ask(&c); passes || g.view.Load().polled() {
+	if answers, done := r.ask(&c); done {
 		return answers, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	for {
-		arrival := g.nextArrival()
-		answers, passes := g.ask(&c)
-		if passes || g.view.Load().polled() || ctx.Err() != nil {
+		arrival := r.group.nextArrival()
+		if r, err = s.watched.Load().cluster(cluster); err != nil {
+			return nil, err // gone while we waited
+		}
+		answers, done := r.ask(&c)
+		if done || ctx.Err() != nil {
 			return answers, nil
 		}
 		select {
@@ -220,92 +234,79 @@ func (s *Supervisor) AskAll(ctx context.Context, cluster, check, query string) (
 	}
 }
 
-// ask answers for every node from the latest view.
-func (g *group) ask(c *node.Check) (answers []Answer, passes bool) {
-	v, now := g.view.Load(), time.Now()
-	for _, m := range v.Members {
-		a := Answer{v, m, *c, m.Verdict(c, now), now}
-		passes = passes || a.Verdict.Passes()
-		answers = append(answers, a)
-	}
-	return answers, passes
-}
-
 // Find gives a node and the view that it stands in, after its first poll as Ask
 // does.
 func (s *Supervisor) Find(ctx context.Context, cluster, node string) (*View, *Member, error) {
-	g, i, err := s.find(cluster, node)
+	r, i, err := s.watched.Load().find(cluster, node)
+	if err == nil {
+		r, i, err = s.await(ctx, r, i, cluster, node)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	g.nodes[i].await(ctx)
-	v := g.view.Load()
+	v := r.view.Load()
 	return v, v.Members[i], nil
 }
 
-// await waits for the first poll, at most as long as it may take.
-func (n *tracked) await(ctx context.Context) {
+// await waits for the first poll of r's node i, at most as long as one may take,
+// and finds the node again: meanwhile it may be gone, or be in another cluster.
+func (s *Supervisor) await(ctx context.Context, r *roster, i int, cluster, node string) (*roster, int, error) {
 	select {
-	case <-n.first:
-		return
+	case <-r.nodes[i].first:
+		return r, i, nil
 	default:
 	}
-	timer := time.NewTimer(n.cfg.Client.Timeout())
+	timer := time.NewTimer(r.timeout)
 	defer timer.Stop()
 	select {
-	case <-n.first:
+	case <-r.nodes[i].first:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	return s.watched.Load().find(cluster, node)
 }
 
-func (s *Supervisor) find(cluster, name string) (*group, int, error) {
-	if cluster != "" {
-		g := s.byName[cluster]
-		if g == nil {
-			return nil, 0, &UnknownError{"cluster", cluster, s.clusterNames()}
-		}
-		i, ok := g.index[name]
-		if !ok {
-			return nil, 0, &UnknownError{"node", name, g.nodeNames()}
-		}
-		return g, i, nil
+func (w *watched) cluster(name string) (*roster, error) {
+	r := w.byName[name]
+	if r == nil {
+		return nil, &UnknownError{"cluster", name, w.clusterNames()}
 	}
-	switch groups := s.nodes[name]; len(groups) {
+	return r, nil
+}
+
+// find gives the roster that has the node, and its place there.
+func (w *watched) find(cluster, name string) (*roster, int, error) {
+	if cluster != "" {
+		r, err := w.cluster(cluster)
+		if err != nil {
+			return nil, 0, err
+		}
+		i, ok := r.index[name]
+		if !ok {
+			return nil, 0, &UnknownError{"node", name, r.nodeNames()}
+		}
+		return r, i, nil
+	}
+	switch rosters := w.byNode[name]; len(rosters) {
 	case 1:
-		return groups[0], groups[0].index[name], nil
+		return rosters[0], rosters[0].index[name], nil
 	case 0:
-		return nil, 0, &UnknownError{"node", name, s.nodeNames()}
+		return nil, 0, &UnknownError{"node", name, w.nodeNames()}
 	default:
 		e := &AmbiguousError{Node: name}
-		for _, g := range groups {
-			e.Clusters = append(e.Clusters, g.name)
+		for _, r := range rosters {
+			e.Clusters = append(e.Clusters, r.group.name)
 		}
 		return nil, 0, e
 	}
 }
 
-func (g *group) nodeNames() []string {
-	var names []string
-	for _, n := range g.nodes {
-		names = append(names, n.cfg.Name)
-	}
-	return names
-}
+func (w *watched) nodeNames() []string { return slices.Sorted(maps.Keys(w.byNode)) }
 
-func (s *Supervisor) nodeNames() []string {
+func (w *watched) clusterNames() []string {
 	var names []string
-	for name := range s.nodes {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
-func (s *Supervisor) clusterNames() []string {
-	var names []string
-	for _, g := range s.groups {
-		names = append(names, g.name)
+	for _, r := range w.rosters {
+		names = append(names, r.group.name)
 	}
 	return names
 }

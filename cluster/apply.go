@@ -34,8 +34,8 @@ func (s *Supervisor) Apply(cfg Config) {
 		}
 	}
 	s.watched.Store(next)
+	s.endLocked(old, next) // first: a node that moves is polled by one loop at a time
 	s.startLocked(began)
-	s.endLocked(old, next)
 }
 
 // continuedBy: where no node stays it is another cluster of that name, with

@@ -190,14 +190,10 @@ func (s *Supervisor) Ask(ctx context.Context, q Question) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	v := r.view.Load()
-	if !v.Members[i].Polled {
-		if r, i, err = s.await(ctx, r, i, q.Cluster, q.Node); err != nil {
-			return Answer{}, err
-		}
-		v = r.view.Load()
+	if r, i, err = s.await(ctx, r, i, q.Cluster, q.Node); err != nil {
+		return Answer{}, err
 	}
-	now := time.Now()
+	v, now := r.view.Load(), time.Now()
 	m := v.Members[i]
 	return Answer{v, m, check, m.Verdict(&check, now), now}, nil
 }
@@ -248,22 +244,25 @@ func (s *Supervisor) Find(ctx context.Context, cluster, node string) (*View, *Me
 	return v, v.Members[i], nil
 }
 
-// await waits for the first poll of r's node i, at most as long as one may take,
-// and finds the node again: meanwhile it may be gone, or be in another cluster.
+// await waits until r's node i was polled, at most as long as a poll may take.
+// Meanwhile the node may go, or move to another cluster, so it is found again.
 func (s *Supervisor) await(ctx context.Context, r *roster, i int, cluster, node string) (*roster, int, error) {
-	select {
-	case <-r.nodes[i].first:
+	if r.view.Load().Members[i].Polled {
 		return r, i, nil
-	default:
 	}
-	timer := time.NewTimer(r.timeout)
-	defer timer.Stop()
-	select {
-	case <-r.nodes[i].first:
-	case <-timer.C:
-	case <-ctx.Done():
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	for {
+		select {
+		case <-r.nodes[i].first:
+		case <-ctx.Done():
+		}
+		var err error
+		r, i, err = s.watched.Load().find(cluster, node)
+		if err != nil || ctx.Err() != nil || r.view.Load().Members[i].Polled {
+			return r, i, err
+		}
 	}
-	return s.watched.Load().find(cluster, node)
 }
 
 func (w *watched) cluster(name string) (*roster, error) {

@@ -53,10 +53,9 @@ func TestHAProxy(t *testing.T) {
 			}
 			return cluster.Answer{Check: c, Verdict: v}, nil
 		}),
-		Listeners: []Listener{{Addr: "127.0.0.1:0"}, {Addr: "127.0.0.1:0", Question: &cluster.Question{Node: "pass", Check: "replica"}}},
 	})
-	start(t, s)
-	port := func(i int) int { return s.Addrs()[i].(*net.TCPAddr).Port }
+	addrs := start(t, s, &cluster.Question{Node: "pass", Check: "replica"})
+	port := func(i int) int { return addrs[i].(*net.TCPAddr).Port }
 
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "s")

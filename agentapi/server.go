@@ -1,6 +1,7 @@
 package agentapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -27,17 +28,20 @@ type Asker interface {
 
 // Config is what a Server needs.
 type Config struct {
-	Asker     Asker
-	Listeners []Listener
-	Log       zerolog.Logger
-
-	// Allow lists the networks whose connections are answered; empty allows
-	// all. Others are closed without an answer.
-	Allow []netip.Prefix
+	Asker Asker
+	Settings
+	Log zerolog.Logger
 
 	// MaxConns is how many connections may be open at once, over all
 	// listeners; those beyond are closed without an answer. Default 4096.
 	MaxConns int
+}
+
+// Settings are what may change while a Server serves.
+type Settings struct {
+	// Allow lists the networks whose connections are answered; empty allows
+	// all. Others are closed without an answer.
+	Allow []netip.Prefix
 
 	// AskTimeout bounds one question to Asker; after it the connection is
 	// closed without an answer. It should be above the time that a node's first
@@ -59,13 +63,10 @@ const (
 
 // Server answers agent-checks.
 type Server struct {
-	// Read-only after New.
-	cfg Config
+	cfg      Config // read-only, but for its Settings
+	settings atomic.Pointer[Settings]
 
-	// Owned by the caller of Open, Serve and Close.
-	open []net.Listener // as cfg.Listeners
-
-	allow    atomic.Pointer[[]netip.Prefix]
+	ports    atomic.Int64
 	conns    atomic.Int64
 	answers  [numWords]atomic.Uint64
 	refused  atomic.Uint64
@@ -73,75 +74,44 @@ type Server struct {
 	silent   atomic.Uint64
 }
 
-// New makes a Server; Open, then Serve start it.
+// New makes a Server; it answers nothing before Serve.
 func New(cfg Config) *Server {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = defaultMaxConns
 	}
-	if cfg.AskTimeout == 0 {
-		cfg.AskTimeout = defaultAskTimeout
-	}
 	s := &Server{cfg: cfg}
-	s.SetAllow(cfg.Allow)
+	s.Apply(cfg.Settings)
 	return s
 }
 
-// SetAllow replaces Config.Allow for all connections to come.
-func (s *Server) SetAllow(allow []netip.Prefix) {
-	allow = slices.Clone(allow)
-	for i, p := range allow {
+// Apply replaces the settings, for all connections to come.
+func (s *Server) Apply(settings Settings) {
+	settings.AskTimeout = cmp.Or(settings.AskTimeout, defaultAskTimeout)
+	settings.Allow = slices.Clone(settings.Allow)
+	for i, p := range settings.Allow {
 		// A peer's address is compared as the IPv4 address that it is.
 		if p.Addr().Is4In6() && p.Bits() >= 96 {
-			allow[i] = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+			settings.Allow[i] = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}
 	}
-	s.allow.Store(&allow)
+	s.settings.Store(&settings)
 }
 
-// Open listens on every address of Config.Listeners, or on none. Connections
-// wait for Serve.
-func (s *Server) Open(ctx context.Context) error {
-	open, err := listen(ctx, s.cfg.Listeners)
-	s.open = open
-	return err
-}
-
-// Close closes what Open opened; only who never calls Serve needs it.
-func (s *Server) Close() error { return closeAll(s.open) }
-
-// Addrs returns the addresses that Open listens on, in the order of
-// Config.Listeners.
-func (s *Server) Addrs() []net.Addr {
-	addrs := make([]net.Addr, len(s.open))
-	for i, ln := range s.open {
-		addrs[i] = ln.Addr()
-	}
-	return addrs
-}
-
-// Serve answers on everything that Open opened until ctx ends. Then it stops
-// accepting at once, lets the open connections end, each within a few seconds,
-// and returns nil.
-func (s *Server) Serve(ctx context.Context) error {
-	var wg sync.WaitGroup
-	for i, ln := range s.open {
-		wg.Go(func() { _ = s.ServeListener(ctx, ln, s.cfg.Listeners[i].Question) })
-	}
-	wg.Wait()
-	return nil
-}
-
-// ServeListener is Serve for one listener that the caller opened, with its
-// question as in [Listener]. It closes ln. Several may run at once, beside
-// Serve too.
-func (s *Server) ServeListener(ctx context.Context, ln net.Listener, q *cluster.Question) error {
+// Serve answers on ln until ctx ends. Then it closes ln at once, lets the open
+// connections end, each within a few seconds, and returns nil. Several may run
+// at once. For each connection it asks port what a dedicated port answers,
+// whatever is or is not sent there; nil makes it a shared one: the question is
+// the line that HAProxy's agent-send sends.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, port func() *cluster.Question) error {
+	s.ports.Add(1)
+	defer s.ports.Add(-1)
 	var handlers sync.WaitGroup
 	defer handlers.Wait()
 	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 
 	log := s.cfg.Log.With().Stringer("listener", ln.Addr()).Logger()
-	log.Info().Bool("shared", q == nil).Msg("answering agent checks")
+	log.Info().Bool("shared", port() == nil).Msg("answering agent checks")
 	backoff := time.Duration(0)
 	for {
 		conn, err := ln.Accept()
@@ -183,7 +153,7 @@ func (s *Server) ServeListener(ctx context.Context, ln net.Listener, q *cluster.
 		default:
 			handlers.Go(func() {
 				defer s.conns.Add(-1)
-				s.handle(ctx, conn, q)
+				s.handle(ctx, conn, port())
 			})
 		}
 	}
@@ -191,7 +161,7 @@ func (s *Server) ServeListener(ctx context.Context, ln net.Listener, q *cluster.
 
 // allowed reports whether the allow list has addr.
 func (s *Server) allowed(addr net.Addr) bool {
-	allow := *s.allow.Load()
+	allow := s.settings.Load().Allow
 	if len(allow) == 0 {
 		return true
 	}
@@ -250,7 +220,7 @@ func (s *Server) answer(ctx context.Context, conn net.Conn, q *cluster.Question,
 		}
 		q = &asked
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.AskTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.settings.Load().AskTimeout)
 	defer cancel()
 	a, err := s.cfg.Asker.Ask(ctx, *q)
 	switch {
@@ -300,6 +270,9 @@ func (s *Server) Answers() iter.Seq2[string, uint64] {
 		}
 	}
 }
+
+// Ports returns how many listeners are served.
+func (s *Server) Ports() int { return int(s.ports.Load()) }
 
 // Conns returns how many connections are open.
 func (s *Server) Conns() int { return int(s.conns.Load()) }

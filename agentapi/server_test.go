@@ -122,15 +122,15 @@ func serve(t *testing.T, s *Server, q *cluster.Question) (l *memoryListener, sto
 	l = newMemoryListener()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.ServeListener(ctx, l, q) }()
+	go func() { done <- s.Serve(ctx, l, func() *cluster.Question { return q }) }()
 	return l, func() {
 		t.Helper()
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("ServeListener: %v", err)
+			t.Errorf("Serve: %v", err)
 		}
 		if n := s.Conns(); n != 0 {
-			t.Errorf("%d connections are open after ServeListener", n)
+			t.Errorf("%d connections are open after Serve", n)
 		}
 	}
 }
@@ -395,7 +395,7 @@ func TestAllow(t *testing.T) {
 				for p := range strings.FieldsSeq(tt.allow) {
 					allow = append(allow, netip.MustParsePrefix(p))
 				}
-				s.SetAllow(allow)
+				s.Apply(Settings{Allow: allow})
 				l, stop := serve(t, s, &cluster.Question{Node: "pg1", Check: "primary"})
 				client, server := l.dialFrom(tt.peer)
 				got, _ := io.ReadAll(client)
@@ -411,7 +411,7 @@ func TestAllow(t *testing.T) {
 			})
 		})
 	}
-	s := New(Config{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}})
+	s := New(Config{Settings: Settings{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}})
 	if s.allowed(&net.UnixAddr{Name: "x"}) {
 		t.Error("allowed a peer without an IP address")
 	}

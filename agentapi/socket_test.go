@@ -2,31 +2,39 @@ package agentapi
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"patroniglue/cluster"
 )
 
-// start opens and serves s until the test ends.
-func start(t testing.TB, s *Server) {
+// start serves s until the test ends, on a shared port and, with a question, on
+// a dedicated one, both on loopback.
+func start(t testing.TB, s *Server, dedicated *cluster.Question) (addrs []net.Addr) {
 	t.Helper()
-	if err := s.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx) }()
+	var served sync.WaitGroup
+	for _, q := range []*cluster.Question{nil, dedicated} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs = append(addrs, ln.Addr())
+		served.Go(func() {
+			if err := s.Serve(ctx, ln, func() *cluster.Question { return q }); err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		})
+	}
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
+		served.Wait()
 	})
+	return addrs
 }
 
 func dial(t testing.TB, addr net.Addr) *net.TCPConn {
@@ -41,17 +49,14 @@ func dial(t testing.TB, addr net.Addr) *net.TCPConn {
 }
 
 // bothKinds is a server with a shared and a dedicated port on loopback.
-func bothKinds() *Server {
-	return New(Config{Asker: askerFunc(pg1IsPrimary), Listeners: []Listener{
-		{Addr: "127.0.0.1:0"},
-		{Addr: "127.0.0.1:0", Question: &cluster.Question{Node: "pg1", Check: "replica"}},
-	}})
+func bothKinds(t testing.TB) (addrs []net.Addr) {
+	t.Helper()
+	return start(t, New(Config{Asker: askerFunc(pg1IsPrimary)}), &cluster.Question{Node: "pg1", Check: "replica"})
 }
 
 func TestSockets(t *testing.T) {
-	s := bothKinds()
-	start(t, s)
-	shared, dedicated := s.Addrs()[0], s.Addrs()[1]
+	addrs := bothKinds(t)
+	shared, dedicated := addrs[0], addrs[1]
 	const isOther = "maint down #primary\n"
 	for _, tt := range []struct {
 		name      string
@@ -89,10 +94,9 @@ func TestSockets(t *testing.T) {
 }
 
 func TestReset(t *testing.T) {
-	s := bothKinds()
-	start(t, s)
+	addrs := bothKinds(t)
 	for range 50 {
-		for _, addr := range s.Addrs() {
+		for _, addr := range addrs {
 			early := dial(t, addr) // gone before the answer
 			io.WriteString(early, "pg1/pri")
 			early.SetLinger(0)
@@ -104,48 +108,10 @@ func TestReset(t *testing.T) {
 			late.Close()
 		}
 	}
-	c := dial(t, s.Addrs()[0])
+	c := dial(t, addrs[0])
 	io.WriteString(c, "pg1/primary\n")
 	if got := readLine(t, c); got != isPrimary {
 		t.Errorf("got %q, want %q", got, isPrimary)
-	}
-}
-
-func TestOpenAllOrNothing(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free.Close()
-	s := New(Config{Listeners: []Listener{{Addr: free.Addr().String()}, {Addr: taken.Addr().String()}}})
-	addr := taken.Addr().String()
-	want := `listening for agent checks on "` + addr + `": listen tcp ` + addr + ": bind: address already in use"
-	if err := s.Open(t.Context()); err == nil || err.Error() != want {
-		t.Errorf("got %v, want %s", err, want)
-	}
-	if n := len(s.Addrs()); n != 0 {
-		t.Errorf("%d addresses are open, want none", n)
-	}
-	again, err := net.Listen("tcp", free.Addr().String())
-	if err != nil {
-		t.Fatalf("the first address stayed open: %v", err)
-	}
-	again.Close()
-
-	s = bothKinds()
-	if err := s.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(s.Close(), s.Close()); err != nil {
-		t.Errorf("Close: %v", err)
-	}
-	if err := s.Serve(t.Context()); err != nil {
-		t.Errorf("Serve after Close: %v", err)
 	}
 }
 
@@ -154,9 +120,7 @@ func TestOpenAllOrNothing(t *testing.T) {
 func BenchmarkCheck(b *testing.B) {
 	for name, i := range map[string]int{"shared": 0, "dedicated": 1} {
 		b.Run(name, func(b *testing.B) {
-			s := bothKinds()
-			start(b, s)
-			addr := s.Addrs()[i].(*net.TCPAddr)
+			addr := bothKinds(b)[i].(*net.TCPAddr)
 			buf := make([]byte, MaxLine)
 			b.ReportAllocs()
 			for b.Loop() {

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"testing"
@@ -50,13 +51,14 @@ func BenchmarkHTTPCheck(b *testing.B) {
 // BenchmarkHTTPLoopback asks over real sockets, from as many clients as there
 // are CPUs.
 func BenchmarkHTTPLoopback(b *testing.B) {
-	s := httpapi.New(httpapi.Config{Supervisor: ready(b), Address: "127.0.0.1:0", Log: zerolog.Nop()})
-	if err := s.Open(b.Context()); err != nil {
+	s := httpapi.New(httpapi.Config{Supervisor: ready(b), Log: zerolog.Nop()})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		b.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx) }()
+	go func() { done <- s.Serve(ctx, ln) }()
 	b.Cleanup(func() { cancel(); <-done })
 	for name, disable := range map[string]bool{"keep-alive": false, "close": true} {
 		b.Run(name, func(b *testing.B) {
@@ -65,7 +67,7 @@ func BenchmarkHTTPLoopback(b *testing.B) {
 			client := &http.Client{Transport: tr}
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					resp, err := client.Get("http://" + s.Addr().String() + "/node/pg1/primary")
+					resp, err := client.Get("http://" + ln.Addr().String() + "/node/pg1/primary")
 					if err != nil {
 						b.Error(err)
 						return

@@ -146,7 +146,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		case <-beats.C:
 			// The id may be of a change that was not picked: who comes back need not go on before it.
 			out.send(": still here\nid: " + strconv.FormatUint(last, 10) + "\n\n")
-		case <-s.stopping:
+		case <-out.stopping:
 			return
 		case <-r.Context().Done():
 			return

@@ -76,12 +76,13 @@ func leavingFor(r *http.Request) (time.Duration, error) {
 // those who were given one: whoever may announce stops could keep a cluster
 // without a primary.
 func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
-	if s.cfg.Token == "" {
+	secret := s.settings.Load().Token
+	if secret == "" {
 		writeError(w, r, http.StatusForbidden, "announced stops are off: token-file in [frontend] turns them on")
 		return false
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	want, got := sha256.Sum256([]byte(s.cfg.Token)), sha256.Sum256([]byte(strings.TrimSpace(token))) // of equal length, whatever was sent
+	want, got := sha256.Sum256([]byte(secret)), sha256.Sum256([]byte(strings.TrimSpace(token))) // of equal length, whatever was sent
 	if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(want[:], got[:]) == 1 {
 		return true
 	}

@@ -57,7 +57,7 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 				due = true
 			case <-pause:
 				pause = nil
-			case <-s.stopping:
+			case <-out.stopping:
 				return
 			case <-r.Context().Done():
 				return

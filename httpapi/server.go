@@ -22,17 +22,21 @@ import (
 // Config is what a Server needs, resolved and valid.
 type Config struct {
 	Supervisor *cluster.Supervisor
-	Address    string         // host:port to listen on
-	TLS        *tls.Config    // nil = plain HTTP
-	Allow      []netip.Prefix // who may connect; empty = everybody
-	Token      string         // who has it may announce stops; "" = nobody may
-	Version    string         // shown on the page
-	Metrics    http.Handler   // answers /metrics; nil = no such route
-	AgentLine  AgentLine      // what HAProxy's agent is told, for the page; nil = not shown
-	Log        zerolog.Logger
+	Settings
+	Version   string       // shown on the page
+	Metrics   http.Handler // answers /metrics; nil = no such route
+	AgentLine AgentLine    // what HAProxy's agent is told, for the page; nil = not shown
+	Log       zerolog.Logger
 
 	// Certificates gives those in use now; nil = there are none.
 	Certificates func() []Certificate
+}
+
+// Settings are what may change while a Server serves.
+type Settings struct {
+	TLS   *tls.Config    // of connections to come; nil = plain HTTP
+	Allow []netip.Prefix // who may connect; empty = everybody
+	Token string         // who has it may announce stops; "" = nobody may
 }
 
 // AgentLine appends the line that answers an agent check, newline included.
@@ -52,24 +56,47 @@ const (
 
 // Server serves everything in routes.go.
 type Server struct {
-	cfg Config
-	sup *cluster.Supervisor
-	srv *http.Server
-	ln  net.Listener // set by Open
+	cfg      Config // but for its Settings
+	sup      *cluster.Supervisor
+	settings atomic.Pointer[Settings]
+	handler  http.Handler
 
 	build    string       // of the page
 	pageSize atomic.Int64 // of the latest one, in bytes: about as long will be the next
 
-	stopping chan struct{} // closed when ServeListener begins to drain
-	served   served
-	streams  streams
+	served  served
+	streams streams
 }
 
-// New makes a server; it listens on nothing before Open.
+// New makes a server; it serves nothing before Serve.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, sup: cfg.Supervisor, stopping: make(chan struct{}), build: buildID(cfg.Version)}
-	s.srv = &http.Server{
-		Handler:           s.routes(),
+	s := &Server{cfg: cfg, sup: cfg.Supervisor, build: buildID(cfg.Version)}
+	s.Apply(cfg.Settings)
+	s.handler = s.routes()
+	return s
+}
+
+// Apply replaces the settings: for connections and requests to come. No
+// connection is closed.
+func (s *Server) Apply(settings Settings) { s.settings.Store(&settings) }
+
+// Settings are those in force.
+func (s *Server) Settings() Settings { return *s.settings.Load() }
+
+// Handler answers every route, for tests and for other listeners.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// stoppingKey is of a request's context: a channel that is closed when its
+// listener's connections begin to drain.
+type stoppingKey struct{}
+
+// Serve answers on ln until ctx ends, then closes it, and lets open requests
+// finish for a few seconds. It returns nil when that was why it ended. Several
+// may run at once.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	stopping := make(chan struct{})
+	srv := &http.Server{
+		Handler:           s.handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -78,54 +105,23 @@ func New(cfg Config) *Server {
 		// Else OPTIONS * is always 200: a check that passes whatever happens.
 		DisableGeneralOptionsHandler: true,
 		// A health checker that hangs up is no news (HAProxy resets often).
-		ErrorLog: log.New(debugWriter{cfg.Log}, "", 0),
+		ErrorLog: log.New(debugWriter{s.cfg.Log}, "", 0),
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.Background(), stoppingKey{}, stopping)
+		},
 	}
-	s.srv.RegisterOnShutdown(sync.OnceFunc(func() { close(s.stopping) }))
-	return s
-}
-
-// Handler answers every route, for tests and for other listeners.
-func (s *Server) Handler() http.Handler { return s.srv.Handler }
-
-// Open listens, so that a port in use is an error at start.
-func (s *Server) Open(ctx context.Context) error {
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Address)
-	if err != nil {
-		return fmt.Errorf("listening for HTTP: %w", err)
-	}
-	s.ln = ln
-	return nil
-}
-
-// Addr is where Open listens.
-func (s *Server) Addr() net.Addr { return s.ln.Addr() }
-
-// Close ends what Open began, for when Serve is never called.
-func (s *Server) Close() error { return s.ln.Close() }
-
-// Serve answers until ctx ends, then lets open requests finish for a few
-// seconds. It returns nil when that was why it ended.
-func (s *Server) Serve(ctx context.Context) error { return s.ServeListener(ctx, s.ln) }
-
-// ServeListener is Serve on another listener.
-func (s *Server) ServeListener(ctx context.Context, ln net.Listener) error {
-	if len(s.cfg.Allow) > 0 {
-		ln = &allowListener{ln, s.cfg.Allow, s.cfg.Log}
-	}
-	if s.cfg.TLS != nil {
-		ln = tls.NewListener(ln, s.cfg.TLS)
-	}
+	srv.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
-		err := s.srv.Shutdown(ctx)
+		err := srv.Shutdown(ctx)
 		if err != nil {
-			s.srv.Close()
+			srv.Close()
 		}
 		drained <- err
 	})
-	err := s.srv.Serve(ln)
+	err := srv.Serve(&door{ln, s})
 	if stop() {
 		return fmt.Errorf("serving HTTP: %w", err) // it ended by itself
 	}
@@ -135,28 +131,42 @@ func (s *Server) ServeListener(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
-// allowListener closes connections from addresses that are not allowed.
-type allowListener struct {
+// door lets in by the settings of the moment: it closes connections from
+// addresses that are not allowed, and speaks TLS or not.
+type door struct {
 	net.Listener
-	allow []netip.Prefix
-	log   zerolog.Logger
+	server *Server
 }
 
-func (l *allowListener) Accept() (net.Conn, error) {
+func (d *door) Accept() (net.Conn, error) {
 	for {
-		c, err := l.Listener.Accept()
+		c, err := d.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-			ip := tcp.AddrPort().Addr().Unmap().WithZone("")
-			if slices.ContainsFunc(l.allow, func(p netip.Prefix) bool { return p.Contains(ip) }) {
-				return c, nil
-			}
+		settings := d.server.settings.Load()
+		switch {
+		case !allowed(settings.Allow, c.RemoteAddr()):
+			d.server.cfg.Log.Debug().Stringer("peer", c.RemoteAddr()).Msg("peer is not in the allow list")
+			c.Close()
+		case settings.TLS != nil:
+			return tls.Server(c, settings.TLS), nil // net/http shakes hands
+		default:
+			return c, nil
 		}
-		l.log.Debug().Stringer("peer", c.RemoteAddr()).Msg("peer is not in the allow list")
-		c.Close()
 	}
+}
+
+func allowed(allow []netip.Prefix, peer net.Addr) bool {
+	if len(allow) == 0 {
+		return true
+	}
+	tcp, ok := peer.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	return slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // debugWriter takes net/http's complaints.

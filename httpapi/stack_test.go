@@ -35,7 +35,7 @@ type stack struct {
 	net    *nodetest.Net
 	server *httpapi.Server
 	stop   func() // ends the supervisor and the server, and waits
-	served error  // what ServeListener returned; after stop
+	served error  // what Serve returned; after stop
 }
 
 // address is where the server listens on the stack's network.
@@ -116,7 +116,7 @@ func startAt(t testing.TB, nw *nodetest.Net, address string, change func(*httpap
 	ctx, cancel := context.WithCancel(t.Context())
 	polled, served := make(chan error, 1), make(chan error, 1)
 	go func() { polled <- sup.Run(ctx) }()
-	go func() { served <- s.server.ServeListener(ctx, ln) }()
+	go func() { served <- s.server.Serve(ctx, ln) }()
 	stopped := false
 	s.stop = func() {
 		if stopped {

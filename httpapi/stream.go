@@ -67,7 +67,8 @@ func (s *Server) openStream(w http.ResponseWriter, r *http.Request) (e *eventStr
 		s.streams.open.Add(-1)
 		return nil, false
 	}
-	e = &eventStream{w: w, rc: http.NewResponseController(w), stopping: s.stopping, counts: &s.streams}
+	stopping, _ := r.Context().Value(stoppingKey{}).(chan struct{}) // nil, and never closed, where Serve does not serve
+	e = &eventStream{w: w, rc: http.NewResponseController(w), stopping: stopping, counts: &s.streams}
 	e.rc.SetReadDeadline(time.Time{}) // else the server's ends the request
 	return e, true
 }

@@ -48,6 +48,11 @@ type config struct {
 	// Notes are remarks about the file that are no errors, such as a key that has
 	// no effect any more: for the log, at start and after a reload.
 	Notes []string
+
+	// Text is the file as it was read, and Files is what the files had that it names:
+	// certificates and secrets are used as they were checked.
+	Text  []byte
+	Files map[string][]byte
 }
 
 // frontendConfig is the HTTP(S) side: checks and the status page.
@@ -254,15 +259,34 @@ func findConfig(flag, home string, exists func(string) bool) (string, error) {
 // or .yaml, else TOML. The error tells all mistakes, one a line, and leaves it
 // to the caller to name the file.
 func loadConfig(path string) (*config, error) {
-	data, err := os.ReadFile(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
+	return parseFile(path, text, os.ReadFile)
+}
+
+// parseFile is loadConfig for a file that was read already.
+func parseFile(path string, text []byte, readFile func(string) ([]byte, error)) (c *config, err error) {
+	files := make(map[string][]byte)
+	keep := func(name string) ([]byte, error) {
+		content, err := readFile(name)
+		if err == nil {
+			files[name] = content
+		}
+		return content, err
+	}
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".yml", ".yaml":
-		return parseLegacy(data, os.ReadFile)
+		c, err = parseLegacy(text, keep)
+	default:
+		c, err = parseConfig(text, keep)
 	}
-	return parseConfig(data, os.ReadFile)
+	if err != nil {
+		return nil, err
+	}
+	c.Text, c.Files = text, files
+	return c, nil
 }
 
 // parseConfig reads TOML. Files that it names are read with readFile.
@@ -339,11 +363,6 @@ func (c *config) distinct(r *reading) {
 	type member struct{ cluster, name string }
 	members := map[member]bool{}
 	unnamed := slices.IndexFunc(c.Nodes, func(n nodeConfig) bool { return n.Scope == "" })
-	listeners := []listener{{"frontend.port", net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port))}}
-	if c.Agent.Listen != "" {
-		listeners = append(listeners, listener{"agent.listen", c.Agent.Listen})
-	}
-
 	for i, n := range c.Nodes {
 		path := fmt.Sprintf("node[%d]", i+1)
 		m := member{n.Cluster, n.Name}
@@ -355,11 +374,9 @@ func (c *config) distinct(r *reading) {
 		if n.Scope == defaultCluster && unnamed >= 0 {
 			r.add(path+".cluster", "want another name, nodes without one are %q, such as node[%d] (got %q)", defaultCluster, unnamed+1, n.Scope)
 		}
-		for _, check := range slices.Sorted(maps.Keys(n.Agent)) {
-			listeners = append(listeners, listener{path + ".agent." + check, n.Agent[check]})
-		}
 	}
 
+	listeners := c.listeners()
 	for i, l := range listeners {
 		if first := slices.IndexFunc(listeners[:i], l.collides); first >= 0 {
 			r.add(l.path, "want an address of its own, %s has %q too (got %q)", listeners[first].path, listeners[first].addr, l.addr)
@@ -367,8 +384,30 @@ func (c *config) distinct(r *reading) {
 	}
 }
 
-// listener is an address and where the file gives it.
-type listener struct{ path, addr string }
+// listener is an address to listen on, where the file gives it, and what is
+// answered there: HTTP, the agent's shared port or, with a question, a dedicated one.
+type listener struct {
+	path, addr string
+	http       bool
+	question   *cluster.Question
+}
+
+// listeners are all of them, that for HTTP first.
+func (c *config) listeners() []listener {
+	all := []listener{{path: "frontend.port", addr: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), http: true}}
+	if c.Agent.Listen != "" {
+		all = append(all, listener{path: "agent.listen", addr: c.Agent.Listen})
+	}
+	for i, n := range c.Nodes {
+		for _, check := range slices.Sorted(maps.Keys(n.Agent)) {
+			all = append(all, listener{
+				path: fmt.Sprintf("node[%d].agent.%s", i+1, check), addr: n.Agent[check],
+				question: &cluster.Question{Cluster: n.Cluster, Node: n.Name, Check: check},
+			})
+		}
+	}
+	return all
+}
 
 // collides says that the system would refuse one of the two, as far as the text
 // tells: names are not resolved.

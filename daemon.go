@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,49 +21,69 @@ import (
 
 // daemon is the supervisor with everything that asks it.
 type daemon struct {
+	path    string // of the configuration; "" = there is none to load anew
+	plan    atomic.Pointer[plan]
 	sup     *cluster.Supervisor
 	http    *httpapi.Server
 	agents  *agentapi.Server
-	history *historyFile // nil = none is configured
+	ports   *ports
+	history *historyFile
+	metrics *metrics
+	reloads reloads
 	log     zerolog.Logger
-	opened  func() // called when all ports are open, for demo and tests; may be nil
+	opened  func()      // called when all ports are open, for demo and tests; may be nil
+	serve   func(*port) // answers on it until its stop is called, or run ends; set by run
 }
 
 // run listens on everything or nothing, then polls and answers until ctx ends.
 func (d *daemon) run(ctx context.Context) error {
-	if err := d.http.Open(ctx); err != nil {
-		return listenError(err)
+	hangups := make(chan os.Signal, 1) // several are as good as one
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	if err := d.ports.adopt(); err != nil {
+		return err
 	}
-	if err := d.agents.Open(ctx); err != nil {
-		d.http.Close()
-		return listenError(err)
+	wanted := d.plan.Load().cfg.listeners()
+	ports, err := d.ports.prepare(ctx, wanted)
+	if err != nil {
+		return err
 	}
+	ports, _ = d.ports.commit(ports, wanted)
 	if d.opened != nil {
 		d.opened()
 	}
-	if d.history != nil {
-		d.history.restore(d.sup)
-		defer d.history.close()
-		defer d.history.flush(d.sup) // what changed while all stopped
-	}
+	d.history.restore(d.sup)
+	defer d.history.close()
+	defer d.history.flush(d.sup) // what changed while all stopped
 	changes := d.sup.Subscribe(changeBuffer)
 	defer changes.Close()
-	d.log.Info().Str("version", version).Stringer("http", d.http.Addr()).Msg("supervising")
+	d.reloads.at = time.Now()
+	d.log.Info().Str("version", version).Stringer("http", d.ports.addrs(true)[0]).Msg("supervising")
 
 	eg, ctx := errgroup.WithContext(ctx)
+	d.serve = func(p *port) {
+		ctx, cancel := context.WithCancel(ctx)
+		p.stop = cancel
+		eg.Go(func() error {
+			defer cancel()
+			if p.http {
+				return d.http.Serve(ctx, p)
+			}
+			return d.agents.Serve(ctx, p, p.question.Load)
+		})
+	}
+	for _, p := range ports {
+		d.serve(p)
+	}
 	eg.Go(func() error { return d.sup.Run(ctx) })
-	eg.Go(func() error { return d.http.Serve(ctx) })
-	eg.Go(func() error { return d.agents.Serve(ctx) })
 	eg.Go(func() error {
 		logChanges(ctx, changes, d.log)
 		return nil
 	})
-	if d.history != nil {
-		eg.Go(func() error {
-			d.history.write(ctx, d.sup)
-			return nil
-		})
-	}
+	eg.Go(func() error {
+		d.history.write(ctx, d.sup)
+		return nil
+	})
 	eg.Go(func() error {
 		if d.sup.WaitReady(ctx) == nil {
 			d.logHealth()
@@ -70,7 +91,7 @@ func (d *daemon) run(ctx context.Context) error {
 		return nil
 	})
 	eg.Go(func() error {
-		d.ignoreHangups(ctx)
+		d.watchConfig(ctx, hangups)
 		return nil
 	})
 	eg.Go(func() error { return d.tellSystemd(ctx) })
@@ -80,7 +101,7 @@ func (d *daemon) run(ctx context.Context) error {
 		return nil
 	})
 	begun := time.Now()
-	err := eg.Wait()
+	err = eg.Wait()
 	d.log.Info().Err(err).Stringer("uptime", time.Since(begun).Round(time.Second)).Msg("stopped")
 	return err
 }
@@ -96,25 +117,6 @@ func listenError(err error) error {
 		return fmt.Errorf("%w: want an address of this machine, or none for all", err)
 	}
 	return err
-}
-
-// ignoreHangups keeps SIGHUP, by which others reload, from ending the daemon. The
-// history's file is opened anew.
-func (d *daemon) ignoreHangups(ctx context.Context) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
-	for {
-		select {
-		case <-hangups:
-			if d.history != nil {
-				d.history.rotated()
-			}
-			d.log.Warn().Msg("SIGHUP loads no other configuration yet: restart to load one")
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // logHealth says once what every cluster looks like when each node was polled:

@@ -674,21 +674,6 @@ func TestSignals(t *testing.T) {
 			}
 		})
 	}
-	t.Run("SIGHUP does not end it", func(t *testing.T) {
-		p, cmd := startBinary(t, config)
-		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
-		until(t, "it is logged", func() bool {
-			return len(p.log.lines("message", "SIGHUP loads no other configuration yet: restart to load one")) == 1
-		})
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.wait(); err != nil {
-			t.Errorf("%v, want exit code 0", err)
-		}
-	})
 	t.Run("twice", func(t *testing.T) {
 		p, cmd := startBinary(t, config)
 		halfRequest(t, p.http) // else it would end at the first

@@ -11,10 +11,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"patroniglue/agentapi"
-	"patroniglue/cluster"
-	"patroniglue/httpapi"
-	"patroniglue/node"
 	"patroniglue/node/nodetest"
 )
 
@@ -40,8 +36,11 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer, log zero
 	names := []string{"pg1", "pg2", "pg3"}
 	sim := nodetest.NewCluster("demo", names...)
 	defer sim.Close()
-	d := demoDaemon(sim, names, httpAddr, agentAddr, log)
-	d.opened = func() { demoGuide(stdout, d.http.Addr().String(), d.agents.Addrs()[0].String(), *every) }
+	d, err := demoDaemon(sim, names, httpAddr, agentAddr, log)
+	if err != nil {
+		return err
+	}
+	d.opened = func() { demoGuide(stdout, d.ports.addrs(true)[0].String(), d.ports.addrs(false)[0].String(), *every) }
 
 	ctx, cancel := context.WithCancel(ctx)
 	played := make(chan struct{})
@@ -53,31 +52,21 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer, log zero
 	return d.run(ctx)
 }
 
-func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr string, log zerolog.Logger) *daemon {
-	c := cluster.ClusterConfig{Name: "demo", Scope: "demo"}
+func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr string, log zerolog.Logger) (*daemon, error) {
+	cfg := defaultConfig()
+	host, port, err := splitAddress(httpAddr)
+	if err != nil {
+		return nil, fmt.Errorf("listening for HTTP: %w", err)
+	}
+	cfg.Frontend.Host, cfg.Frontend.Port, cfg.Agent.Listen = host, port, agentAddr
 	for _, name := range names {
 		u, err := url.Parse(sim.Node(name).URL())
 		if err != nil {
-			panic(err) // nodetest gives urls
+			return nil, err
 		}
-		c.Nodes = append(c.Nodes, cluster.NodeConfig{
-			Name: name, Member: name, Client: node.NewClient(node.Options{URL: u, Timeout: 3 * time.Second}),
-			Interval: time.Second, PrimaryInterval: 250 * time.Millisecond, FastInterval: 100 * time.Millisecond, Fall: 3,
-		})
+		cfg.Nodes = append(cfg.Nodes, nodeConfig{Name: name, Member: name, Cluster: "demo", Scope: "demo", URL: u, backendConfig: cfg.Backend})
 	}
-	clusters := []cluster.ClusterConfig{c}
-	m := newMetrics(clusters, nil)
-	sup := cluster.New(cluster.Config{
-		TTL:      5 * time.Second,
-		Rules:    cluster.Rules{LagHold: 10 * time.Second, SameTimeline: true},
-		Clusters: clusters,
-	})
-	return m.of(&daemon{
-		sup:    sup,
-		http:   httpapi.New(httpapi.Config{Supervisor: sup, Address: httpAddr, Version: version, Metrics: m.handler(log), AgentLine: agentapi.AppendLine, Log: log}),
-		agents: agentapi.New(agentapi.Config{Asker: sup, Listeners: []agentapi.Listener{{Addr: agentAddr}}, Log: log}),
-		log:    log,
-	})
+	return newDaemon("", cfg, log)
 }
 
 func demoGuide(w io.Writer, http, agent string, every time.Duration) {

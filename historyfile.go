@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -26,12 +27,14 @@ const historyRetry = 10 * time.Second
 // waits there, and is written when the disk has room again. Only what is
 // dropped there meanwhile is missing, and {"lost":N} stands in its place.
 type historyFile struct {
-	path   string
-	size   int // changes to read back
-	log    zerolog.Logger
-	reopen chan struct{} // says that the file was rotated
+	base   zerolog.Logger
+	reopen chan struct{} // says that the file was rotated, or is another
+	wanted atomic.Pointer[historyConfig]
 
 	// The rest is owned by whoever calls its methods: run before the daemon serves, then the loop of write.
+	path    string // "" = no file
+	size    int    // changes to read back
+	log     zerolog.Logger
 	f       *os.File
 	last    uint64 // id of the last change in the file, or before the first
 	torn    bool   // the file ends in half a line
@@ -39,12 +42,17 @@ type historyFile struct {
 }
 
 func newHistoryFile(path string, size int, log zerolog.Logger) *historyFile {
-	return &historyFile{path: path, size: size, log: log.With().Str("file", path).Logger(), reopen: make(chan struct{}, 1)}
+	h := &historyFile{path: path, size: size, base: log, log: log.With().Str("file", path).Logger(), reopen: make(chan struct{}, 1)}
+	h.wanted.Store(&historyConfig{Size: size, File: path})
+	return h
 }
 
 // restore gives the supervisor what the file has. A file that cannot be read is
 // no reason not to supervise.
 func (h *historyFile) restore(sup *cluster.Supervisor) {
+	if h.path == "" {
+		return
+	}
 	changes, more, err := h.read()
 	if err != nil {
 		h.log.Error().Err(err).Msg("history is not read back, or only in part")
@@ -161,16 +169,47 @@ func (h *historyFile) write(ctx context.Context, sup *cluster.Supervisor) {
 		case <-wake.C:
 		case <-retry.C:
 		case <-h.reopen:
-			h.close()
+			h.change(sup)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
+// change goes on with the file as it is wanted now. Another one gets all that is
+// kept and that it does not have yet.
+func (h *historyFile) change(sup *cluster.Supervisor) {
+	wanted := h.wanted.Load()
+	h.size = wanted.Size
+	if wanted.File == h.path {
+		h.close()
+		return
+	}
+	h.flush(sup)
+	h.close()
+	h.path, h.last, h.torn, h.failing, h.log = wanted.File, 0, false, false, h.base.With().Str("file", wanted.File).Logger()
+	if h.path == "" {
+		return
+	}
+	changes, _, err := h.read()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.log.Error().Err(err).Msg("history is not read back")
+	}
+	if n := len(changes); n > 0 {
+		h.last = changes[n-1].ID
+	} else if kept, last, _ := sup.After(0); len(kept) > 0 {
+		h.last = kept[0].ID - 1
+	} else {
+		h.last = last
+	}
+}
+
 // flush writes what is not in the file yet. What is wrong is logged once, and
 // once when it is over.
 func (h *historyFile) flush(sup *cluster.Supervisor) {
+	if h.path == "" {
+		return
+	}
 	err := h.append(sup)
 	if err != nil {
 		h.close() // what is wrong may be the open file
@@ -240,6 +279,12 @@ func (h *historyFile) close() {
 		h.log.Warn().Err(err).Msg("closing the history")
 	}
 	h.f = nil
+}
+
+// use makes the history be written as c says from now on.
+func (h *historyFile) use(c historyConfig) {
+	h.wanted.Store(&c)
+	h.rotated()
 }
 
 // rotated makes the file be opened anew.

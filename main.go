@@ -142,7 +142,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	path, cfg, err := readConfig(o.config)
 	var d *daemon
 	if err == nil {
-		d, err = newDaemon(cfg, log)
+		d, err = newDaemon(path, cfg, log)
 	}
 	if err != nil && !o.check {
 		return unfitError{err}
@@ -174,14 +174,19 @@ func readConfig(flag string) (path string, cfg *config, err error) {
 	if path, err = findConfig(flag, home, exists); err != nil {
 		return "", nil, err
 	}
-	cfg, err = loadConfig(path)
+	cfg, err = readConfigAt(path)
+	return path, cfg, err
+}
+
+func readConfigAt(path string) (*config, error) {
+	cfg, err := loadConfig(path)
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
-		return "", nil, fmt.Errorf("reading the configuration %q: %w", path, at.Err)
+		return nil, fmt.Errorf("reading the configuration %q: %w", path, at.Err)
 	}
 	if err != nil {
-		return "", nil, &configError{path, err}
+		return nil, &configError{path, err}
 	}
-	return path, cfg, nil
+	return cfg, nil
 }
 
 // configError has all mistakes of a file, one a line.

@@ -25,16 +25,20 @@ import (
 type metrics struct {
 	registry     *prometheus.Registry
 	failures     map[node.Kind]prometheus.Counter // read-only after newMetrics
-	certificates func() []httpapi.Certificate     // of our own; nil = there are none
-	d            *daemon                          // set by of, before anything is served
+	took         *prometheus.HistogramVec
+	failed       *prometheus.CounterVec
+	certificates func() []httpapi.Certificate // of our own; nil = there are none
+	kept         map[labels]bool              // owned by who calls keep
+	d            *daemon                      // set by of, before anything is served
 }
 
-// newMetrics prepares the metrics of these clusters, and has every poll of their
-// nodes measured.
-func newMetrics(clusters []cluster.ClusterConfig, certificates func() []httpapi.Certificate) *metrics {
+// labels of a node, or of a cluster: without a node.
+type labels struct{ cluster, node string }
+
+func newMetrics(certificates func() []httpapi.Certificate) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), failures: make(map[node.Kind]prometheus.Counter), certificates: certificates}
 	// Per cluster: a node has 11 series without it, and it has 9.
-	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	m.took = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "patroniglue_poll_duration_seconds", Help: "How long polls took, those that failed too.",
 		Buckets: []float64{0.005, 0.025, 0.1, 0.5, 1, 3},
 	}, []string{"cluster"})
@@ -44,45 +48,65 @@ func newMetrics(clusters []cluster.ClusterConfig, certificates func() []httpapi.
 	for _, kind := range node.Kinds {
 		m.failures[kind] = failures.WithLabelValues(string(kind))
 	}
-	nodeFailures := prometheus.NewCounterVec(prometheus.CounterOpts{
+	m.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "patroniglue_node_poll_failures_total", Help: "Polls of the node without an answer.",
 	}, nodeLabels)
-	for i := range clusters {
-		c := &clusters[i]
-		for j := range c.Nodes {
-			n := &c.Nodes[j]
-			n.Client = &measuredPoller{n.Client, took.WithLabelValues(c.Name), m.failures, nodeFailures.WithLabelValues(c.Name, n.Name)}
-		}
-	}
-	m.registry.MustRegister(m, took, failures, nodeFailures, collectors.NewGoCollector(),
+	m.registry.MustRegister(m, m.took, failures, m.failed, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	return m
 }
 
 // of says whose metrics these are.
 func (m *metrics) of(d *daemon) *daemon {
-	m.d = d
+	m.d, d.metrics = d, m
+	m.keep(d.plan.Load().clusters.Clusters)
 	return d
 }
 
-// measuredPoller measures the polls of a node.
+// measure measures the polls of a node.
+func (m *metrics) measure(cluster, node string, p cluster.Poller) cluster.Poller {
+	return &measuredPoller{p, m, cluster, node}
+}
+
+// keep makes the counters of these clusters' nodes exist, and those of others go.
+func (m *metrics) keep(clusters []cluster.ClusterConfig) {
+	kept := make(map[labels]bool)
+	for _, c := range clusters {
+		kept[labels{c.Name, ""}] = true
+		m.took.WithLabelValues(c.Name)
+		for _, n := range c.Nodes {
+			kept[labels{c.Name, n.Name}] = true
+			m.failed.WithLabelValues(c.Name, n.Name)
+		}
+	}
+	for was := range m.kept {
+		switch {
+		case kept[was]:
+		case was.node == "":
+			m.took.DeleteLabelValues(was.cluster)
+		default:
+			m.failed.DeleteLabelValues(was.cluster, was.node)
+		}
+	}
+	m.kept = kept
+}
+
 type measuredPoller struct {
 	cluster.Poller
-	took   prometheus.Observer
-	kinds  map[node.Kind]prometheus.Counter
-	failed prometheus.Counter
+	m             *metrics
+	cluster, node string
 }
 
 func (p *measuredPoller) Poll(ctx context.Context) (node.Report, error) {
 	began := time.Now()
 	r, err := p.Poller.Poll(ctx)
 	if ctx.Err() != nil {
-		return r, err // the daemon stops: that is no failure of the node's
+		return r, err // nobody asks any more: that is no failure of the node's
 	}
-	p.took.Observe(time.Since(began).Seconds())
+	p.m.took.WithLabelValues(p.cluster).Observe(time.Since(began).Seconds())
 	if err != nil {
-		p.failed.Inc()
-		p.kinds[kindOf(err)].Inc()
+		p.m.failed.WithLabelValues(p.cluster, p.node).Inc()
+		p.m.failures[kindOf(err)].Inc()
 	}
 	return r, err
 }
@@ -143,6 +167,9 @@ var (
 	eventsDropped = desc("event_streams_dropped_total", "Streams of events that ended because their reader was too slow.")
 	eventsRefused = desc("event_streams_refused_total", "Streams of events that were refused because too many were open.")
 	certExpires   = desc("certificate_expiry_timestamp_seconds", "When a certificate of the supervisor itself expires, in Unix time: of the frontend, or shown to nodes as a client.", "use", "file")
+	reloadFine    = desc("config_last_reload_successful", "Whether the configuration, and the files that it names, could be loaded when that was tried last.")
+	reloadedAt    = desc("config_last_reload_success_timestamp_seconds", "When the configuration was loaded last, in Unix time.")
+	reloadsTotal  = desc("reloads_total", "How often the configuration was to be loaded anew, by SIGHUP or because files that it names had changed.", "result")
 	buildInfo     = desc("build_info", "1, with the version of patroniglue and of the Go that built it.", "version", "goversion")
 )
 
@@ -274,7 +301,7 @@ func (m *metrics) collectServers(s samples) {
 	s.counter(agentRefused, float64(m.d.agents.Refused()))
 	s.counter(agentOverflow, float64(m.d.agents.Overflowed()))
 	s.gauge(agentConns, float64(m.d.agents.Conns()))
-	s.gauge(agentPorts, float64(len(m.d.agents.Addrs())))
+	s.gauge(agentPorts, float64(m.d.agents.Ports()))
 	streams := m.d.http.Streams()
 	s.gauge(eventStreams, float64(streams.Open))
 	s.counter(eventsSent, float64(streams.Sent))
@@ -285,5 +312,15 @@ func (m *metrics) collectServers(s samples) {
 			s.gauge(certExpires, float64(c.Ends.Unix()), c.Use, c.File)
 		}
 	}
+	m.d.reloads.collect(s)
 	s.gauge(buildInfo, 1, version, runtime.Version())
+}
+
+func (r *reloads) collect(s samples) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.is(reloadFine, r.config == nil && r.files == nil)
+	s.gauge(reloadedAt, float64(r.at.Unix()))
+	s.counter(reloadsTotal, float64(r.succeeded), "success")
+	s.counter(reloadsTotal, float64(r.failed), "failure")
 }

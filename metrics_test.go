@@ -84,11 +84,18 @@ func measuredDaemon(interval, ttl time.Duration, clusters map[string][]*scripted
 		}
 		cfg = append(cfg, c)
 	}
-	m := newMetrics(cfg, nil)
+	m := newMetrics(nil)
+	for _, c := range cfg {
+		for i := range c.Nodes {
+			c.Nodes[i].Client = m.measure(c.Name, c.Nodes[i].Name, c.Nodes[i].Client)
+		}
+	}
 	sup := cluster.New(cluster.Config{TTL: ttl, Rules: cluster.Rules{LagHold: 10 * time.Second, SameTimeline: true}, Clusters: cfg})
-	return m.of(&daemon{
+	d := &daemon{
 		sup: sup, http: httpapi.New(httpapi.Config{Supervisor: sup, Metrics: m.handler(zerolog.Nop())}), agents: agentapi.New(agentapi.Config{Asker: sup}),
-	})
+	}
+	d.plan.Store(&plan{clusters: cluster.Config{Clusters: cfg}})
+	return m.of(d)
 }
 
 // watchMeasured polls until the test ends.

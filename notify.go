@@ -30,6 +30,19 @@ func (d *daemon) tellSystemd(ctx context.Context) error {
 	return nil
 }
 
+// tellReloading says that the configuration is being loaded anew, and what it
+// gives that this is over: with Type=notify-reload (systemd 253) systemctl reload
+// waits for that, with Type=notify it is shown in the unit's state.
+func (d *daemon) tellReloading() (over func()) {
+	tell := func(state string) {
+		if _, err := systemd.SdNotify(false, state); err != nil { // nil where there is nobody to tell
+			d.log.Warn().Err(err).Str("state", state).Msg("systemd was not told")
+		}
+	}
+	tell(systemd.SdNotifyReloading + "\n" + systemd.SdNotifyMonotonicUsec())
+	return func() { tell(systemd.SdNotifyReady) }
+}
+
 // notify sends that the ports are open, what is known of the clusters whenever
 // that changes, and at last that we stop. With a watchdog it says twice in that
 // time that all is well, but only while every poll loop really turns: a daemon

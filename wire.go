@@ -1,15 +1,14 @@
 package main
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
-	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -20,47 +19,63 @@ import (
 	"patroniglue/node"
 )
 
-// newDaemon gives each package what it needs of the configuration. It opens no
-// port and contacts nobody.
-func newDaemon(cfg *config, log zerolog.Logger) (*daemon, error) {
-	transports := make(map[backendTLS]*http.Transport)
-	clusters, err := clustersOf(cfg, transports)
-	if err != nil {
-		return nil, err
+// plan is all that follows from a configuration before anything is touched. To
+// make it is what -check does, and how a start and a reload begin: from then on
+// only a port that cannot be opened can go wrong.
+type plan struct {
+	cfg        *config
+	clusters   cluster.Config
+	pollers    map[pollerKey]cluster.Poller
+	transports map[backendTLS]*http.Transport
+	http       httpapi.Settings
+	agents     agentapi.Settings
+}
+
+// newPlan makes a plan. What is the same as before, which may be nil, it takes
+// over: who polls a node in another way is another poller.
+func newPlan(cfg *config, before *plan, m *metrics) (*plan, error) {
+	if before == nil {
+		before = &plan{}
 	}
-	frontTLS, err := frontendTLS(&cfg.Frontend)
-	if err != nil {
-		return nil, err
-	}
-	certificates := func() []httpapi.Certificate { return certificatesOf(cfg, frontTLS, transports) }
-	m := newMetrics(clusters, certificates)
-	sup := cluster.New(cluster.Config{
-		TTL: cfg.Cache.TTL,
-		Rules: cluster.Rules{
-			Lock: cfg.Checks.Primary == "lock", MaxLag: cfg.Checks.MaxLag, LagHold: cfg.Checks.LagHold,
-			SameTimeline: cfg.Checks.SameTimeline, Streaming: cfg.Checks.Streaming,
-			MinReplicas: cfg.Checks.MinReplicas, Fallback: cfg.Checks.Fallback == "primary",
+	p := &plan{
+		cfg: cfg, pollers: make(map[pollerKey]cluster.Poller), transports: make(map[backendTLS]*http.Transport),
+		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token},
+		agents: agentapi.Settings{Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second},
+		clusters: cluster.Config{
+			TTL: cfg.Cache.TTL,
+			Rules: cluster.Rules{
+				Lock: cfg.Checks.Primary == "lock", MaxLag: cfg.Checks.MaxLag, LagHold: cfg.Checks.LagHold,
+				SameTimeline: cfg.Checks.SameTimeline, Streaming: cfg.Checks.Streaming,
+				MinReplicas: cfg.Checks.MinReplicas, Fallback: cfg.Checks.Fallback == "primary",
+			},
+			History: cfg.History.Size,
 		},
-		Clusters: clusters,
-		History:  cfg.History.Size,
-	})
-	var history *historyFile
-	if cfg.History.File != "" {
-		history = newHistoryFile(cfg.History.File, cfg.History.Size, log)
 	}
-	return m.of(&daemon{
-		sup: sup,
-		http: httpapi.New(httpapi.Config{
-			Supervisor: sup, Address: net.JoinHostPort(cfg.Frontend.Host, strconv.Itoa(cfg.Frontend.Port)),
-			TLS: frontTLS, Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Version: version, Metrics: m.handler(log), Log: log,
-			Certificates: certificates, AgentLine: agentapi.AppendLine,
-		}),
-		agents: agentapi.New(agentapi.Config{
-			Asker: sup, Listeners: agentListeners(cfg), Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second, Log: log,
-		}),
-		history: history,
-		log:     log,
-	}), nil
+	var err error
+	if p.http.TLS, err = frontendTLS(cfg); err != nil {
+		return nil, err
+	}
+	return p, p.addClusters(before, m)
+}
+
+// newDaemon gives each package what it needs of the configuration at path. It
+// opens no port and contacts nobody.
+func newDaemon(path string, cfg *config, log zerolog.Logger) (*daemon, error) {
+	d := &daemon{path: path, log: log, history: newHistoryFile(cfg.History.File, cfg.History.Size, log), ports: newPorts(log)}
+	certificates := func() []httpapi.Certificate { return d.plan.Load().certificates() }
+	d.metrics = newMetrics(certificates)
+	p, err := newPlan(cfg, nil, d.metrics)
+	if err != nil {
+		return nil, err
+	}
+	d.plan.Store(p)
+	d.sup = cluster.New(p.clusters)
+	d.http = httpapi.New(httpapi.Config{
+		Supervisor: d.sup, Settings: p.http, Version: version, Metrics: d.metrics.handler(log), Log: log,
+		Certificates: certificates, Reasons: d.reloads.reasons, AgentLine: agentapi.AppendLine,
+	})
+	d.agents = agentapi.New(agentapi.Config{Asker: d.sup, Settings: p.agents, Log: log})
+	return d.metrics.of(d), nil
 }
 
 // longestPoll bounds how long a node's first poll can take.
@@ -72,69 +87,101 @@ func longestPoll(cfg *config) time.Duration {
 	return longest
 }
 
-// clustersOf sorts nodes into their clusters, in the order of the file. It adds to
-// transports what they need.
-func clustersOf(cfg *config, transports map[backendTLS]*http.Transport) ([]cluster.ClusterConfig, error) {
-	var clusters []cluster.ClusterConfig
+// pollerKey is all that makes one poller differ from another. Its url is text: a
+// pointer would be another one each time.
+type pollerKey struct {
+	cluster, node, url string
+	timeout            time.Duration
+	tls                backendTLS
+}
+
+// addClusters sorts nodes into their clusters, in the order of the file.
+func (p *plan) addClusters(before *plan, m *metrics) error {
 	index := make(map[string]int)
-	for i := range cfg.Nodes {
-		n := &cfg.Nodes[i]
-		transport, err := transportOf(n, transports)
+	for i := range p.cfg.Nodes {
+		n := &p.cfg.Nodes[i]
+		poller, err := p.poller(n, before, m)
 		if err != nil {
-			return nil, fmt.Errorf("node %q: %w", n.Name, err)
+			return fmt.Errorf("node %q: %w", n.Name, err)
 		}
 		at, ok := index[n.Cluster]
 		if !ok {
-			at = len(clusters)
+			at = len(p.clusters.Clusters)
 			index[n.Cluster] = at
-			clusters = append(clusters, cluster.ClusterConfig{Name: n.Cluster, Scope: n.Scope})
+			p.clusters.Clusters = append(p.clusters.Clusters, cluster.ClusterConfig{Name: n.Cluster, Scope: n.Scope})
 		}
-		clusters[at].Nodes = append(clusters[at].Nodes, cluster.NodeConfig{
-			Name: n.Name, Member: n.Member, Postgres: n.Postgres,
-			Client:   node.NewClient(node.Options{URL: n.URL, Timeout: n.Timeout, Transport: transport}),
+		c := &p.clusters.Clusters[at]
+		c.Nodes = append(c.Nodes, cluster.NodeConfig{
+			Name: n.Name, Member: n.Member, Postgres: n.Postgres, Client: poller,
 			Interval: n.Interval, PrimaryInterval: n.PrimaryInterval, FastInterval: n.FastInterval, Fall: n.Fall,
 		})
 	}
-	return clusters, nil
+	return nil
+}
+
+func (p *plan) poller(n *nodeConfig, before *plan, m *metrics) (cluster.Poller, error) {
+	transport, how, err := p.transport(n, before)
+	if err != nil {
+		return nil, err
+	}
+	key := pollerKey{n.Cluster, n.Name, n.URL.String(), n.Timeout, how}
+	poller := before.pollers[key]
+	if poller == nil {
+		poller = m.measure(n.Cluster, n.Name, node.NewClient(node.Options{URL: n.URL, Timeout: n.Timeout, Transport: transport}))
+	}
+	p.pollers[key] = poller
+	return poller, nil
 }
 
 // backendTLS is all that makes one node's transport differ from another's.
 type backendTLS struct {
 	cafile, certfile, keyfile string
 	insecure                  bool
+	contents                  [sha256.Size]byte // of the three files
 }
 
-func transportOf(n *nodeConfig, known map[backendTLS]*http.Transport) (*http.Transport, error) {
-	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure}
-	if t := known[key]; t != nil {
-		return t, nil
-	}
-	t := node.NewTransport()
-	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: n.Insecure}
-	if n.CAfile != "" {
-		pool, err := readCAs(n.CAfile)
-		if err != nil {
-			return nil, err
+func (p *plan) transport(n *nodeConfig, before *plan) (*http.Transport, backendTLS, error) {
+	files := p.cfg.Files
+	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, contentsOf(files, n.CAfile, n.Certfile, n.Keyfile)}
+	t := cmp.Or(p.transports[key], before.transports[key])
+	if t == nil {
+		t = node.NewTransport()
+		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: n.Insecure}
+		if n.CAfile != "" {
+			pool, err := authorities(files, n.CAfile)
+			if err != nil {
+				return nil, key, err
+			}
+			t.TLSClientConfig.RootCAs = pool
 		}
-		t.TLSClientConfig.RootCAs = pool
-	}
-	if n.Certfile != "" {
-		pair, err := tls.LoadX509KeyPair(n.Certfile, n.Keyfile)
-		if err != nil {
-			return nil, fmt.Errorf("reading the client certificate: %w", err)
+		if n.Certfile != "" {
+			pair, err := tls.X509KeyPair(files[n.Certfile], files[n.Keyfile])
+			if err != nil {
+				return nil, key, fmt.Errorf("reading the client certificate: %w", err)
+			}
+			t.TLSClientConfig.Certificates = []tls.Certificate{pair}
 		}
-		t.TLSClientConfig.Certificates = []tls.Certificate{pair}
 	}
-	known[key] = t
-	return t, nil
+	p.transports[key] = t
+	return t, key, nil
+}
+
+func contentsOf(files map[string][]byte, names ...string) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, name := range names {
+		fmt.Fprintf(h, "%d\n%s", len(files[name]), files[name])
+	}
+	h.Sum(sum[:0])
+	return sum
 }
 
 // frontendTLS is nil where no certificate is configured.
-func frontendTLS(f *frontendConfig) (*tls.Config, error) {
+func frontendTLS(cfg *config) (*tls.Config, error) {
+	f := &cfg.Frontend
 	if f.Certfile == "" {
 		return nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(f.Certfile, f.Keyfile)
+	pair, err := tls.X509KeyPair(cfg.Files[f.Certfile], cfg.Files[f.Keyfile])
 	if err != nil {
 		return nil, fmt.Errorf("reading the frontend's certificate: %w", err)
 	}
@@ -143,7 +190,7 @@ func frontendTLS(f *frontendConfig) (*tls.Config, error) {
 		NextProtos: []string{"http/1.1"},
 	}
 	if f.ClientCAfile != "" {
-		if c.ClientCAs, err = readCAs(f.ClientCAfile); err != nil {
+		if c.ClientCAs, err = authorities(cfg.Files, f.ClientCAfile); err != nil {
 			return nil, err
 		}
 		c.ClientAuth = tls.RequireAndVerifyClientCert
@@ -151,17 +198,17 @@ func frontendTLS(f *frontendConfig) (*tls.Config, error) {
 	return c, nil
 }
 
-// certificatesOf are those that we show to others, as they are in use.
-func certificatesOf(cfg *config, frontend *tls.Config, transports map[backendTLS]*http.Transport) []httpapi.Certificate {
+// certificates are those that we show to others, as they are in use.
+func (p *plan) certificates() []httpapi.Certificate {
 	var out []httpapi.Certificate
 	add := func(use, file string, c *tls.Config) {
 		out = append(out, httpapi.Certificate{Use: use, File: file, Ends: c.Certificates[0].Leaf.NotAfter})
 	}
-	if frontend != nil {
-		add("frontend", cfg.Frontend.Certfile, frontend)
+	if p.http.TLS != nil {
+		add("frontend", p.cfg.Frontend.Certfile, p.http.TLS)
 	}
 	clients := make(map[string]*tls.Config)
-	for key, t := range transports {
+	for key, t := range p.transports {
 		if key.certfile != "" {
 			clients[key.certfile] = t.TLSClientConfig
 		}
@@ -172,30 +219,10 @@ func certificatesOf(cfg *config, frontend *tls.Config, transports map[backendTLS
 	return out
 }
 
-func readCAs(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading CA certificates: %w", err)
-	}
+func authorities(files map[string][]byte, path string) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
+	if !pool.AppendCertsFromPEM(files[path]) {
 		return nil, fmt.Errorf("reading CA certificates: no PEM certificate in %s", path)
 	}
 	return pool, nil
-}
-
-// agentListeners are the shared port and every dedicated one.
-func agentListeners(cfg *config) []agentapi.Listener {
-	var out []agentapi.Listener
-	if cfg.Agent.Listen != "" {
-		out = append(out, agentapi.Listener{Addr: cfg.Agent.Listen})
-	}
-	for _, n := range cfg.Nodes {
-		for _, check := range slices.Sorted(maps.Keys(n.Agent)) {
-			out = append(out, agentapi.Listener{
-				Addr: n.Agent[check], Question: &cluster.Question{Cluster: n.Cluster, Node: n.Name, Check: check},
-			})
-		}
-	}
-	return out
 }

@@ -55,12 +55,13 @@ const (
 
 	CodeCertificateExpiring = "certificate_expiring" // ends within [ExpiryWarning]: the node's, or one of the supervisor itself
 	CodeCertificateExpired  = "certificate_expired"  // is over, and used nevertheless
+	CodeReloadFailed        = "reload_failed"        // a new configuration cannot be used, so the supervisor goes on with the old one
 )
 
 // Codes lists every code, in a fixed order.
 var Codes = []string{
 	CodeSplitBrain, CodeNoPrimary, CodeNodeDown, CodeWrongCluster, CodeLeaving, CodeReplicaMissing, CodeWrongTimeline, CodeLag,
-	CodeDCSUnseen, CodePaused, CodeFailsafe, CodeTTLUnsafe, CodeCertificateExpiring, CodeCertificateExpired,
+	CodeDCSUnseen, CodePaused, CodeFailsafe, CodeTTLUnsafe, CodeCertificateExpiring, CodeCertificateExpired, CodeReloadFailed,
 }
 
 // Reason is one thing that is wrong.

@@ -104,11 +104,12 @@ func (v *View) follow(old *View) {
 	v.PrimaryChanges, v.SplitBrains, v.last, v.without = old.PrimaryChanges, old.SplitBrains, old.last, old.without
 	v.LeaderLost, v.PrimaryLost = time.Time{}, time.Time{}
 	v.PrimarySince, v.PrimaryAtStart = time.Time{}, false
-	known := len(v.Members) > 1 && v.polled()
-	if v.Leader == "" && known {
+	// Another configuration may bring nodes that are not polled yet.
+	known := func(before time.Time) bool { return len(v.Members) > 1 && (v.polled() || !before.IsZero()) }
+	if v.Leader == "" && known(old.LeaderLost) {
 		v.LeaderLost = cmp.Or(old.LeaderLost, v.At)
 	}
-	if primary := v.primary(); primary == "" && known {
+	if primary := v.primary(); primary == "" && known(old.PrimaryLost) {
 		v.PrimaryLost = cmp.Or(old.PrimaryLost, v.At)
 	} else if primary != "" {
 		if !old.PrimaryLost.IsZero() {

@@ -85,6 +85,11 @@ type Certificate struct {
 // nodes, they tell: not all of them ask for it.
 func (s *Server) OwnHealth(now time.Time) cluster.Health {
 	h := cluster.Health{Reasons: []cluster.Reason{}}
+	if s.cfg.Reasons != nil {
+		for _, r := range s.cfg.Reasons() {
+			h.Add(r)
+		}
+	}
 	if s.cfg.Certificates == nil {
 		return h
 	}

@@ -30,6 +30,9 @@ type Config struct {
 
 	// Certificates gives those in use now; nil = there are none.
 	Certificates func() []Certificate
+
+	// Reasons are what else is wrong with the supervisor itself; nil = nothing.
+	Reasons func() []cluster.Reason
 }
 
 // Settings are what may change while a Server serves.

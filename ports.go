@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"patroniglue/cluster"
+)
+
+// port is an open socket that is answered on.
+type port struct {
+	listener // as configured; what is answered there may change
+	net.Listener
+	question atomic.Pointer[cluster.Question] // of a dedicated agent port
+	stop     context.CancelFunc               // set when it is served
+}
+
+// ports are all sockets that are open. Only one goroutine changes them.
+type ports struct {
+	log    zerolog.Logger
+	passed []*passedSocket
+	open   atomic.Pointer[[]*port]
+}
+
+// passedSocket is a listening socket that systemd opened before it started us,
+// and keeps open when we end: connections wait in it then (systemd.socket(5)).
+// It is kept whether it is used or not: a reload may come to it.
+type passedSocket struct {
+	file *os.File
+	addr net.Addr
+	used bool
+}
+
+func newPorts(log zerolog.Logger) *ports {
+	p := &ports{log: log}
+	p.open.Store(new([]*port))
+	return p
+}
+
+// adopt takes what systemd passed (sd_listen_fds(3)).
+func (p *ports) adopt() error {
+	for _, f := range activation.Files(true) {
+		ln, err := net.FileListener(f)
+		if err != nil {
+			return fmt.Errorf("taking socket %d (%s) from systemd: want a listening stream socket: %w", f.Fd(), f.Name(), err)
+		}
+		p.passed = append(p.passed, &passedSocket{file: f, addr: ln.Addr(), used: true})
+		ln.Close() // a duplicate
+	}
+	return nil
+}
+
+// prepare gives a port for each of wanted: those that are open already, and new
+// ones, all of them or none. What is not wanted any more is still open.
+func (p *ports) prepare(ctx context.Context, wanted []listener) ([]*port, error) {
+	leaving := slices.Clone(*p.open.Load())
+	next := make([]*port, len(wanted))
+	for i, l := range wanted {
+		if at := slices.IndexFunc(leaving, func(o *port) bool { return o.addr == l.addr && o.http == l.http }); at >= 0 {
+			next[i], leaving = leaving[at], slices.Delete(leaving, at, at+1)
+		}
+	}
+	for i, l := range wanted {
+		if next[i] != nil {
+			continue
+		}
+		ln, err := p.listen(ctx, l, leaving)
+		if err != nil {
+			closeAll(p.begun(next))
+			return nil, listenError(err)
+		}
+		next[i] = &port{listener: l, Listener: ln}
+	}
+	return next, nil
+}
+
+// begun are those of next that are not open yet.
+func (p *ports) begun(next []*port) []*port {
+	open := *p.open.Load()
+	return slices.DeleteFunc(slices.Clone(next), func(o *port) bool { return o == nil || slices.Contains(open, o) })
+}
+
+func closeAll(ports []*port) {
+	for _, o := range ports {
+		o.Close()
+	}
+}
+
+// commit makes next the open ports, and gives those that are new and those that
+// are not wanted any more.
+func (p *ports) commit(next []*port, wanted []listener) (begun, leaving []*port) {
+	begun = p.begun(next)
+	leaving = slices.DeleteFunc(slices.Clone(*p.open.Load()), func(o *port) bool { return slices.Contains(next, o) })
+	for i, o := range next {
+		o.question.Store(wanted[i].question)
+	}
+	p.open.Store(&next)
+	p.tellPassed(next)
+	return begun, leaving
+}
+
+// addrs gives where HTTP, or the agent, is answered.
+func (p *ports) addrs(http bool) (addrs []net.Addr) {
+	for _, o := range *p.open.Load() {
+		if o.http == http {
+			addrs = append(addrs, o.Addr())
+		}
+	}
+	return addrs
+}
+
+func (p *ports) listen(ctx context.Context, l listener, leaving []*port) (net.Listener, error) {
+	var lc net.ListenConfig
+	doing := "listening for HTTP"
+	if !l.http {
+		lc.KeepAlive = -1 // a connection lives for seconds: it would only cost system calls
+		doing = fmt.Sprintf("listening for agent checks on %q", l.addr)
+	}
+	ln, err := p.passedTo(l.addr)
+	if ln == nil && err == nil {
+		ln, err = lc.Listen(ctx, "tcp", l.addr)
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		ln, err = listenBeside(ctx, lc, l, leaving, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	return ln, nil
+}
+
+// passedTo gives the socket of that address that systemd passed, nil when there
+// is none.
+func (p *ports) passedTo(addr string) (net.Listener, error) {
+	if len(p.passed) == 0 {
+		return nil, nil
+	}
+	want, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return nil, nil // listening says so better
+	}
+	for _, s := range p.passed {
+		if is, ok := s.addr.(*net.TCPAddr); ok && is.Port == want.Port && (is.IP.Equal(want.IP) || isAll(is.IP) && isAll(want.IP)) {
+			return net.FileListener(s.file)
+		}
+	}
+	return nil, nil
+}
+
+// isAll: Go listens on all addresses of both families, whichever of :port,
+// 0.0.0.0:port and [::]:port it is given.
+func isAll(ip net.IP) bool { return ip == nil || ip.IsUnspecified() }
+
+// tellPassed says which sockets of systemd's fit no address, whenever that
+// changes, and which addresses had none.
+func (p *ports) tellPassed(open []*port) {
+	if len(p.passed) == 0 {
+		return
+	}
+	var wanted []string
+	for _, o := range open {
+		wanted = append(wanted, o.addr+" ("+o.path+")")
+		if !slices.ContainsFunc(p.passed, func(s *passedSocket) bool { return s.addr.String() == o.Addr().String() }) {
+			p.log.Warn().Str("address", o.addr).Str("for", o.path).Msg("systemd passed no socket for this address: while the daemon restarts, connections are refused there")
+		}
+	}
+	for _, s := range p.passed {
+		used := slices.ContainsFunc(open, func(o *port) bool { return s.addr.String() == o.Addr().String() })
+		if s.used && !used {
+			p.log.Error().Stringer("socket", s.addr).
+				Msg("systemd passed a socket that fits no address of the configuration, so nobody answers there: want " + strings.Join(wanted, ", "))
+		}
+		s.used = used
+	}
+}
+
+// listenBeside listens where only ports that are about to close are in the way:
+// localhost:8009 and all addresses with that port. The kernel lets both listen
+// when both have SO_REUSEPORT (socket(7)); they have it no longer than they need,
+// or another process of this user could take connections unseen.
+func listenBeside(ctx context.Context, lc net.ListenConfig, l listener, leaving []*port, inUse error) (net.Listener, error) {
+	_, wanted, err := splitAddress(l.addr)
+	if err != nil {
+		return nil, inUse
+	}
+	same := slices.DeleteFunc(slices.Clone(leaving), func(o *port) bool { return o.Addr().(*net.TCPAddr).Port != wanted })
+	if len(same) == 0 {
+		return nil, inUse
+	}
+	for _, o := range same {
+		if err := setReusePort(o.Listener, 1); err != nil {
+			return nil, inUse
+		}
+		defer setReusePort(o.Listener, 0)
+	}
+	lc.Control = func(_, _ string, c syscall.RawConn) error { return reusePort(c, 1) }
+	ln, err := lc.Listen(ctx, "tcp", l.addr)
+	if err == nil {
+		err = setReusePort(ln, 0)
+	}
+	return ln, err
+}
+
+func setReusePort(ln net.Listener, value int) error {
+	c, err := ln.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	return reusePort(c, value)
+}
+
+func reusePort(c syscall.RawConn, value int) (err error) {
+	if controlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, value) }); controlErr != nil {
+		return controlErr
+	}
+	return err
+}

@@ -40,6 +40,7 @@ import (
 // program is the real run in this process, or its binary, over a configuration
 // whose HTTP port the kernel chooses.
 type program struct {
+	path   string // of its configuration
 	config string // a file for status: with the port that was chosen
 	http   string // host:port
 	agents []string
@@ -145,7 +146,7 @@ func startProgram(t *testing.T, name, text string, flags ...string) *program {
 	t.Helper()
 	path := writeFile(t, name, text)
 	ctx, cancel := context.WithCancelCause(context.Background())
-	p := &program{log: new(programLog), ended: make(chan struct{}), end: func() { cancel(errors.New("the test ends it")) }}
+	p := &program{path: path, log: new(programLog), ended: make(chan struct{}), end: func() { cancel(errors.New("the test ends it")) }}
 	go func() {
 		defer close(p.ended)
 		p.err = run(ctx, append([]string{"-config", path}, flags...), io.Discard, p.log)
@@ -626,8 +627,11 @@ func halfRequest(t *testing.T, addr string) net.Conn {
 // startBinary is startProgram in a process of its own.
 func startBinary(t *testing.T, text string) (*program, *exec.Cmd) {
 	t.Helper()
-	cmd := exec.Command(builtBinary(t), "-config", writeFile(t, "c.toml", text))
-	return startCommand(t, text, cmd), cmd
+	path := writeFile(t, "c.toml", text)
+	cmd := exec.Command(builtBinary(t), "-config", path)
+	p := startCommand(t, text, cmd)
+	p.path = path
+	return p, cmd
 }
 
 // startCommand is startBinary with a command line of its own; text is the

@@ -68,7 +68,8 @@ func (p *ports) prepare(ctx context.Context, wanted []listener) ([]*port, error)
 	next := make([]*port, len(wanted))
 	for i, l := range wanted {
 		if at := slices.IndexFunc(leaving, func(o *port) bool { return o.addr == l.addr && o.http == l.http }); at >= 0 {
-			next[i], leaving = leaving[at], slices.Delete(leaving, at, at+1)
+			next[i] = leaving[at]
+			leaving = slices.Delete(leaving, at, at+1)
 		}
 	}
 	for i, l := range wanted {
@@ -187,8 +188,8 @@ func (p *ports) tellPassed(open []*port) {
 
 // listenBeside listens where only ports that are about to close are in the way:
 // localhost:8009 and all addresses with that port. The kernel lets both listen
-// when both have SO_REUSEPORT (socket(7)); they have it no longer than they need,
-// or another process of this user could take connections unseen.
+// when both have SO_REUSEPORT (socket(7)) and belong to one user. Whoever has not,
+// as every daemon that starts, is refused as before.
 func listenBeside(ctx context.Context, lc net.ListenConfig, l listener, leaving []*port, inUse error) (net.Listener, error) {
 	_, wanted, err := splitAddress(l.addr)
 	if err != nil {
@@ -199,29 +200,16 @@ func listenBeside(ctx context.Context, lc net.ListenConfig, l listener, leaving 
 		return nil, inUse
 	}
 	for _, o := range same {
-		if err := setReusePort(o.Listener, 1); err != nil {
+		if c, err := o.Listener.(*net.TCPListener).SyscallConn(); err != nil || reusePort(c) != nil {
 			return nil, inUse
 		}
-		defer setReusePort(o.Listener, 0)
 	}
-	lc.Control = func(_, _ string, c syscall.RawConn) error { return reusePort(c, 1) }
-	ln, err := lc.Listen(ctx, "tcp", l.addr)
-	if err == nil {
-		err = setReusePort(ln, 0)
-	}
-	return ln, err
+	lc.Control = func(_, _ string, c syscall.RawConn) error { return reusePort(c) }
+	return lc.Listen(ctx, "tcp", l.addr)
 }
 
-func setReusePort(ln net.Listener, value int) error {
-	c, err := ln.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return err
-	}
-	return reusePort(c, value)
-}
-
-func reusePort(c syscall.RawConn, value int) (err error) {
-	if controlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, value) }); controlErr != nil {
+func reusePort(c syscall.RawConn) (err error) {
+	if controlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }); controlErr != nil {
 		return controlErr
 	}
 	return err

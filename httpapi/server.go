@@ -53,6 +53,7 @@ const (
 	readTimeout       = 10 * time.Second
 	writeTimeout      = 30 * time.Second
 	idleTimeout       = 75 * time.Second
+	lastWords         = 100 * time.Millisecond
 	drainTimeout      = 5 * time.Second
 	maxHeaderBytes    = 16 << 10
 )
@@ -116,6 +117,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	srv.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
+		// Shutdown drops who was accepted but has not been heard to the end: whoever
+		// connected before, as others do again after a restart, gets an answer.
+		ln.Close()
+		time.Sleep(lastWords)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		err := srv.Shutdown(ctx)

@@ -509,7 +509,7 @@ func TestExampleConfig(t *testing.T) {
 
 	// What it shows is the default.
 	want := defaultConfig()
-	want.Nodes = c.Nodes
+	want.Nodes, want.Text, want.Files = c.Nodes, c.Text, c.Files
 	if d := diff(want, c); d != "" {
 		t.Error(d)
 	}

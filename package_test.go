@@ -67,6 +67,14 @@ func TestUnit(t *testing.T) {
 	requireProgram(t, "systemd-analyze")
 	text := strings.ReplaceAll(readFile(t, unitFile), "/usr/bin/patroniglue", builtBinary(t))
 	must(t, "systemd-analyze", "verify", "--man=no", writeFile(t, "patroniglue.service", text))
+	// With its socket: a service is started for it.
+	dir := t.TempDir()
+	for name, text := range map[string]string{"patroniglue.service": text, "patroniglue.socket": readFile(t, "contrib/systemd/patroniglue.socket")} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, "systemd-analyze", "verify", "--man=no", filepath.Join(dir, "patroniglue.socket"))
 	must(t, "systemd-analyze", "security", "--offline=true", "--threshold="+maxExposure, unitFile)
 }
 
@@ -117,7 +125,7 @@ func testReproducible(t *testing.T, first, second string) {
 	list := must(t, "tar", "-tzf", only(t, first+"/*.tar.gz"))
 	for _, want := range append(hooks(t),
 		"patroniglue", "LICENSE", "README.md", "CHANGELOG.md", "patroniglue.example.toml",
-		"man/patroniglue.8", "man/patroniglue.toml.5", "systemd/patroniglue.service", "systemd/patroniglue.conf", "prometheus/rules.yml", "grafana/patroniglue.json",
+		"man/patroniglue.8", "man/patroniglue.toml.5", "systemd/patroniglue.service", "systemd/patroniglue.socket", "systemd/patroniglue.conf", "prometheus/rules.yml", "grafana/patroniglue.json",
 		"logrotate/patroniglue", "docs/api.md", "docs/clients.md",
 	) {
 		if !regexp.MustCompile(`(?m)^patroniglue-[^/]+/` + regexp.QuoteMeta(want) + `$`).MatchString(list) {

@@ -130,6 +130,7 @@ func (d *daemon) apply(ctx context.Context, cfg *config) error {
 	}
 	for _, o := range leaving {
 		o.stop()
+		o.Close() // now, not soon: the next reload may come back to its address
 	}
 	d.history.use(cfg.History)
 	for _, note := range cfg.Notes {

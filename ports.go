@@ -107,7 +107,7 @@ func (p *ports) commit(next []*port, wanted []listener) (begun, leaving []*port)
 		o.question.Store(wanted[i].question)
 	}
 	p.open.Store(&next)
-	p.tellPassed(next)
+	p.tellPassed(next, begun)
 	return begun, leaving
 }
 
@@ -164,15 +164,15 @@ func (p *ports) passedTo(addr string) (net.Listener, error) {
 func isAll(ip net.IP) bool { return ip == nil || ip.IsUnspecified() }
 
 // tellPassed says which sockets of systemd's fit no address, whenever that
-// changes, and which addresses had none.
-func (p *ports) tellPassed(open []*port) {
+// changes, and which of the new ports had none.
+func (p *ports) tellPassed(open, begun []*port) {
 	if len(p.passed) == 0 {
 		return
 	}
 	var wanted []string
 	for _, o := range open {
 		wanted = append(wanted, o.addr+" ("+o.path+")")
-		if !slices.ContainsFunc(p.passed, func(s *passedSocket) bool { return s.addr.String() == o.Addr().String() }) {
+		if slices.Contains(begun, o) && !slices.ContainsFunc(p.passed, func(s *passedSocket) bool { return s.addr.String() == o.Addr().String() }) {
 			p.log.Warn().Str("address", o.addr).Str("for", o.path).Msg("systemd passed no socket for this address: while the daemon restarts, connections are refused there")
 		}
 	}

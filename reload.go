@@ -151,8 +151,12 @@ type changedFiles struct {
 func (w *changedFiles) look(ctx context.Context, d *daemon) {
 	cfg := d.plan.Load().cfg
 	now := make(map[string][]byte)
-	for name := range cfg.Files {
-		if content, err := os.ReadFile(name); err == nil {
+	for name, content := range cfg.Files {
+		info, err := os.Stat(name)
+		if err == nil && info.Mode().IsRegular() { // a pipe would give nothing, and wait
+			content, err = os.ReadFile(name)
+		}
+		if err == nil {
 			now[name] = content
 		}
 	}

@@ -34,8 +34,20 @@ func (s *Supervisor) Apply(cfg Config) {
 		}
 	}
 	s.watched.Store(next)
+	s.subs.publish(ended(old, next))
 	s.endLocked(old, next) // first: a node that moves is polled by one loop at a time
 	s.startLocked(began)
+}
+
+// ended tells of the clusters that nobody watches any more, those that go on as
+// another one included.
+func ended(old, next *watched) (changes []Change) {
+	for _, r := range old.rosters {
+		if now := next.byName[r.group.name]; now == nil || now.group != r.group {
+			changes = append(changes, Change{At: time.Now(), Cluster: r.group.name, Kind: KindWatching, Before: "yes", After: "no", Reason: "not configured any more"})
+		}
+	}
+	return changes
 }
 
 // continuedBy: where no node stays it is another cluster of that name, with

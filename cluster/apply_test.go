@@ -245,6 +245,9 @@ func TestApply(t *testing.T) {
 		stranger := leads(1).with("database_system_identifier", "6666")
 		w.apply(cfg.clustersOf("main", []*fake{newFake(t, "a", stranger), newFake(t, "b", follows(1).with("database_system_identifier", "6666"))}))
 		w.until(20*time.Millisecond, "a is primary", func() bool { return w.primary() == "a" })
+		if got := ofKind(w.drain(), KindWatching); !slices.Equal(got, []string{": yes -> no"}) {
+			t.Errorf("watching: %q, want that the other one ended", got)
+		}
 		if v := w.view(); v.SystemID != "6666" || len(v.Members) != 2 {
 			t.Errorf("system identifier %s, %d members", v.SystemID, len(v.Members))
 		}

@@ -118,6 +118,10 @@ func (t *teller) hear(c *cluster.Change, name string) {
 			t.primary(c, at)
 		case cluster.KindSplit:
 			t.split(c.After == "yes", at, c.Reason)
+		case cluster.KindWatching:
+			t.at = at
+			t.lost()
+			t.begun, t.told = at, false
 		}
 	}
 	t.id, t.at = c.ID, at

@@ -87,6 +87,9 @@ func at(t testing.TB, now time.Time, lines ...string) []cluster.Change {
 		case "split":
 			c.Kind = cluster.KindSplit
 			f = f[1:]
+		case "watching":
+			c.Kind = cluster.KindWatching
+			f = f[1:]
 		case "other":
 			c.Cluster = "other"
 			f = f[1:]
@@ -162,6 +165,10 @@ func TestTimelineIntervals(t *testing.T) {
 		{"a restart of a supervisor whose clock had been set back", "pg1", []string{"-25h none pg1", "other -5h none x", "-1h none pg1"},
 			[]string{"-25h0m0s -5h0m0s primary pg1: at least 20 h", "-5h0m0s -1h0m0s unknown: 4 h", "-1h0m0s -0s primary pg1: 1 h so far"},
 			"Primary of main in the last 24 h: now pg1, for 1 h so far; 0 changes; not watched for 4 h"},
+
+		{"a configuration that had not the cluster for an hour", "pg1", []string{"-25h none pg1", "watching -3h yes no", "other -150m none x", "-2h none pg1"},
+			[]string{"-25h0m0s -3h0m0s primary pg1: at least 22 h", "-3h0m0s -2h0m0s unknown: 1 h", "-2h0m0s -0s primary pg1: 2 h so far"},
+			"Primary of main in the last 24 h: now pg1, for 2 h so far; 0 changes; not watched for 1 h"},
 
 		// Where older changes are dropped, later ones tell what was before.
 		{"the first change is not kept", "pg2", []string{"other -9h none x", "-5h pg1 pg2"},

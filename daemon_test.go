@@ -678,6 +678,20 @@ func TestSignals(t *testing.T) {
 			}
 		})
 	}
+	t.Run("while a request does not end", func(t *testing.T) {
+		p, cmd := startBinary(t, config)
+		halfRequest(t, p.http)
+		begun := time.Now()
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.wait(); err != nil {
+			t.Errorf("%v, want exit code 0", err)
+		}
+		if took := time.Since(begun); took < 4*time.Second {
+			t.Errorf("it took %s, want that it waits for some seconds", took)
+		}
+	})
 	t.Run("twice", func(t *testing.T) {
 		p, cmd := startBinary(t, config)
 		halfRequest(t, p.http) // else it would end at the first

@@ -34,6 +34,7 @@ const usage = `patroniglue watches Patroni clusters and answers load balancers f
   patroniglue -version | -help
 
 Without -config it reads $HOME/.patroniglue.yml (as patroniglue 1.x did), else /etc/patroniglue/patroniglue.toml.
+SIGHUP loads the configuration anew: all of it or, when anything is wrong, nothing; then the log and /health say why.
 Exit codes: 0 after SIGINT or SIGTERM, 1 after an error, 2 for a wrong command line, 78 for a configuration that
 cannot be run with; status has its own, leaving and history say 3 when nobody answers.
 

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"net"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -107,5 +110,32 @@ func TestNotifyNobody(t *testing.T) {
 	d := &daemon{log: zerolog.New(&log)} // without a supervisor: it is not asked
 	if err := d.tellSystemd(t.Context()); err != nil || log.Len() > 0 {
 		t.Errorf("%v, log %q, want neither", err, &log)
+	}
+}
+
+// systemd shows that a configuration is being loaded, and with Type=notify-reload
+// waits until that is over, whatever became of it.
+func TestNotifyReloading(t *testing.T) {
+	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer systemd.Close()
+	t.Setenv("NOTIFY_SOCKET", systemd.LocalAddr().String())
+	var log strings.Builder
+	d := &daemon{log: zerolog.New(&log)}
+	d.tellReloading()()
+	for _, want := range []string{`^RELOADING=1\nMONOTONIC_USEC=[0-9]{6,}\n?$`, `^READY=1$`} {
+		message := make([]byte, 4096)
+		if err := systemd.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := systemd.Read(message)
+		if err != nil || !regexp.MustCompile(want).Match(message[:n]) {
+			t.Errorf("%q, %v, want %s", message[:n], err, want)
+		}
+	}
+	if log.Len() > 0 {
+		t.Errorf("log: %s", &log)
 	}
 }

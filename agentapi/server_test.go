@@ -417,6 +417,43 @@ func TestAllow(t *testing.T) {
 	}
 }
 
+// Another configuration counts from the next connection on: for who may ask, and
+// for what a port answers.
+func TestApply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(pg1IsPrimary)
+		l := newMemoryListener()
+		ctx, cancel := context.WithCancel(context.Background())
+		question := &cluster.Question{Node: "pg1", Check: "primary"} // changed between connections only
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(ctx, l, func() *cluster.Question { return question }) }()
+		ask := func(want string) {
+			t.Helper()
+			c, _ := l.dial()
+			go io.WriteString(c, "pg1/primary\n")
+			got, _ := io.ReadAll(c)
+			c.Close()
+			if string(got) != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			synctest.Wait()
+		}
+		ask(isPrimary)
+		question = &cluster.Question{Node: "pg2", Check: "primary"}
+		ask("maint down #unknown node \"pg2\"\n")
+		question = nil
+		ask(isPrimary)
+		s.Apply(Settings{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+		ask("")
+		s.Apply(Settings{})
+		ask(isPrimary)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestMaxConns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{Asker: askerFunc(pg1IsPrimary), MaxConns: 2})

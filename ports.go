@@ -104,6 +104,7 @@ func (p *ports) commit(next []*port, wanted []listener) (begun, leaving []*port)
 	begun = p.begun(next)
 	leaving = slices.DeleteFunc(slices.Clone(*p.open.Load()), func(o *port) bool { return slices.Contains(next, o) })
 	for i, o := range next {
+		o.path = wanted[i].path
 		o.question.Store(wanted[i].question)
 	}
 	p.open.Store(&next)

@@ -79,7 +79,7 @@ func (g *group) apply(cfg Config, c ClusterConfig) (r *roster, began []*tracked)
 			return nil
 		}
 		if n.cfg.Client != nc.Client {
-			n.timeouts, n.inflight = 0, time.Time{}
+			n.timeouts, n.inflight, n.began, n.ended = 0, time.Time{}, time.Time{}, time.Time{} // so it is due at once
 			began = append(began, n)
 		}
 		n.cfg = *nc

@@ -174,8 +174,13 @@ func TestApply(t *testing.T) {
 		if changes := w.drain(); len(changes) > 0 {
 			t.Errorf("recorded: %+v", changes)
 		}
+		polls = pg2.count()
+		w.until(2*time.Second, "pg2 was asked just now", func() bool { return pg2.count() > polls && pg2.idle() })
+		next2 := newFake(t, "pg2", follows(1))
+		w.apply(cfg.clustersOf("main", []*fake{elsewhere, next2, pg3}))
+		w.until(10*time.Millisecond, "the new address is asked at once", func() bool { return next2.count() == 1 })
 		elsewhere = newFake(t, "pg1", hangs) // a wrong address: belief ends with the ttl
-		w.apply(cfg.clustersOf("main", []*fake{elsewhere, pg2, pg3}))
+		w.apply(cfg.clustersOf("main", []*fake{elsewhere, next2, pg3}))
 		if got := w.primaries(6 * time.Second); !slices.Equal(got, []string{"pg1", ""}) {
 			t.Errorf("primaries %q, want pg1 until its ttl is over", got)
 		}

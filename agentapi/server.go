@@ -63,7 +63,7 @@ const (
 
 // Server answers agent-checks.
 type Server struct {
-	cfg      Config // read-only, but for its Settings
+	cfg      Config // read-only after New
 	settings atomic.Pointer[Settings]
 
 	ports    atomic.Int64
@@ -81,6 +81,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{cfg: cfg}
 	s.Apply(cfg.Settings)
+	s.cfg.Settings = Settings{} // from now on they are in settings only
 	return s
 }
 
@@ -209,7 +210,8 @@ func (s *Server) handle(ctx context.Context, conn net.Conn, q *cluster.Question)
 // answer makes the line for one connection; an error means that there is
 // nothing to say, or nobody to say it to.
 func (s *Server) answer(ctx context.Context, conn net.Conn, q *cluster.Question, mem *scratch) (words, []byte, error) {
-	if q == nil {
+	dedicated := q != nil
+	if !dedicated {
 		request, err := readRequest(conn, mem.in[:])
 		if err != nil {
 			return 0, nil, err
@@ -226,6 +228,8 @@ func (s *Server) answer(ctx context.Context, conn net.Conn, q *cluster.Question,
 	switch {
 	case ctx.Err() != nil: // whatever was said then, waiting for a first poll was cut short: it may be a guess
 		return 0, nil, context.Cause(ctx)
+	case err != nil && dedicated: // the question is the configuration's, which is changing just now
+		return 0, nil, err
 	case err != nil:
 		return maintDown, AppendError(mem.out[:0], err), nil
 	default:

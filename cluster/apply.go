@@ -34,9 +34,9 @@ func (s *Supervisor) Apply(cfg Config) {
 		}
 	}
 	s.watched.Store(next)
+	s.endLocked(old, next)
 	s.subs.publish(ended(old, next))
-	s.endLocked(old, next) // first: a node that moves is polled by one loop at a time
-	s.startLocked(began)
+	s.startLocked(began) // at last: a node that moves is polled by one loop at a time
 }
 
 // ended tells of the clusters that nobody watches any more, those that go on as

@@ -122,7 +122,7 @@ func TestHealth(t *testing.T) {
 		})
 	}
 	for _, code := range Codes {
-		if !slices.Contains(given, code) {
+		if !slices.Contains(given, code) && code != CodeReloadFailed { // of no cluster: main's TestReloadRefused gives it
 			t.Errorf("nothing here gives %q", code)
 		}
 	}

@@ -60,7 +60,7 @@ const (
 
 // Server serves everything in routes.go.
 type Server struct {
-	cfg      Config // but for its Settings
+	cfg      Config // read-only after New
 	sup      *cluster.Supervisor
 	settings atomic.Pointer[Settings]
 	handler  http.Handler
@@ -76,6 +76,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, sup: cfg.Supervisor, build: buildID(cfg.Version)}
 	s.Apply(cfg.Settings)
+	s.cfg.Settings = Settings{} // from now on they are in settings only
 	s.handler = s.routes()
 	return s
 }
@@ -117,8 +118,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	srv.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
-		// Shutdown drops who was accepted but has not been heard to the end: whoever
-		// connected before, as others do again after a restart, gets an answer.
+		// Shutdown drops connections that were accepted and whose first request it has
+		// not read yet. They are answered, too.
 		ln.Close()
 		time.Sleep(lastWords)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)

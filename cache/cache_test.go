@@ -164,3 +164,34 @@ func TestConcurrently(t *testing.T) {
 		}
 	}
 }
+
+// Another TTL counts at once, but never makes old knowledge come back.
+func TestSetTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New[string, int](ttl)
+		fresh := func(key string, at time.Time) bool {
+			e := c.Get(key)
+			return e.Fresh(at)
+		}
+		c.Put("old", 1, time.Now())
+		time.Sleep(ttl)
+		c.Put("new", 2, time.Now())
+		time.Sleep(2 * time.Second)
+		c.SetTTL(time.Hour, time.Now())
+		if fresh("old", time.Now()) || !fresh("new", time.Now().Add(time.Hour-2*time.Second-1)) {
+			t.Errorf("longer: old %+v, new %+v", c.Get("old"), c.Get("new"))
+		}
+		c.SetTTL(time.Second, time.Now())
+		if fresh("new", time.Now()) {
+			t.Errorf("shorter: %+v", c.Get("new"))
+		}
+		c.Put("new", 3, time.Now())
+		if e := c.Get("new"); e.TTL != time.Second || !e.Fresh(time.Now()) {
+			t.Errorf("put later: %+v", e)
+		}
+		c.Forget("new")
+		if c.Get("new").Known {
+			t.Error("what was forgotten is known")
+		}
+	})
+}

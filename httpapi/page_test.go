@@ -203,7 +203,8 @@ func TestPageReasons(t *testing.T) {
 		})
 	}
 	for _, code := range cluster.Codes {
-		if !codes[code] && code != cluster.CodeCertificateExpiring && code != cluster.CodeCertificateExpired { // see TestPageOfTheSupervisor
+		own := []string{cluster.CodeCertificateExpiring, cluster.CodeCertificateExpired, cluster.CodeReloadFailed} // see TestPageOfTheSupervisor
+		if !codes[code] && !slices.Contains(own, code) {
 			t.Errorf("no cluster here has the reason %s", code)
 		}
 	}
@@ -315,13 +316,17 @@ func TestPageOfTheSupervisor(t *testing.T) {
 			c.Certificates = func() []httpapi.Certificate {
 				return []httpapi.Certificate{{Use: "frontend", File: "/etc/front.crt", Ends: time.Date(1999, 12, 30, 0, 0, 0, 0, time.UTC)}}
 			}
+			c.Reasons = func() []cluster.Reason {
+				return []cluster.Reason{{Code: cluster.CodeReloadFailed, Level: cluster.Warning, Text: `c.toml: cache.ttl: want a duration (got "<b>")`}}
+			}
 		}
 		s := start(t, nw, expired, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		for _, target := range []string{"/", "/?q=main", "/ui/main"} {
 			p := s.page(target)
 			contains(t, target, p, "<title>critical: patroniglue itself · patroniglue</title>", `data-level="ok"`)
-			contains(t, "its banner", p[strings.Index(p, `id="own"`):strings.Index(p, "<main")], `data-level="critical"`, `data-code="certificate_expired"`, "/etc/front.crt")
+			contains(t, "its banner", p[strings.Index(p, `id="own"`):strings.Index(p, "<main")], `data-level="critical"`, `data-code="certificate_expired"`, "/etc/front.crt",
+				`data-code="reload_failed"`, "cache.ttl: want a duration (got &#34;&lt;b&gt;&#34;)")
 		}
 	})
 }

@@ -37,7 +37,7 @@ var dependencies = []string{
 	"github.com/rs/zerolog",
 	"go.yaml.in/yaml/v3",
 	"golang.org/x/sync",
-	"golang.org/x/sys", // the size of a terminal, SO_REUSEPORT
+	"golang.org/x/sys", // the size of a terminal, SO_REUSEPORT, the clock that runs while the machine is suspended
 
 	// For tests.
 	"github.com/chromedp/cdproto", // chromedp's own vocabulary

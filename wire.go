@@ -48,7 +48,8 @@ func newPlan(cfg *config, before *plan, m *metrics) (*plan, error) {
 				SameTimeline: cfg.Checks.SameTimeline, Streaming: cfg.Checks.Streaming,
 				MinReplicas: cfg.Checks.MinReplicas, Fallback: cfg.Checks.Fallback == "primary",
 			},
-			History: cfg.History.Size,
+			History:   cfg.History.Size,
+			Suspended: suspended,
 		},
 	}
 	var err error

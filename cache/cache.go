@@ -19,9 +19,9 @@ type Entry[V any] struct {
 	Known    bool          // Value was put at least once
 	Began    time.Time     // when the question that brought Value was asked
 	TTL      time.Duration // how long Value may be believed from then
-	Ended    bool          // hard failures ended belief before the TTL
+	Ended    bool          // hard failures, or End, ended belief before the TTL
 	Failures int           // in a row since Value
-	Err      error         // the latest of them
+	Err      error         // the latest of them, or why End
 	hard     int           // in a row, of those that may end belief
 }
 
@@ -104,4 +104,15 @@ func (c *Cache[K, V]) Forget(key K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.entries, key)
+}
+
+// End ends belief in what is known of key, because of err, until a later
+// question brings something.
+func (c *Cache[K, V]) End(key K, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.entries[key]; e.Known {
+		e.Ended, e.Err = true, err
+		c.entries[key] = e
+	}
 }

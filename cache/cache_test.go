@@ -128,6 +128,27 @@ func TestFailuresBeforeAnyValue(t *testing.T) {
 	}
 }
 
+func TestEnd(t *testing.T) {
+	c, now, asleep := New[string, int](ttl), time.Now(), errors.New("asleep")
+	c.End("pg1", asleep)
+	if e := c.Get("pg1"); e.Known || e.Err != nil {
+		t.Errorf("nothing was known, now: %+v", e)
+	}
+	c.Put("pg1", 42, now)
+	c.End("pg1", asleep)
+	if e := c.Get("pg1"); e.Fresh(now) || !e.Known || e.Value != 42 || e.Failures != 0 || e.Err != asleep {
+		t.Errorf("ended: %+v", e)
+	}
+	c.Fail("pg1", errors.New("timeout"), now.Add(1), 0)
+	if e := c.Get("pg1"); e.Fresh(now) {
+		t.Errorf("a failure revives it: %+v", e)
+	}
+	c.Put("pg1", 43, now.Add(2))
+	if e := c.Get("pg1"); !e.Fresh(now) || e.Err != nil {
+		t.Errorf("asked again: %+v", e)
+	}
+}
+
 func TestEntryIsACopy(t *testing.T) {
 	c, now := New[string, int](ttl), time.Now()
 	c.Put("pg1", 1, now)

@@ -20,6 +20,8 @@ type group struct {
 	start time.Time // samples are counted from here
 	known *cache.Cache[string, node.Report]
 
+	suspension suspension
+
 	mu         sync.Mutex
 	*roster          // the latest; this and all below is guarded by mu
 	rules      Rules // as configured, as is ttl
@@ -75,6 +77,10 @@ func newGroup(cfg Config, c ClusterConfig, subs *subscribers) *group {
 	g := &group{
 		name: c.Name, scope: c.Scope, rules: cfg.Rules, ttl: cfg.TTL, subs: subs, start: time.Now(),
 		known: cache.New[string, node.Report](cfg.TTL), position: -1, arrival: make(chan struct{}),
+		suspension: suspension{total: cfg.Suspended},
+	}
+	if cfg.Suspended != nil {
+		g.suspension.known.Store(int64(cfg.Suspended()))
 	}
 	g.roster = newRoster(g, c, cfg.TTL, func(*NodeConfig) *tracked { return nil })
 	return g
@@ -117,6 +123,9 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	before := n.entry
 	first := !n.polled
 	n.inflight, n.began, n.ended, n.polled = time.Time{}, began, now, true
+	if err == nil {
+		err = g.suspension.spanned(began)
+	}
 	if err != nil {
 		g.failed(n, began, err)
 	} else if g.known.Put(n.name, r, r.Began) {
@@ -289,7 +298,7 @@ func (g *group) elect(now time.Time) decision {
 	return d
 }
 
-// render makes the view. Members whose report and standing are the same as
+// render makes the view, after a poll of polled, if any. Members whose report and standing are the same as
 // before are taken over as they are.
 func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	old := g.view.Load()
@@ -301,7 +310,7 @@ func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	standings := g.standings(now, d)
 	for i, n := range g.nodes {
 		m := old.Members[i]
-		if n == polled || m.Polled != n.polled || m.Standing != standings[i] || m.Refused != n.refused || m.leaving != n.leaving {
+		if n == polled || m.Polled != n.polled || m.Standing != standings[i] || m.Refused != n.refused || m.leaving != n.leaving || m.Entry.Ended != n.entry.Ended {
 			m = &Member{
 				Name: m.Name, URL: m.URL, Postgres: m.Postgres, Polled: n.polled, Entry: n.entry,
 				Refused: n.refused, Since: n.since, Standing: standings[i], leaving: n.leaving,

@@ -62,6 +62,7 @@ func (g *group) poll(ctx context.Context, n *tracked, client Poller) {
 	if ctx.Err() != nil {
 		return // nobody watches it any more, or not through this client: that is no failure of the node's
 	}
+	g.awake()
 	g.merge(n, began, r, err)
 }
 

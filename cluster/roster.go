@@ -43,7 +43,7 @@ func newRoster(g *group, c ClusterConfig, ttl time.Duration, kept func(*NodeConf
 // ask answers for every node from the latest view. It is done when waiting for
 // first polls would change nothing.
 func (r *roster) ask(c *node.Check) (answers []Answer, done bool) {
-	v, now := r.view.Load(), time.Now()
+	v, now := r.latest(), time.Now()
 	done = v.polled()
 	for _, m := range v.Members {
 		a := Answer{v, m, *c, m.Verdict(c, now), now}

@@ -35,6 +35,10 @@ type Config struct {
 	Rules    Rules
 	History  int // how many changes are kept; 0 = DefaultHistory
 	Clusters []ClusterConfig
+
+	// Suspended gives how long the machine has been suspended in all; nil = it never
+	// is. It is called for each question, by many at once.
+	Suspended func() time.Duration
 }
 
 // ClusterConfig is one Patroni cluster.
@@ -112,7 +116,7 @@ func (s *Supervisor) Views() []*View {
 	rosters := s.watched.Load().rosters
 	views := make([]*View, len(rosters))
 	for i, r := range rosters {
-		views[i] = r.view.Load()
+		views[i] = r.latest()
 	}
 	return views
 }
@@ -123,7 +127,7 @@ func (s *Supervisor) View(cluster string) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.view.Load(), nil
+	return r.latest(), nil
 }
 
 // Subscribe streams every change from now on. A subscriber that does not read
@@ -193,7 +197,7 @@ func (s *Supervisor) Ask(ctx context.Context, q Question) (Answer, error) {
 	if r, i, err = s.await(ctx, r, i, q.Cluster, q.Node); err != nil {
 		return Answer{}, err
 	}
-	v, now := r.view.Load(), time.Now()
+	v, now := r.latest(), time.Now()
 	m := v.Members[i]
 	return Answer{v, m, check, m.Verdict(&check, now), now}, nil
 }
@@ -240,14 +244,14 @@ func (s *Supervisor) Find(ctx context.Context, cluster, node string) (*View, *Me
 	if err != nil {
 		return nil, nil, err
 	}
-	v := r.view.Load()
+	v := r.latest()
 	return v, v.Members[i], nil
 }
 
 // await waits until r's node i was polled, at most as long as a poll may take.
 // Meanwhile the node may go, or move to another cluster, so it is found again.
 func (s *Supervisor) await(ctx context.Context, r *roster, i int, cluster, node string) (*roster, int, error) {
-	if r.view.Load().Members[i].Polled {
+	if r.latest().Members[i].Polled {
 		return r, i, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
@@ -259,7 +263,7 @@ func (s *Supervisor) await(ctx context.Context, r *roster, i int, cluster, node 
 		}
 		var err error
 		r, i, err = s.watched.Load().find(cluster, node)
-		if err != nil || ctx.Err() != nil || r.view.Load().Members[i].Polled {
+		if err != nil || ctx.Err() != nil || r.latest().Members[i].Polled {
 			return r, i, err
 		}
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -179,6 +180,9 @@ func (m *Member) unknown(now time.Time) node.Verdict {
 	case !e.Known:
 		return node.FaultFor("no answer yet: " + errText(e.Err))
 	case e.Ended:
+		if s, ok := errors.AsType[suspendedError](e.Err); ok {
+			return node.FaultFor(s.Error())
+		}
 		return node.FaultFor(fmt.Sprintf("not answering: %s (%d times in a row)", errText(e.Err), e.Failures))
 	}
 	reason := fmt.Sprintf("stale: last answer %.1fs ago, ttl %s", e.Age(now).Seconds(), e.TTL)

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -124,7 +125,7 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	first := !n.polled
 	n.inflight, n.began, n.ended, n.polled = time.Time{}, began, now, true
 	if err == nil {
-		err = g.suspension.spanned(began)
+		err = cmp.Or(g.suspension.spanned(began), g.late(&r))
 	}
 	if err != nil {
 		g.failed(n, began, err)
@@ -155,10 +156,28 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	g.subs.publish(changes) // never blocks
 }
 
+// late is the failure of a poll whose answer cannot be followed by another one
+// before it is too old: to believe it would put the node in and out of service
+// with every poll. nil for others.
+func (g *group) late(r *node.Report) error {
+	limit := g.ttl / 2
+	if r.Took <= limit {
+		return nil
+	}
+	return &node.Failure{Kind: node.KindTimeout, Err: lateError{r.Took, limit}}
+}
+
+type lateError struct{ took, limit time.Duration }
+
+func (e lateError) Error() string {
+	return fmt.Sprintf("answered after %s, want at most %s (half the ttl)", e.took.Round(10*time.Millisecond), e.limit)
+}
+
 func (g *group) failed(n *tracked, began time.Time, err error) {
 	fall, timeout := 0, false
 	if f, ok := err.(*node.Failure); ok {
-		timeout = f.Kind == node.KindTimeout
+		_, late := errors.AsType[lateError](f.Err)
+		timeout = f.Kind == node.KindTimeout && !late // what hung has answered: ask again soon
 		// A paused Patroni may be down on purpose while PostgreSQL runs on.
 		if f.Hard() && !n.entry.Value.Document.Pause {
 			fall = n.cfg.Fall

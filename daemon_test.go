@@ -638,9 +638,14 @@ func startBinary(t *testing.T, text string) (*program, *exec.Cmd) {
 // configuration there.
 func startCommand(t *testing.T, text string, cmd *exec.Cmd) *program {
 	t.Helper()
+	return startCommandBy(t, text, cmd, cmd.Start)
+}
+
+func startCommandBy(t *testing.T, text string, cmd *exec.Cmd, start func() error) *program {
+	t.Helper()
 	p := &program{log: new(programLog), ended: make(chan struct{})}
 	cmd.Stderr = p.log
-	if err := cmd.Start(); err != nil {
+	if err := start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"time"
@@ -142,7 +143,8 @@ func (c *Client) health(ctx context.Context, path string) (response, error) {
 }
 
 func (c *Client) get(ctx context.Context, path string) (response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
+	var on step
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, on.trace()), http.MethodGet, c.url+path, nil)
 	if err != nil {
 		return response{}, err
 	}
@@ -153,7 +155,7 @@ func (c *Client) get(ctx context.Context, path string) (response, error) {
 		// poll of a member that hangs in the TLS handshake would leave a connection
 		// there for good. This ends the dials that no request waits for.
 		c.http.CloseIdleConnections()
-		return response{}, err
+		return response{}, on.explain(err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))

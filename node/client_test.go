@@ -319,6 +319,18 @@ func TestPollWithoutConnection(t *testing.T) {
 		_, err = newTestClient(t, "http://"+ln.Addr().String(), time.Minute).Poll(t.Context())
 		wantFailure(t, err, KindRefused, "dial tcp HOST: connect: connection refused")
 	})
+	t.Run("the name server hangs", func(t *testing.T) {
+		resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}
+		_, err := newTestClient(t, "http://pg1.example:8008", 50*time.Millisecond, func(tr *http.Transport) {
+			tr.DialContext = (&net.Dialer{Resolver: resolver}).DialContext
+		}).Poll(t.Context())
+		if f, ok := err.(*Failure); !ok || f.Kind != KindTimeout || !strings.Contains(f.Error(), "pg1.example") { // one of two texts
+			t.Errorf("got %v, want a timeout that names pg1.example", err)
+		}
+	})
 	t.Run("the caller ends it", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -455,7 +467,7 @@ func TestTLS(t *testing.T) {
 	t.Run("hang in the handshake", func(t *testing.T) {
 		m := newMember(t, func(net.Conn, string) {}) // waits for a line that never comes
 		_, err := newTestClient(t, strings.Replace(m.url, "http", "https", 1), 50*time.Millisecond).Poll(t.Context())
-		wantFailure(t, err, KindTimeout, "no answer within 50ms")
+		wantFailure(t, err, KindTimeout, "no answer within 50ms: in the TLS handshake")
 		waitUntilClosed(t, m)
 	})
 	t.Run("client certificate", func(t *testing.T) {

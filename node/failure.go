@@ -7,9 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -52,16 +54,56 @@ func (f *Failure) Hard() bool {
 }
 
 // noAnswer replaces "context deadline exceeded", which tells an operator nothing.
-type noAnswer struct{ timeout time.Duration }
+type noAnswer struct {
+	timeout time.Duration
+	doing   string // what took so long, "" = waiting for the answer itself
+}
 
-func (e noAnswer) Error() string { return "no answer within " + e.timeout.String() }
+func (e noAnswer) Error() string {
+	text := "no answer within " + e.timeout.String()
+	if e.doing != "" {
+		text += ": " + e.doing
+	}
+	return text
+}
+
 func (e noAnswer) Timeout() bool { return true }
+
+// step is what a poll does before it can ask.
+type step struct{ doing atomic.Pointer[string] }
+
+func (s *step) begins(doing string) { s.doing.Store(&doing) }
+
+func (s *step) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		DNSStart:          func(i httptrace.DNSStartInfo) { s.begins("looking up " + i.Host) },
+		ConnectStart:      func(_, addr string) { s.begins("connecting to " + addr) },
+		TLSHandshakeStart: func() { s.begins("in the TLS handshake") },
+		GotConn:           func(httptrace.GotConnInfo) { s.doing.Store(nil) },
+	}
+}
+
+// explain adds to an error what was being done.
+func (s *step) explain(err error) error {
+	if doing := s.doing.Load(); doing != nil {
+		return stepError{err, *doing}
+	}
+	return err
+}
+
+type stepError struct {
+	error
+	doing string
+}
+
+func (e stepError) Unwrap() error { return e.error }
 
 // newFailure sorts an error of the HTTP client.
 func newFailure(err error, timeout time.Duration) *Failure {
 	if f, ok := errors.AsType[*Failure](err); ok {
 		return f
 	}
+	on, _ := errors.AsType[stepError](err)
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err // "Get \"http://...\": " says what the reader already knows
 	}
@@ -94,7 +136,7 @@ func newFailure(err error, timeout time.Duration) *Failure {
 		errors.As(err, &netErr) && netErr.Timeout():
 		kind = KindTimeout
 		if _, dialing := errors.AsType[*net.OpError](err); !dialing {
-			err = noAnswer{timeout}
+			err = noAnswer{timeout, on.doing}
 		}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		kind, err = KindCut, errors.New("the connection was closed before the answer was complete")

@@ -330,7 +330,7 @@ func (e *behindHAProxy) replicaLags(t *testing.T) {
 // pauseReplay stops the process that replays what a replica receives, until
 // resume or the end of the test. pg_wal_replay_pause would not last: Patroni
 // resumes that in its next HA loop.
-func (e *behindHAProxy) pauseReplay(t *testing.T, n lab.Node) (resume func()) {
+func (e *endToEnd) pauseReplay(t *testing.T, n lab.Node) (resume func()) {
 	t.Helper()
 	// As a superuser: others are not told of it.
 	conn, err := connect(t.Context(), n.SQL, "postgres")

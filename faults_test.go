@@ -154,7 +154,7 @@ var faults = []fault{
 	hanging(freeze).named("process frozen for longer than the TTL").withoutHAProxy(),
 	hard(nodetest.Refuse, "dial tcp pg1:8008: connect: connection refused (").named("REST port refused"),
 	hard(nodetest.Reset, "read tcp client:0->pg1:8008: read: connection reset by peer (").named("connections reset"),
-	hanging(func(s *faulty) { s.dropped.Store(true) }).named("packets dropped").withoutHAProxy(),
+	hanging(func(s *faulty) { s.links.Store("pg1", noPackets) }).named("packets dropped").withoutHAProxy(),
 	hanging(func(s *faulty) { s.sim.Node("pg1").SetFault(nodetest.Drip) }).named("a byte per second"),
 	{
 		name: "answer after 2.9 s", begin: delay(2900 * time.Millisecond), end: delay(0), lasts: 30 * time.Second, rare: true,
@@ -174,7 +174,7 @@ var faults = []fault{
 	soft(nodetest.Huge, "answer larger than 1 MiB").named("an answer of 10 MB").seldom(),
 	soft(nodetest.EndlessHeaders, "net/http: HTTP/1.x transport connection broken: net/http: server response headers exceeded 16384 bytes").named("endless headers"),
 
-	hanging(func(s *faulty) { s.silent.Store(true) }).named("TLS handshake that hangs").overTLS(),
+	hanging(func(s *faulty) { s.links.Store("pg1", noWord) }).named("TLS handshake that hangs").overTLS(),
 	certificate(func(s *faulty) *tls.Certificate { return s.expired }, "tls: failed to verify certificate: x509: certificate has expired or is not yet valid").named("expired certificate"),
 	certificate(func(s *faulty) *tls.Certificate { return s.foreign }, "tls: failed to verify certificate: x509: certificate is valid for pg9, not pg1").named("certificate for another name"),
 	certificate(func(s *faulty) *tls.Certificate { return s.self }, "tls: failed to verify certificate: x509: certificate signed by unknown authority").named("self-signed certificate"),
@@ -253,12 +253,15 @@ const judging = 500 * time.Millisecond
 // faulty is everything from three simulated nodes to the answers, in a bubble.
 type faulty struct {
 	*testing.T
-	sim     *nodetest.Cluster
-	net     *nodetest.Net
-	web     http.Handler
-	dropped atomic.Bool  // nothing goes to pg1, and nothing comes back
-	silent  atomic.Bool  // pg1 takes connections and what is sent, and says nothing
-	slept   atomic.Int64 // how long the machine was suspended
+	sim   *nodetest.Cluster
+	net   *nodetest.Net
+	web   http.Handler
+	sup   *cluster.Supervisor
+	links sync.Map     // link, by a node's name; none = it works
+	slept atomic.Int64 // how long the machine was suspended
+
+	mu    sync.Mutex
+	dials map[string][]time.Time // guarded by mu: when which node was connected to
 
 	roots                        *x509.CertPool
 	cert                         atomic.Pointer[tls.Certificate] // of pg1; the others' is good
@@ -266,7 +269,7 @@ type faulty struct {
 }
 
 func startFaulty(t *testing.T, https bool) *faulty {
-	s := &faulty{T: t, net: nodetest.NewNet()}
+	s := &faulty{T: t, net: nodetest.NewNet(), dials: make(map[string][]time.Time)}
 	o := nodetest.Options{Listen: s.net.Listen, Addr: func(name string) string { return name + ":8008" }}
 	if https {
 		s.certify()
@@ -289,12 +292,12 @@ func startFaulty(t *testing.T, https bool) *faulty {
 			Interval: interval, PrimaryInterval: primary, FastInterval: fast, Fall: fall,
 		})
 	}
-	sup := cluster.New(cluster.Config{
+	s.sup = cluster.New(cluster.Config{
 		TTL: ttl, Clusters: []cluster.ClusterConfig{c}, Rules: cluster.Rules{LagHold: 10 * time.Second, SameTimeline: true},
 		Suspended: func() time.Duration { return time.Duration(s.slept.Load()) },
 	})
-	s.web = httpapi.New(httpapi.Config{Supervisor: sup, Log: zerolog.Nop()}).Handler()
-	agents := agentapi.New(agentapi.Config{Asker: sup, Log: zerolog.Nop()})
+	s.web = httpapi.New(httpapi.Config{Supervisor: s.sup, Log: zerolog.Nop()}).Handler()
+	agents := agentapi.New(agentapi.Config{Asker: s.sup, Log: zerolog.Nop()})
 	ln, err := s.net.Listen("tcp", "glue:5555")
 	if err != nil {
 		t.Fatal(err)
@@ -302,7 +305,7 @@ func startFaulty(t *testing.T, https bool) *faulty {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := sup.Run(ctx); err != nil {
+		if err := s.sup.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	})
@@ -315,12 +318,24 @@ func startFaulty(t *testing.T, https bool) *faulty {
 	return s
 }
 
+// link is a way to a node that does not work.
+type link string
+
+const (
+	noPackets link = "packets dropped"      // nothing goes to it, and nothing comes back
+	noWord    link = "handshake that hangs" // it takes connections and what is sent, and says nothing
+)
+
 func (s *faulty) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	if s.dropped.Load() && addr == "pg1:8008" {
+	name, _, _ := strings.Cut(addr, ":")
+	s.mu.Lock()
+	s.dials[name] = append(s.dials[name], time.Now())
+	s.mu.Unlock()
+	switch how, _ := s.links.Load(name); how {
+	case noPackets:
 		<-ctx.Done()
 		return nil, &net.OpError{Op: "dial", Net: network, Err: os.ErrDeadlineExceeded}
-	}
-	if s.silent.Load() && addr == "pg1:8008" {
+	case noWord:
 		here, there := net.Pipe()
 		go io.Copy(io.Discard, there)
 		return here, nil
@@ -389,8 +404,7 @@ func (s *faulty) play(err error) {
 }
 
 func (s *faulty) recovers() {
-	s.dropped.Store(false)
-	s.silent.Store(false)
+	s.links.Clear()
 	s.sim.Node("pg1").Thaw()
 }
 
@@ -400,10 +414,10 @@ type said struct {
 	reason, agent string
 }
 
-func (s *faulty) ask(name string) (a said) {
+func (s *faulty) ask(name, check string) (a said) {
 	s.Helper()
 	w := httptest.NewRecorder()
-	s.web.ServeHTTP(w, httptest.NewRequest("GET", "/node/"+name+"/primary", nil))
+	s.web.ServeHTTP(w, httptest.NewRequest("GET", "/node/"+name+"/"+check, nil))
 	var body struct {
 		Patroniglue struct{ Reason string } `json:"patroniglue"`
 	}
@@ -417,7 +431,7 @@ func (s *faulty) ask(name string) (a said) {
 		s.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := io.WriteString(conn, name+"/primary\n"); err != nil {
+	if _, err := io.WriteString(conn, name+"/"+check+"\n"); err != nil {
 		s.Fatal(err)
 	}
 	line, err := bufio.NewReader(conn).ReadString('\n')
@@ -432,22 +446,31 @@ func (s *faulty) ask(name string) (a said) {
 // age is what differs from time to time.
 var age = regexp.MustCompile(`last answer [0-9.]+s ago`)
 
-// everybody asks about all nodes, by HTTP and agent, in one moment. They never
-// disagree, whoever does not pass has a reason, and one passes at most.
+// everybody asks about all nodes, by HTTP and agent, in one moment, and gives
+// who passes primary.
 func (s *faulty) everybody() (passes string, pg1 said) {
+	s.Helper()
+	who, pg1 := s.passing("primary")
+	if len(who) > 1 {
+		s.Errorf("%q pass primary", who)
+	}
+	return strings.Join(who, " "), pg1
+}
+
+// passing gives who passes a check. HTTP and agents never disagree, and whoever
+// does not pass has a reason.
+func (s *faulty) passing(check string) (who []string, pg1 said) {
 	s.Helper()
 	now := time.Now()
 	for _, n := range s.sim.Nodes() {
-		a := s.ask(n.Name())
+		a := s.ask(n.Name(), check)
 		if passing := a.status == http.StatusOK; passing != strings.HasPrefix(a.agent, "ready up ") {
-			s.Errorf("%s: HTTP says %d (%s), the agent %q", n.Name(), a.status, a.reason, a.agent)
-		} else if passing && passes != "" {
-			s.Errorf("%s and %s pass primary", passes, n.Name())
+			s.Errorf("%s/%s: HTTP says %d (%s), the agent %q", n.Name(), check, a.status, a.reason, a.agent)
 		} else if passing {
-			passes = n.Name()
+			who = append(who, n.Name())
 		}
-		if a.reason == "" || strings.HasSuffix(a.agent, "#") {
-			s.Errorf("%s: %d and %q without a reason", n.Name(), a.status, a.agent)
+		if a.reason == "" || !reasoned.MatchString(a.agent) {
+			s.Errorf("%s/%s: %d and %q without a reason", n.Name(), check, a.status, a.agent)
 		}
 		if n.Name() == "pg1" {
 			pg1 = a
@@ -456,8 +479,11 @@ func (s *faulty) everybody() (passes string, pg1 said) {
 	if took := time.Since(now); took != 0 {
 		s.Errorf("the answers took %s", took)
 	}
-	return passes, pg1
+	return who, pg1
 }
+
+// reasoned is an agent line that says why.
+var reasoned = regexp.MustCompile(`^(ready up 100%|ready down|maint down|drain up 100%) #.`)
 
 // TestFaults: each fault has the outcome that the table says, in its time.
 func TestFaults(t *testing.T) {

@@ -247,7 +247,7 @@ func (l *Lab) Switchover(ctx context.Context, to string) error {
 	return l.Run(ctx, "switchover", to)
 }
 
-// Freeze stops Patroni of a node with SIGSTOP; its PostgreSQL goes on. It thaws by itself after d; 0 means never.
+// Freeze stops Patroni of a node with SIGSTOP, or ETCD; PostgreSQL goes on. It thaws by itself after d; 0 means never.
 // After a primary was frozen for longer than Patroni's ttl (20 s) do not count on which node is primary once it thaws:
 // Patroni 3.0.2 may take the leader's key back from the one elected meanwhile (see the README).
 func (l *Lab) Freeze(ctx context.Context, node string, d time.Duration) error {
@@ -257,11 +257,16 @@ func (l *Lab) Freeze(ctx context.Context, node string, d time.Duration) error {
 	return l.Run(ctx, "freeze", node, strconv.FormatFloat(d.Seconds(), 'f', 3, 64))
 }
 
-// Thaw lets a frozen Patroni go on.
+// Thaw lets a frozen Patroni, or ETCD, go on.
 func (l *Lab) Thaw(ctx context.Context, node string) error { return l.Run(ctx, "thaw", node) }
 
 // KillPostgres kills the postmaster of a node with SIGKILL. Patroni starts it again, sooner or later.
 func (l *Lab) KillPostgres(ctx context.Context, node string) error { return l.Run(ctx, "kill", node) }
+
+// RestartPatroni kills Patroni of a node with SIGKILL and starts it again. PostgreSQL goes on meanwhile.
+func (l *Lab) RestartPatroni(ctx context.Context, node string) error {
+	return l.Run(ctx, "restart", node)
+}
 
 // StopNode stops Patroni and PostgreSQL of a node in good order, and waits for it.
 func (l *Lab) StopNode(ctx context.Context, node string) error { return l.Run(ctx, "stop", node) }

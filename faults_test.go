@@ -269,6 +269,7 @@ type faulty struct {
 }
 
 func startFaulty(t *testing.T, https bool) *faulty {
+	t.Helper()
 	s := &faulty{T: t, net: nodetest.NewNet(), dials: make(map[string][]time.Time)}
 	o := nodetest.Options{Listen: s.net.Listen, Addr: func(name string) string { return name + ":8008" }}
 	if https {
@@ -461,6 +462,7 @@ func (s *faulty) everybody() (passes string, pg1 said) {
 // does not pass has a reason.
 func (s *faulty) passing(check string) (who []string, pg1 said) {
 	s.Helper()
+	synctest.Wait() // or a poll could end between two questions
 	now := time.Now()
 	for _, n := range s.sim.Nodes() {
 		a := s.ask(n.Name(), check)
@@ -610,4 +612,18 @@ func (f *fault) playBehindHAProxy(t *testing.T) {
 	if f.passes[len(f.passes)-1] == "pg1" {
 		h.shows(t, normal)
 	}
+}
+
+// busiest is how often a node was connected to in its busiest second.
+func (s *faulty) busiest(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	most, first := 0, 0
+	for i, at := range s.dials[name] {
+		for at.Sub(s.dials[name][first]) >= time.Second {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return most
 }

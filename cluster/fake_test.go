@@ -229,6 +229,7 @@ type world struct {
 	sup     *Supervisor
 	fakes   map[string]*fake
 	changes *Subscription
+	slept   time.Time // when the machine was suspended last; zero = never
 	stop    func()
 	without time.Duration // a primary, as counted when walk looked last
 }

@@ -53,14 +53,20 @@ func TestWhateverHappensThereIsOnePrimaryAtMost(t *testing.T) {
 			cfg := config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)), newFake(t, "pg3", anyScript(r)))
 			cfg.Rules = Rules{Lock: r.IntN(4) == 0, MaxLag: 100 * mb, LagHold: time.Second, SameTimeline: true,
 				Streaming: r.IntN(2) == 0, MinReplicas: r.IntN(3), Fallback: r.IntN(2) == 0}
+			machine := new(sleeper)
+			cfg.Suspended = machine.suspended
 			w := begin(t, cfg)
 			for range steps {
 				w.fakes[fmt.Sprintf("pg%d", 1+r.IntN(3))].set(anyScript(r))
-				switch name := fmt.Sprintf("pg%d", 1+r.IntN(3)); r.IntN(6) {
+				switch name := fmt.Sprintf("pg%d", 1+r.IntN(3)); r.IntN(9) {
 				case 0:
 					w.announce(name, time.Duration(r.ExpFloat64()*float64(2*time.Second)))
 				case 1:
 					w.sup.Stay("", name)
+				case 2:
+					synctest.Wait() // what is under way began before
+					machine.suspend(time.Second + time.Duration(r.ExpFloat64()*float64(time.Hour)))
+					w.slept = time.Now()
 				}
 				for range 1 + r.IntN(8) {
 					time.Sleep(time.Duration(r.ExpFloat64() * float64(150*time.Millisecond)))
@@ -85,7 +91,7 @@ func (w *world) walk(also string) {
 	for _, check := range []string{"primary", "leader", "standby-leader", also} {
 		for _, name := range w.passing(check) {
 			good := w.fakes[name].lastGood()
-			if len(good) == 0 || now.Sub(good[len(good)-1].Began) >= 5*time.Second {
+			if len(good) == 0 || now.Sub(good[len(good)-1].Began) >= 5*time.Second || !w.slept.IsZero() && !good[len(good)-1].Began.After(w.slept) {
 				w.t.Fatalf("%s passes %s on old knowledge", name, check)
 			}
 			if (check == "primary" || check == "leader") && !slices.ContainsFunc(good, func(r node.Report) bool { return r.Claims() }) {

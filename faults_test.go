@@ -614,6 +614,19 @@ func (f *fault) playBehindHAProxy(t *testing.T) {
 	}
 }
 
+// connected is how often a node was connected to.
+func (s *faulty) connected(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.dials[name])
+}
+
+func (s *faulty) forgetDials() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.dials)
+}
+
 // busiest is how often a node was connected to in its busiest second.
 func (s *faulty) busiest(name string) int {
 	s.mu.Lock()

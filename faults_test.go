@@ -497,6 +497,19 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestFaultsAreDocumented: docs/reliability.md has each of them.
+func TestFaultsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("docs/reliability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range faults {
+		if name := "`TestFaults/" + strings.ReplaceAll(f.name, " ", "_") + "`"; !strings.Contains(string(text), name) {
+			t.Errorf("docs/reliability.md: no line has %s", name)
+		}
+	}
+}
+
 func (f *fault) play(s *faulty) {
 	if passes, a := s.everybody(); passes != "pg1" {
 		s.Fatalf("before: %q passes, pg1 is %+v", passes, a)

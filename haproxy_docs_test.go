@@ -751,34 +751,38 @@ func TestDocsConfigurations(t *testing.T) {
 	}
 }
 
-// TestDocsProofs: the tests that docs/haproxy.md names exist.
+// TestDocsProofs: the tests that the documentation names exist.
 func TestDocsProofs(t *testing.T) {
-	text, err := os.ReadFile("docs/haproxy.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob("*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var tests strings.Builder
-	for _, file := range files {
-		b, err := os.ReadFile(file)
+	for _, dir := range []string{".", "cluster"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		tests.Write(b)
-	}
-	named := regexp.MustCompile("`(Test\\w+)(?:/([^`]+))?`").FindAllStringSubmatch(string(text), -1)
-	if len(named) == 0 {
-		t.Error("docs/haproxy.md names no test")
-	}
-	for _, m := range named {
-		if !strings.Contains(tests.String(), "func "+m[1]+"(t *testing.T)") {
-			t.Errorf("docs/haproxy.md: there is no test %s", m[1])
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tests.Write(b)
 		}
-		if sub := strings.ReplaceAll(m[2], "_", " "); !strings.Contains(tests.String(), strconv.Quote(sub)) {
-			t.Errorf("docs/haproxy.md: %s has no subtest %q", m[1], sub)
+	}
+	for _, doc := range []string{"docs/haproxy.md", "docs/reliability.md"} {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := regexp.MustCompile("`(Test\\w+)(?:/([^`]+))?`").FindAllStringSubmatch(string(text), -1)
+		if len(named) == 0 {
+			t.Errorf("%s names no test", doc)
+		}
+		for _, m := range named {
+			if !strings.Contains(tests.String(), "func "+m[1]+"(t *testing.T)") {
+				t.Errorf("%s: there is no test %s", doc, m[1])
+			}
+			if sub := strings.ReplaceAll(m[2], "_", " "); !strings.Contains(tests.String(), strconv.Quote(sub)) {
+				t.Errorf("%s: %s has no subtest %q", doc, m[1], sub)
+			}
 		}
 	}
 }

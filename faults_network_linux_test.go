@@ -70,14 +70,15 @@ func startNetworked(t *testing.T) *networked {
 	n.sim = nodetest.Options{Listen: ns.listen, Addr: func(name string) string { return listen[name] }}.NewCluster("main", "pg1", "pg2", "pg3")
 	t.Cleanup(n.sim.Close)
 
-	text := "[frontend]\n" + anyPort + "[agent]\nlisten = '127.0.0.1:0'\n[cache]\nttl = '2s'\n" + fastPolls + "timeout = '500ms'\n"
+	var text strings.Builder
+	text.WriteString("[frontend]\n" + anyPort + "[agent]\nlisten = '127.0.0.1:0'\n[cache]\nttl = '2s'\n" + fastPolls + "timeout = '500ms'\n")
 	for _, node := range n.sim.Nodes() {
-		text += fmt.Sprintf("[[node]]\nname = '%s'\nurl = 'http://%s.test:%s'\n", node.Name(), node.Name(), portOf(node.Addr()))
+		text.WriteString(fmt.Sprintf("[[node]]\nname = '%s'\nurl = 'http://%s.test:%s'\n", node.Name(), node.Name(), portOf(node.Addr())))
 	}
 	// The resolver's file is another one for this process alone.
 	cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount --bind "$1" /etc/resolv.conf && exec "$2" -config "$3"`, "sh",
-		writeFile(t, "resolv.conf", "nameserver 127.0.0.1\n"), builtBinary(t), writeFile(t, "c.toml", text))
-	n.p = startCommandBy(t, text, cmd, func() error { return ns.do(cmd.Start) })
+		writeFile(t, "resolv.conf", "nameserver 127.0.0.1\n"), builtBinary(t), writeFile(t, "c.toml", text.String()))
+	n.p = startCommandBy(t, text.String(), cmd, func() error { return ns.do(cmd.Start) })
 	n.pid = cmd.Process.Pid
 	n.says(t, "pg1", 200, "holds the leader lock", "ready up 100% #primary")
 	return n

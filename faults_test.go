@@ -54,7 +54,7 @@ type fault struct {
 	lasts time.Duration
 	end   func(*faulty) // nil: pg1 works again
 	tls   bool          // the nodes speak https
-	rare  bool          // looked at every 100 ms, where much time passes
+	rare  bool          // looked at less often, as it lasts
 
 	passes []string      // who passes primary, one after another; "" is nobody
 	early  time.Duration // pg1 is in service for at least as long

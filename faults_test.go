@@ -310,7 +310,7 @@ func startFaulty(t *testing.T, https bool) *faulty {
 			t.Error(err)
 		}
 	})
-	running.Go(func() { _ = agents.ServeListener(ctx, ln, nil) })
+	running.Go(func() { _ = agents.Serve(ctx, ln, func() *cluster.Question { return nil }) })
 	t.Cleanup(func() { // the bubble sees to it that no goroutine is left
 		cancel()
 		running.Wait()

@@ -71,7 +71,7 @@ func TestWallClockThatSteps(t *testing.T) {
 		}
 	}
 
-	g := w.sup.groups[0]
+	g := w.sup.watched.Load().rosters[0].group
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	set := make(map[string]bool)
@@ -82,8 +82,8 @@ func TestWallClockThatSteps(t *testing.T) {
 			t.Errorf("%s is %s: no monotonic reading", path, at)
 		}
 	})
-	for _, want := range []string{"group.unsettled", "group.nodes[0].began", "group.nodes[0].entry.Began", "group.nodes[0].leaving.until",
-		"group.nodes[0].promise.until", "group.suspension.ended", "group.view.Members[2].Entry.Began"} {
+	for _, want := range []string{"group.unsettled", "group.roster.nodes[0].began", "group.roster.nodes[0].entry.Began", "group.roster.nodes[0].leaving.until",
+		"group.roster.nodes[0].promise.until", "group.suspension.ended", "group.roster.view.Members[2].Entry.Began"} {
 		if !set[want] {
 			t.Errorf("%s was not looked at", want)
 		}

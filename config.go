@@ -40,6 +40,7 @@ type config struct {
 	Checks   checksConfig   // [checks]
 	Agent    agentConfig    // [agent]
 	History  historyConfig  // [history]
+	Limits   limitsConfig   // [limits]
 	Nodes    []nodeConfig   // every [[node]], at least one, in the file's order
 
 	// Legacy says that the file was the YAML of patroniglue 1.x.
@@ -183,6 +184,18 @@ type historyConfig struct {
 	File string
 }
 
+// limitsConfig bounds what clients may cost. What else does is the same for all.
+type limitsConfig struct {
+	// HTTPConnections ("http-connections") is how many HTTP connections may be
+	// open at once; for one more the one gives way that was neither opened nor
+	// answered for longest. Default 4096.
+	HTTPConnections int
+
+	// AgentConnections ("agent-connections") is the same of all agent ports
+	// together. Default 4096.
+	AgentConnections int
+}
+
 // nodeConfig is one [[node]]: one Patroni member.
 type nodeConfig struct {
 	// Name ("name") has letters, digits, ".", "_" and "-", and is unique in its
@@ -232,6 +245,7 @@ func defaultConfig() *config {
 		Cache:   cacheConfig{TTL: 5 * time.Second},
 		Checks:  checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
 		History: historyConfig{Size: cluster.DefaultHistory},
+		Limits:  limitsConfig{HTTPConnections: 4096, AgentConnections: 4096},
 	}
 }
 
@@ -309,6 +323,7 @@ func parseConfig(data []byte, readFile func(string) ([]byte, error)) (*config, e
 	c.Checks.read(top.table("checks"))
 	c.Agent.read(top.table("agent"))
 	c.History.read(top.table("history"))
+	c.Limits.read(top.table("limits"))
 	c.outlive(cache, backend)
 
 	for _, t := range top.tables("node") {
@@ -487,6 +502,15 @@ func (a *agentConfig) read(t *table) {
 func (h *historyConfig) read(t *table) {
 	t.integer("size", &h.Size, 1, 1_000_000)
 	t.text("file", &h.File)
+	t.done()
+}
+
+// fewestConnections leave room for the checks of one node by some load balancers.
+const fewestConnections = 16
+
+func (l *limitsConfig) read(t *table) {
+	t.integer("http-connections", &l.HTTPConnections, fewestConnections, 1_000_000)
+	t.integer("agent-connections", &l.AgentConnections, fewestConnections, 1_000_000)
 	t.done()
 }
 

@@ -93,6 +93,7 @@ func TestConfigDefaults(t *testing.T) {
 		Cache:    cacheConfig{TTL: 5 * time.Second},
 		Checks:   checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
 		History:  historyConfig{Size: 10000},
+		Limits:   limitsConfig{HTTPConnections: 4096, AgentConnections: 4096},
 		Nodes: []nodeConfig{{
 			Name: "pg1", Cluster: "default", Member: "pg1", URL: mustURL(t, "http://pg1:8008"), backendConfig: poll,
 		}},
@@ -146,6 +147,10 @@ listen = ":5555"
 size = 500
 file = "history.jsonl"
 
+[limits]
+http-connections = 100
+agent-connections = 200
+
 [[node]]
 name = "pg1"
 url = "https://pg1:8008/"
@@ -192,6 +197,7 @@ url = "http://site:8009/node/pg1/"
 		Checks:  checksConfig{Primary: "lock", MaxLag: 3 << 19, Streaming: true, MinReplicas: 1, Fallback: "primary"},
 		Agent:   agentConfig{Listen: ":5555"},
 		History: historyConfig{Size: 500, File: "history.jsonl"},
+		Limits:  limitsConfig{HTTPConnections: 100, AgentConnections: 200},
 		Nodes: []nodeConfig{
 			{
 				Name: "pg1", Cluster: "main", Scope: "main", Member: "pg1", URL: mustURL(t, "https://pg1:8008"), Postgres: "pg1:5432",
@@ -338,6 +344,8 @@ func TestConfigMistakes(t *testing.T) {
 		{"listen service", "agent.listen = ':no-such-service'", `agent.listen: ` + wantListen + ` (got ":no-such-service")`},
 		{"history size", "history.size = 0", `history.size: want a whole number from 1 to 1000000 (got 0)`},
 		{"history file", "history.file = true", `history.file: want a string (got true)`},
+		{"no HTTP connections", "limits.http-connections = 15", `limits.http-connections: want a whole number from 16 to 1000000 (got 15)`},
+		{"agent connections", "limits.agent-connections = 1e6", `limits.agent-connections: want a whole number from 16 to 1000000 (got 1e+06)`},
 		{"listen is frontend's", "agent.listen = ':8009'", `agent.listen: want an address of its own, frontend.port has "localhost:8009" too (got ":8009")`},
 	} {
 		t.Run(tt.name, func(t *testing.T) { checkMistake(t, tt.text+oneNode, tt.want) })
@@ -429,7 +437,7 @@ frontend.prot: unknown key, did you mean "port"?
 backend.interval: want a duration above 0, such as "1s" (got "fast")
 node[1].agent.replicas: unknown check, did you mean "replica"?
 node[2].url: want the address of Patroni's REST API, such as "http://10.0.0.11:8008" (got nothing)
-colour: unknown key, want one of frontend, backend, cache, checks, agent, history, node
+colour: unknown key, want one of frontend, backend, cache, checks, agent, history, limits, node
 node[2].name: want unique names in a cluster, "pg1" stands twice
 node[1].agent.primary: want an address of its own, agent.listen has ":1" too (got ":1")`)
 }
@@ -529,6 +537,7 @@ func TestExampleConfig(t *testing.T) {
 		"checks":   want.Checks.read,
 		"agent":    want.Agent.read,
 		"history":  want.History.read,
+		"limits":   want.Limits.read,
 	}
 	for name, read := range known {
 		none := &table{reading: &reading{}}

@@ -162,7 +162,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprintf(stdout, "%s: ok, %d %s\n", path, len(cfg.Nodes), nodes)
 		return nil
 	}
-	for _, note := range cfg.Notes {
+	for _, note := range d.plan.Load().notes {
 		log.Warn().Str("file", path).Msg(note)
 	}
 	return d.run(ctx)

@@ -156,10 +156,15 @@ var (
 	healthReason   = desc("health_reason", "What is wrong at the moment: 1 warning, 2 critical; node is empty where it is about the whole cluster.", "cluster", "node", "code")
 
 	httpChecks    = desc("http_checks_total", "Checks answered by HTTP.", "check", "result")
+	httpSilent    = desc("http_unanswered_total", "HTTP connections that ended without a request: silent, malformed, too large, too slow or given up.")
+	httpPutOff    = desc("http_put_off_total", "Requests for the page, the history or metrics that got a 503, because too many were asked for or not read.")
+	httpRefused   = desc("http_connections_refused_total", "HTTP connections that the allow list closed.")
+	httpOverflow  = desc("http_connections_overflowed_total", "HTTP connections that gave way to newer ones, because too many were open.")
+	httpConns     = desc("http_connections", "Open HTTP connections.")
 	agentAnswers  = desc("agent_answers_total", "Answers to agent checks, by their words.", "answer")
 	agentSilent   = desc("agent_unanswered_total", "Agent checks that ended without an answer.")
 	agentRefused  = desc("agent_connections_refused_total", "Connections to agent ports that the allow list closed.")
-	agentOverflow = desc("agent_connections_overflowed_total", "Connections to agent ports that were closed because too many were open.")
+	agentOverflow = desc("agent_connections_overflowed_total", "Connections to agent ports that gave way to newer ones, because too many were open.")
 	agentConns    = desc("agent_connections", "Open connections to agent ports.")
 	agentPorts    = desc("agent_listeners", "Agent ports that are open.")
 	eventStreams  = desc("event_streams", "Open streams of events: /events and live pages.")
@@ -294,6 +299,11 @@ func (m *metrics) collectServers(s samples) {
 		s.counter(httpChecks, float64(c.Passed), c.Check, "pass")
 		s.counter(httpChecks, float64(c.Failed), c.Check, "fail")
 	}
+	s.counter(httpSilent, float64(m.d.http.Unanswered()))
+	s.counter(httpPutOff, float64(m.d.http.PutOff()))
+	s.counter(httpRefused, float64(m.d.http.Refused()))
+	s.counter(httpOverflow, float64(m.d.http.Overflowed()))
+	s.gauge(httpConns, float64(m.d.http.Conns()))
 	for words, n := range m.d.agents.Answers() {
 		s.counter(agentAnswers, float64(n), words)
 	}

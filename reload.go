@@ -133,7 +133,7 @@ func (d *daemon) apply(ctx context.Context, cfg *config) error {
 		o.Close() // now, not soon: the next reload may come back to its address
 	}
 	d.history.use(cfg.History)
-	for _, note := range cfg.Notes {
+	for _, note := range p.notes {
 		d.log.Warn().Str("file", d.path).Msg(note)
 	}
 	d.log.Info().Strs("changed", cfg.since(before.cfg)).Stringer("http", d.ports.addrs(true)[0]).Msg("the configuration is loaded anew")
@@ -204,6 +204,7 @@ func (c *config) since(before *config) []string {
 	section("[checks]", before.Checks, c.Checks)
 	section("[agent]", before.Agent, c.Agent)
 	section("[history]", before.History, c.History)
+	section("[limits]", before.Limits, c.Limits)
 	nodes := func(c *config) map[string]*nodeConfig {
 		all := make(map[string]*nodeConfig)
 		for i := range c.Nodes {

@@ -16,15 +16,16 @@ import (
 // A new package gets its line here.
 var tree = map[string]struct{ imports, testImports []string }{
 	".": {
-		imports:     []string{"node", "node/nodetest", "cache", "cluster", "httpapi", "agentapi"},
+		imports:     []string{"node", "node/nodetest", "cache", "cluster", "conns", "httpapi", "agentapi"},
 		testImports: []string{"contrib/lab"},
 	},
-	"agentapi":                 {imports: []string{"node", "cluster"}},
+	"agentapi":                 {imports: []string{"node", "cluster", "conns"}},
 	"cache":                    {},
 	"cluster":                  {imports: []string{"node", "cache"}},
+	"conns":                    {},
 	"contrib/bench/switchover": {imports: []string{"contrib/lab"}},
 	"contrib/lab":              {},
-	"httpapi":                  {imports: []string{"node", "cluster"}},
+	"httpapi":                  {imports: []string{"node", "cluster", "conns"}},
 	"node":                     {testImports: []string{"contrib/lab"}}, // its conformance test asks a real Patroni
 	"node/nodetest":            {},
 }

@@ -29,6 +29,7 @@ type plan struct {
 	transports map[backendTLS]*http.Transport
 	http       httpapi.Settings
 	agents     agentapi.Settings
+	notes      []string // the configuration's, and what else people should know
 }
 
 // newPlan makes a plan. What is the same as before, which may be nil, it takes
@@ -37,10 +38,11 @@ func newPlan(cfg *config, before *plan, m *metrics) (*plan, error) {
 	if before == nil {
 		before = &plan{}
 	}
+	limits, lowered := cfg.Limits.fit(openFiles(), len(cfg.Nodes), len(cfg.listeners()))
 	p := &plan{
-		cfg: cfg, pollers: make(map[pollerKey]cluster.Poller), transports: make(map[backendTLS]*http.Transport),
-		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token},
-		agents: agentapi.Settings{Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second},
+		cfg: cfg, notes: slices.Concat(cfg.Notes, lowered), pollers: make(map[pollerKey]cluster.Poller), transports: make(map[backendTLS]*http.Transport),
+		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, MaxConns: limits.HTTPConnections},
+		agents: agentapi.Settings{Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second, MaxConns: limits.AgentConnections},
 		clusters: cluster.Config{
 			TTL: cfg.Cache.TTL,
 			Rules: cluster.Rules{

@@ -3,7 +3,6 @@ package agentapi
 import (
 	"cmp"
 	"context"
-	"errors"
 	"iter"
 	"net"
 	"net/netip"
@@ -15,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"patroniglue/cluster"
+	"patroniglue/conns"
 )
 
 // Asker answers questions about nodes. Ask may wait, as long as its context
@@ -31,10 +31,6 @@ type Config struct {
 	Asker Asker
 	Settings
 	Log zerolog.Logger
-
-	// MaxConns is how many connections may be open at once, over all
-	// listeners; those beyond are closed without an answer. Default 4096.
-	MaxConns int
 }
 
 // Settings are what may change while a Server serves.
@@ -47,6 +43,11 @@ type Settings struct {
 	// closed without an answer. It should be above the time that a node's first
 	// poll may take. Default 5s.
 	AskTimeout time.Duration
+
+	// MaxConns is how many connections may be open at once, over all
+	// listeners; for one more the one gives way that waits for longest. Default
+	// 4096.
+	MaxConns int
 }
 
 const (
@@ -56,9 +57,6 @@ const (
 	writeTimeout = time.Second
 	closeTimeout = time.Second // for the peer to close first
 	maxDiscard   = 1 << 20     // bytes read while waiting for that
-
-	minBackoff = 5 * time.Millisecond
-	maxBackoff = time.Second
 )
 
 // Server answers agent-checks.
@@ -66,20 +64,16 @@ type Server struct {
 	cfg      Config // read-only after New
 	settings atomic.Pointer[Settings]
 
-	ports    atomic.Int64
-	conns    atomic.Int64
-	answers  [numWords]atomic.Uint64
-	refused  atomic.Uint64
-	overflow atomic.Uint64
-	silent   atomic.Uint64
+	ports   atomic.Int64
+	conns   *conns.Pool
+	answers [numWords]atomic.Uint64
+	refused atomic.Uint64
+	silent  atomic.Uint64
 }
 
 // New makes a Server; it answers nothing before Serve.
 func New(cfg Config) *Server {
-	if cfg.MaxConns == 0 {
-		cfg.MaxConns = defaultMaxConns
-	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, conns: conns.New(defaultMaxConns)}
 	s.Apply(cfg.Settings)
 	s.cfg.Settings = Settings{} // from now on they are in settings only
 	return s
@@ -96,6 +90,7 @@ func (s *Server) Apply(settings Settings) {
 		}
 	}
 	s.settings.Store(&settings)
+	s.conns.SetMax(cmp.Or(settings.MaxConns, defaultMaxConns))
 }
 
 // Serve answers on ln until ctx ends. Then it closes ln at once, lets the open
@@ -108,55 +103,29 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, port func() *cluste
 	defer s.ports.Add(-1)
 	var handlers sync.WaitGroup
 	defer handlers.Wait()
+	ln = conns.Patient(ln, s.cfg.Log)
 	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 
 	log := s.cfg.Log.With().Stringer("listener", ln.Addr()).Logger()
 	log.Info().Bool("shared", port() == nil).Msg("answering agent checks")
-	backoff := time.Duration(0)
 	for {
 		conn, err := ln.Accept()
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				conn.Close()
-			}
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		case err != nil:
-			level := zerolog.DebugLevel // a repetition
-			if backoff == 0 {
-				level = zerolog.ErrorLevel
-			}
-			backoff = min(max(2*backoff, minBackoff), maxBackoff)
-			log.WithLevel(level).Err(err).Dur("retry_in", backoff).Msg("accepting agent checks")
-			select {
-			case <-ctx.Done():
-			case <-time.After(backoff):
-			}
-			continue
-		case backoff != 0:
-			backoff = 0
-			log.Info().Msg("accepting agent checks again")
+		if err != nil {
+			return nil // closed
 		}
-
-		switch {
-		case !s.allowed(conn.RemoteAddr()):
+		if ctx.Err() != nil {
+			conn.Close()
+			return nil
+		}
+		if !s.allowed(conn.RemoteAddr()) {
 			s.refused.Add(1)
 			log.Debug().Stringer("peer", conn.RemoteAddr()).Msg("peer is not in the allow list")
 			conn.Close()
-		case s.conns.Add(1) > int64(s.cfg.MaxConns):
-			s.conns.Add(-1)
-			s.overflow.Add(1)
-			log.Debug().Stringer("peer", conn.RemoteAddr()).Int("max", s.cfg.MaxConns).Msg("too many connections")
-			conn.Close()
-		default:
-			handlers.Go(func() {
-				defer s.conns.Add(-1)
-				s.handle(ctx, conn, port())
-			})
+			continue
 		}
+		conn = s.conns.Add(conn)
+		handlers.Go(func() { s.handle(ctx, conn, port()) })
 	}
 }
 
@@ -279,13 +248,13 @@ func (s *Server) Answers() iter.Seq2[string, uint64] {
 func (s *Server) Ports() int { return int(s.ports.Load()) }
 
 // Conns returns how many connections are open.
-func (s *Server) Conns() int { return int(s.conns.Load()) }
+func (s *Server) Conns() int { return s.conns.Open() }
 
 // Refused returns how many connections the allow list closed.
 func (s *Server) Refused() uint64 { return s.refused.Load() }
 
-// Overflowed returns how many connections were closed because of MaxConns.
-func (s *Server) Overflowed() uint64 { return s.overflow.Load() }
+// Overflowed returns how many connections gave way to others because of MaxConns.
+func (s *Server) Overflowed() uint64 { return s.conns.Overflowed() }
 
 // Unanswered returns how many connections ended without an answer: the peer
 // was gone, nobody could answer in time, or the server was ending.

@@ -456,20 +456,23 @@ func TestApply(t *testing.T) {
 
 func TestMaxConns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := New(Config{Asker: askerFunc(pg1IsPrimary), MaxConns: 2})
+		s := New(Config{Asker: askerFunc(pg1IsPrimary), Settings: Settings{MaxConns: 2}})
 		l, stop := serve(t, s, &cluster.Question{Node: "pg1", Check: "primary"})
 		first, _ := l.dial()
 		second, _ := l.dial()
 		readLine(t, first)
 		readLine(t, second)
 		third, _ := l.dial()
-		if _, err := third.Read(make([]byte, 10)); err != io.EOF {
-			t.Errorf("the third connection: %v, want EOF", err)
+		if got := readLine(t, third); got != isPrimary {
+			t.Errorf("the third connection got %q, want %q", got, isPrimary)
+		}
+		if _, err := first.Read(make([]byte, 10)); err != io.EOF {
+			t.Errorf("the first connection: %v, want EOF: it waits for longest", err)
 		}
 		if s.Conns() != 2 || s.Overflowed() != 1 {
 			t.Errorf("%d open, %d overflowed, want 2 and 1", s.Conns(), s.Overflowed())
 		}
-		first.Close()
+		second.Close()
 		synctest.Wait()
 		fourth, _ := l.dial()
 		if got := readLine(t, fourth); got != isPrimary {

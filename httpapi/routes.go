@@ -38,16 +38,16 @@ func (s *Server) routes() http.Handler {
 	read("/{check}", s.clusterCheck) // where one cluster is watched; with one node this is the old patroniglue
 
 	read("/health", s.health)
-	read("/history", s.history)
+	read("/history", s.large(s.history))
 	read("/events", s.events)
 	read("/livez", s.livez)
 	read("/readyz", s.readyz)
 	if s.cfg.Metrics != nil {
-		mux.Handle("/metrics", only(s.cfg.Metrics.ServeHTTP, http.MethodGet, http.MethodHead))
+		mux.Handle("/metrics", only(s.large(s.cfg.Metrics.ServeHTTP), http.MethodGet, http.MethodHead))
 	}
 
-	read("/{$}", s.root)
-	read("/ui/{cluster}", s.page)
+	read("/{$}", s.large(s.root)) // by another method it is a check
+	read("/ui/{cluster}", s.large(s.page))
 	read("/live", s.live) // what changes on the page, as server-sent events
 	read("/ui/{cluster}/live", s.live)
 	read("/assets/{file}", s.asset)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"patroniglue/cluster"
+	"patroniglue/conns"
 )
 
 // Config is what a Server needs, resolved and valid.
@@ -40,22 +42,20 @@ type Settings struct {
 	TLS   *tls.Config    // of connections to come; nil = plain HTTP
 	Allow []netip.Prefix // who may connect; empty = everybody
 	Token string         // who has it may announce stops; "" = nobody may
+
+	// MaxConns is how many connections may be open at once; for one more the one
+	// gives way that waits for longest. Default 4096.
+	MaxConns int
 }
 
 // AgentLine appends the line that answers an agent check, newline included.
 // agentapi.AppendLine is one: the page shows what that says, letter by letter.
 type AgentLine func([]byte, cluster.Answer) []byte
 
-// Timeouts of the server. Checks are answered from memory, so whoever needs
-// longer than these is not a health checker.
+// Of a stop.
 const (
-	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 10 * time.Second
-	writeTimeout      = 30 * time.Second
-	idleTimeout       = 75 * time.Second
-	lastWords         = 100 * time.Millisecond
-	drainTimeout      = 5 * time.Second
-	maxHeaderBytes    = 16 << 10
+	lastWords    = 100 * time.Millisecond
+	drainTimeout = 5 * time.Second
 )
 
 // Server serves everything in routes.go.
@@ -70,20 +70,24 @@ type Server struct {
 
 	served  served
 	streams streams
+	load    load
 }
 
 // New makes a server; it serves nothing before Serve.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, sup: cfg.Supervisor, build: buildID(cfg.Version)}
+	s := &Server{cfg: cfg, sup: cfg.Supervisor, build: buildID(cfg.Version), load: newLoad()}
 	s.Apply(cfg.Settings)
 	s.cfg.Settings = Settings{} // from now on they are in settings only
-	s.handler = s.routes()
+	s.handler = asking(s.routes())
 	return s
 }
 
 // Apply replaces the settings: for connections and requests to come. No
 // connection is closed.
-func (s *Server) Apply(settings Settings) { s.settings.Store(&settings) }
+func (s *Server) Apply(settings Settings) {
+	s.settings.Store(&settings)
+	s.load.conns.SetMax(cmp.Or(settings.MaxConns, defaultMaxConns))
+}
 
 // Settings are those in force.
 func (s *Server) Settings() Settings { return *s.settings.Load() }
@@ -115,6 +119,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			return context.WithValue(context.Background(), stoppingKey{}, stopping)
 		},
 	}
+	s.load.watch(srv)
 	srv.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -130,7 +135,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		drained <- err
 	})
-	err := srv.Serve(&door{ln, s})
+	err := srv.Serve(&door{conns.Patient(ln, s.cfg.Log), s})
 	if stop() {
 		return fmt.Errorf("serving HTTP: %w", err) // it ended by itself
 	}
@@ -141,7 +146,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 // door lets in by the settings of the moment: it closes connections from
-// addresses that are not allowed, and speaks TLS or not.
+// addresses that are not allowed, has others give way when there are too many,
+// and speaks TLS or not.
 type door struct {
 	net.Listener
 	server *Server
@@ -154,15 +160,17 @@ func (d *door) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		settings := d.server.settings.Load()
-		switch {
-		case !allowed(settings.Allow, c.RemoteAddr()):
+		if !allowed(settings.Allow, c.RemoteAddr()) {
+			d.server.load.refused.Add(1)
 			d.server.cfg.Log.Debug().Stringer("peer", c.RemoteAddr()).Msg("peer is not in the allow list")
 			c.Close()
-		case settings.TLS != nil:
-			return tls.Server(c, settings.TLS), nil // net/http shakes hands
-		default:
-			return c, nil
+			continue
 		}
+		c = d.server.load.admit(c)
+		if settings.TLS != nil {
+			c = tls.Server(c, settings.TLS) // net/http shakes hands
+		}
+		return c, nil
 	}
 }
 

@@ -1,0 +1,158 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"patroniglue/conns"
+)
+
+// What a client may cost. Checks are answered from memory, so whoever needs
+// longer than these times is not a health checker.
+const (
+	readHeaderTimeout = 5 * time.Second  // from the connection's or the request's first byte to the headers' last
+	readTimeout       = 10 * time.Second // the same to the body's last, though nothing wants one
+	writeTimeout      = 30 * time.Second // for the answer
+	idleTimeout       = 75 * time.Second // between two requests
+	maxHeaderBytes    = 16 << 10         // request line included; net/http reads up to 4 KiB more
+
+	defaultMaxConns = 4096
+
+	largeTimeout = 5 * time.Second // that a large answer waits for its turn to be made
+	maxUnsent    = 64 << 20        // bytes of large answers that may wait for their readers
+	retryAfter   = "10"            // seconds, for who was put off
+)
+
+// load is what clients do to the server.
+type load struct {
+	conns      *conns.Pool
+	refused    atomic.Uint64
+	unanswered atomic.Uint64
+
+	turn   chan struct{} // whose place is taken while a large answer is made
+	unsent atomic.Int64
+	putOff atomic.Uint64
+}
+
+func newLoad() load { return load{conns: conns.New(defaultMaxConns), turn: make(chan struct{}, 1)} }
+
+// Conns returns how many connections are open.
+func (s *Server) Conns() int { return s.load.conns.Open() }
+
+// Overflowed returns how many connections gave way to others because of MaxConns.
+func (s *Server) Overflowed() uint64 { return s.load.conns.Overflowed() }
+
+// Refused returns how many connections the allow list closed.
+func (s *Server) Refused() uint64 { return s.load.refused.Load() }
+
+// Unanswered returns how many connections ended without a request: silent,
+// malformed, too large, too slow or given up. Those that brought good ones before
+// are counted when it was too large.
+func (s *Server) Unanswered() uint64 { return s.load.unanswered.Load() }
+
+// PutOff returns how many requests for large answers got a 503 instead.
+func (s *Server) PutOff() uint64 { return s.load.putOff.Load() }
+
+// visit is a connection that is counted when it brought nothing.
+type visit struct {
+	net.Conn
+	asked atomic.Bool // its latest request was one, and reached a handler
+}
+
+// visitOf finds it below TLS.
+func visitOf(c net.Conn) *visit {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	v, _ := c.(*visit)
+	return v
+}
+
+type visitKey struct{}
+
+// watch makes srv tell of its connections what asking and the counters need.
+func (l *load) watch(srv *http.Server) {
+	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, visitKey{}, visitOf(c))
+	}
+	srv.ConnState = func(c net.Conn, state http.ConnState) {
+		switch v := visitOf(c); {
+		case v == nil:
+		case state == http.StateActive:
+			v.asked.Store(false)
+		case state == http.StateClosed && !v.asked.Load():
+			l.unanswered.Add(1)
+		}
+	}
+}
+
+// asking marks the connection of every request that reaches a handler.
+func asking(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if v, ok := r.Context().Value(visitKey{}).(*visit); ok && v != nil {
+			v.asked.Store(true)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// admit takes a connection that may connect into the pool.
+func (l *load) admit(c net.Conn) net.Conn { return &visit{Conn: l.conns.Add(c)} }
+
+// large answers what is made of all nodes or of many changes. One such answer is
+// made at a time, so that a check never waits behind many, and it is made in
+// whole before its reader gets any of it, so that a slow one holds up nobody.
+func (s *Server) large(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			h(w, r) // has no body
+			return
+		}
+		wait := time.NewTimer(largeTimeout)
+		defer wait.Stop()
+		select {
+		case s.load.turn <- struct{}{}:
+		case <-wait.C:
+			s.putOff(w, r, "too many ask for large answers")
+			return
+		case <-r.Context().Done():
+			return
+		}
+		made := &madeAnswer{header: w.Header(), status: http.StatusOK}
+		func() {
+			defer func() { <-s.load.turn }() // also when it panics
+			h(made, r)
+		}()
+		size := int64(made.body.Len())
+		defer s.load.unsent.Add(-size)
+		if s.load.unsent.Add(size) > maxUnsent {
+			clear(w.Header())
+			s.putOff(w, r, "too many large answers wait for slow readers")
+			return
+		}
+		w.WriteHeader(made.status)
+		w.Write(made.body.Bytes()) // a client that is gone is its own affair
+	}
+}
+
+func (s *Server) putOff(w http.ResponseWriter, r *http.Request, why string) {
+	s.load.putOff.Add(1)
+	w.Header().Set("Retry-After", retryAfter)
+	writeError(w, r, http.StatusServiceUnavailable, why+": come back later; checks are answered as ever")
+}
+
+// madeAnswer is an answer in memory.
+type madeAnswer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *madeAnswer) Header() http.Header         { return a.header }
+func (a *madeAnswer) WriteHeader(status int)      { a.status = status }
+func (a *madeAnswer) Write(b []byte) (int, error) { return a.body.Write(b) }

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// spareFiles are for what is neither a client, nor a port, nor a poll: logs, the
+// history, files that are read anew, and the system's own.
+const spareFiles = 64
+
+// fit lowers limits for which files, the number of files that the process may
+// have open, does not suffice: each client takes one, and so do each of ports
+// and each node's poll, which must never lack any (twice, while one closes). Then
+// there is a remark.
+func (l limitsConfig) fit(files uint64, nodes, ports int) (fitted limitsConfig, remarks []string) {
+	others := spareFiles + 2*nodes + ports
+	most, want := int(min(files, 1<<30))-others, l.HTTPConnections+l.AgentConnections
+	if want <= most {
+		return l, nil
+	}
+	fitted.HTTPConnections = max(fewestConnections, int(float64(most)*float64(l.HTTPConnections)/float64(want)))
+	fitted.AgentConnections = max(fewestConnections, most-fitted.HTTPConnections)
+	return fitted, []string{fmt.Sprintf("limits: at most %d HTTP and %d agent connections, because the process may have %d files open, want %d (LimitNOFILE of its systemd unit, or ulimit -n)",
+		fitted.HTTPConnections, fitted.AgentConnections, files, others+want)}
+}
+
+// openFiles is how many files the process may have open. Go has raised it to what
+// the process may raise it to (package os, rlimit.go).
+func openFiles() uint64 {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 1024 // the least that is usual
+	}
+	return uint64(l.Cur)
+}

@@ -13,7 +13,7 @@ usage() {
 ./build.sh lint                 formatters, vet and linters; changes nothing
 ./build.sh test [go test args]  install what tests need (root on Debian), build, lint, run every test
 ./build.sh bench [go test args] run the benchmarks
-./build.sh fuzz [TIME]          run every fuzz target for TIME (default 1m)
+./build.sh fuzz [TIME]          run every fuzz target for TIME (default 1h), three at once
 ./build.sh screenshots          make docs/page-*.png, the README's pictures of the status page, anew
 ./build.sh release [ARCH...]    make tar.gz, .deb and sha256sums in dist/ or $DIST (default: amd64 arm64)
 ./build.sh help                 this text
@@ -224,14 +224,25 @@ run_tests() {
 }
 
 fuzz() {
-	local list package target
+	local list
 	# go test lists a package's targets, then "ok" and the package.
 	list=$(go test -list '^Fuzz' ./...) || { printf '%s\n' "$list" >&2; return 1; }
 	list=$(awk '/^Fuzz/ { t[n++] = $1 } /^ok/ { for (i = 0; i < n; i++) print $2, t[i]; n = 0 }' <<<"$list")
 	[[ -n $list ]] || { say "fuzz: no targets"; return 1; }
-	while read -r package target; do
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "${1:-1m}" "$package" </dev/null
-	done <<<"$list"
+	cut -d' ' -f1 <<<"$list" | sort -u | xargs -n 1 go test -run '^$' -fuzz '^$' # compile once, not once for each target
+	export -f fuzz_one
+	xargs -n 2 -P 3 bash -c 'fuzz_one "$@"' fuzz "${1:-1h}" <<<"$list"
+}
+
+# fuzz_one TIME PACKAGE TARGET: all it said when it failed, else how far it got.
+fuzz_one() {
+	local out
+	if out=$(go test -run '^$' -parallel 1 -fuzz "^$3\$" -fuzztime "$1" "$2" 2>&1 </dev/null); then
+		printf '%s: %s\n' "$3" "$(grep '^fuzz: elapsed' <<<"$out" | tail -n 1)"
+	else
+		printf '%s of %s FAILED:\n%s\n' "$3" "$2" "$out"
+		return 1
+	fi
 }
 
 # screenshots: a simulated day in half a minute (screenshot_test.go).

@@ -229,7 +229,7 @@ fuzz() {
 	list=$(go test -list '^Fuzz' ./...) || { printf '%s\n' "$list" >&2; return 1; }
 	list=$(awk '/^Fuzz/ { t[n++] = $1 } /^ok/ { for (i = 0; i < n; i++) print $2, t[i]; n = 0 }' <<<"$list")
 	[[ -n $list ]] || { say "fuzz: no targets"; return 1; }
-	cut -d' ' -f1 <<<"$list" | sort -u | xargs -n 1 go test -run '^$' -fuzz '^$' # compile once, not once for each target
+	cut -d' ' -f1 <<<"$list" | sort -u | xargs -n 1 go test -run '^$' -fuzz '^$' >/dev/null # compile once, not once for each target
 	export -f fuzz_one
 	xargs -n 2 -P 3 bash -c 'fuzz_one "$@"' fuzz "${1:-1h}" <<<"$list"
 }

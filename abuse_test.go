@@ -1,0 +1,369 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// mostMemory bounds what the daemon may take, whatever clients do to it with the
+// default limits, in bytes.
+const mostMemory = 256 << 20
+
+// victim is a daemon in a process of its own, and what is asked of it meanwhile.
+type victim struct {
+	t           *testing.T
+	http, agent string
+	pid         int
+	log         *programLog
+}
+
+// startVictim runs the binary with a shell command in front of it.
+func startVictim(t *testing.T, before, text string) *victim {
+	t.Helper()
+	v := &victim{t: t, http: freePort(t), agent: freePort(t), log: new(programLog)}
+	path := writeFile(t, "c.toml", "[frontend]\nhost = '127.0.0.1'\nport = "+portOf(v.http)+"\n[agent]\nlisten = '"+v.agent+"'\n"+text)
+	cmd := exec.Command("sh", "-c", before+` exec "$0" -config "$1"`, builtBinary(t), path)
+	cmd.Stdout, cmd.Stderr = v.log, v.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	v.pid = cmd.Process.Pid
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the daemon: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("log:\n%s", v.log)
+		}
+	})
+	until(t, "the daemon is ready", func() bool { return len(v.log.lines("message", "ready: every node was polled")) > 0 })
+	return v
+}
+
+// metric gives a sample of /metrics.
+func (v *victim) metric(name string) float64 {
+	v.t.Helper()
+	_, body := ask(v.t, nil, "GET", "http://"+v.http+"/metrics")
+	m := regexp.MustCompile(`(?m)^` + name + ` (.*)$`).FindStringSubmatch(body)
+	if m == nil {
+		v.t.Fatalf("/metrics has no %s", name)
+	}
+	f, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return f
+}
+
+// peak is the most memory that it had at once, in bytes.
+func (v *victim) peak() int {
+	v.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", v.pid))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+	kb, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return kb << 10
+}
+
+// during asks as load balancers do for as long as f takes, at least for a while,
+// and wants every answer to be right. What no answer comes to is asked again, as
+// often as HAProxy does before it believes that (fall 3).
+func (v *victim) during(name string, quiet time.Duration, f func()) (p99 time.Duration) {
+	v.t.Helper()
+	var mu sync.Mutex
+	var took []time.Duration
+	again := 0
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, question := range []struct {
+		node, check string
+		passes      bool
+	}{{"pg1", "primary", true}, {"pg2", "primary", false}, {"pg2", "replica", true}, {"pg1", "replica", false}} {
+		for _, askOnce := range []func(node, check string) (bool, error){v.askHTTP, v.askAgent} {
+			wg.Go(func() {
+				for {
+					select {
+					case <-done:
+						return
+					case <-time.After(20 * time.Millisecond):
+					}
+					begun := time.Now()
+					passes, err := askOnce(question.node, question.check)
+					d := time.Since(begun)
+					for try := 1; err != nil && try < 3; try++ {
+						mu.Lock()
+						again++
+						mu.Unlock()
+						passes, err = askOnce(question.node, question.check)
+					}
+					if err != nil || passes != question.passes {
+						v.t.Errorf("%s: %s/%s passes: %v, %v", name, question.node, question.check, passes, err)
+						return
+					}
+					mu.Lock()
+					took = append(took, d)
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	begun := time.Now()
+	f()
+	time.Sleep(time.Until(begun.Add(time.Second)))
+	close(done)
+	wg.Wait()
+	slices.Sort(took)
+	if len(took) == 0 {
+		v.t.Fatalf("%s: no check was answered", name)
+	}
+	at := func(percent int) time.Duration { return took[(len(took)-1)*percent/100].Round(10 * time.Microsecond) }
+	factor := ""
+	if quiet > 0 {
+		factor = fmt.Sprintf("%.1f times the quiet one", float64(at(99))/float64(quiet))
+	}
+	v.t.Logf("%-42s %6d checks, median %8v, p99 %8v %s; %d asked again; %d MB", name, len(took), at(50), at(99), factor, again, v.peak()>>20)
+	if p := v.peak(); p > mostMemory {
+		v.t.Errorf("%s: it takes %d MB of memory, want at most %d", name, p>>20, mostMemory>>20)
+	}
+	return at(99)
+}
+
+func (v *victim) askHTTP(node, check string) (bool, error) {
+	resp, _, err := tryToAsk(v.t.Context(), nil, "GET", "http://"+v.http+"/node/"+node+"/"+check)
+	if err != nil {
+		return false, err
+	}
+	if resp.StatusCode != 200 && resp.StatusCode != 503 {
+		return false, fmt.Errorf("status %s", resp.Status)
+	}
+	return resp.StatusCode == 200, nil
+}
+
+func (v *victim) askAgent(node, check string) (bool, error) {
+	conn, err := net.DialTimeout("tcp", v.agent, 10*time.Second)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(conn, node+"/"+check+"\n"); err != nil {
+		return false, err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	return strings.HasPrefix(line, "ready up"), err
+}
+
+// attack opens n connections, and sends text by each, from several clients at
+// once. They stay open until the test is over, or hold is false.
+func (v *victim) attack(addr string, n int, hold bool, text string) (end func()) {
+	v.t.Helper()
+	const clients = 8
+	held := make([][]net.Conn, clients)
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() {
+			for range n / clients {
+				c, err := net.DialTimeout("tcp", addr, 10*time.Second)
+				if err != nil {
+					v.t.Errorf("connecting: %v", err)
+					return
+				}
+				c.SetDeadline(time.Now().Add(10 * time.Second))
+				io.WriteString(c, text) // it may be closed already
+				if hold {
+					held[i] = append(held[i], c)
+					continue
+				}
+				c.(*net.TCPConn).SetLinger(0)
+				c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	return func() {
+		for _, c := range slices.Concat(held...) {
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}
+	}
+}
+
+// Whoever abuses the ports, the checks of all others are answered, and rightly.
+//
+// With -v it reports how long they took; nothing is asserted about that, as tests
+// run beside others.
+func TestAbuse(t *testing.T) {
+	many := 10_000
+	if most := int(openFiles()) - 1000; most < many {
+		t.Logf("only %d connections at once, not %d: the test may open no more files", most, many)
+		many = most
+	}
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	v := startVictim(t, "", nodesOf(sim, ""))
+	quiet := v.during("quiet", 0, func() { time.Sleep(2 * time.Second) })
+
+	held := func(name, addr string, n int, text string) {
+		v.during(name, quiet, func() {
+			end := v.attack(addr, n, true, text)
+			time.Sleep(500 * time.Millisecond)
+			end()
+		})
+	}
+	held("idle HTTP connections", v.http, many, "")
+	if open, most := v.metric("patroniglue_http_connections"), 4096.0; open > most {
+		t.Errorf("%v HTTP connections are open, want at most %v", open, most)
+	}
+	if gone := v.metric("patroniglue_http_connections_overflowed_total"); gone < float64(many-4096)/2 {
+		t.Errorf("%v connections gave way, of %d", gone, many)
+	}
+	held("kept alive after a check", v.http, many, "GET /node/pg1/primary HTTP/1.1\r\nhost: x\r\n\r\n")
+	held("half-sent HTTP requests", v.http, many, "GET /node/pg1/primary HTTP/1.1\r\nhost: ")
+	held("headers of 15 kB without an end", v.http, many/2, "GET / HTTP/1.1\r\nx: "+strings.Repeat("y", 15_000))
+	held("half-sent agent lines", v.agent, many, "pg1/prim")
+	if open := v.metric("patroniglue_agent_connections"); open > 4096 {
+		t.Errorf("%v connections to the agent are open", open)
+	}
+	held("nothing sent to the agent", v.agent, many, "")
+	held("pages that nobody reads", v.http, 2000, "GET / HTTP/1.0\r\n\r\n")
+	held("metrics that nobody reads", v.http, 2000, "GET /metrics HTTP/1.0\r\n\r\n")
+	held("histories that nobody reads", v.http, 2000, "GET /history HTTP/1.0\r\n\r\n")
+	held("event streams that nobody reads", v.http, 2000, "GET /events HTTP/1.0\r\n\r\n")
+	flood := func(name, addr string, n int, text string) {
+		v.during(name, quiet, func() { v.attack(addr, n, false, text) })
+	}
+	flood("new HTTP connections that are reset", v.http, 20_000, "")
+	flood("new agent connections that are reset", v.agent, 20_000, "")
+	silent := v.metric("patroniglue_http_unanswered_total")
+	flood("request lines of 1 MB", v.http, 200, "GET /"+strings.Repeat("a", 1<<20)+" HTTP/1.1\r\n\r\n")
+	flood("100,000 headers", v.http, 200, "GET / HTTP/1.1\r\nhost: x\r\n"+strings.Repeat("a: b\r\n", 100_000)+"\r\n")
+	if got := v.metric("patroniglue_http_unanswered_total") - silent; got < 400 {
+		t.Errorf("of 400 requests that are none %v were counted", got)
+	}
+	flood("lines of 1 MB to the agent", v.agent, 200, strings.Repeat("a", 1<<20))
+	garbage := strings.Repeat("\x16\x03\x01\x00\xff\r\n\x00\xde\xad\r\n\r\n", 100)
+	flood("garbage to HTTP", v.http, 5000, garbage)
+	flood("garbage to the agent", v.agent, 5000, garbage)
+	v.during("20,000 pipelined requests", quiet, func() { v.pipeline("GET /node/pg1 HTTP/1.1\r\nhost: x\r\n\r\n", 20_000) })
+
+	for _, n := range sim.Nodes() {
+		n.ResetCounters()
+	}
+	begun := time.Now()
+	v.during("20,000 posts of refresh", quiet, func() { v.pipeline("POST /node/pg1/refresh HTTP/1.1\r\nhost: x\r\n\r\n", 20_000) })
+	for _, n := range sim.Nodes() {
+		if polls, most := n.Total(), 12*int(time.Since(begun).Seconds()+1); polls > most || n.MaxOpen() > 1 {
+			t.Errorf("refresh made Patroni of %s be asked %d times in %v, by %d connections at once", n.Name(), polls, time.Since(begun), n.MaxOpen())
+		}
+	}
+	until(t, "nobody holds a connection any more", func() bool {
+		return v.metric("patroniglue_http_connections") < 16 && v.metric("patroniglue_agent_connections") < 16
+	})
+	if lines := v.log.lines("level", "error"); len(lines) > 0 {
+		t.Errorf("it complained: %s", lines)
+	}
+}
+
+// pipeline sends n requests before it has read the answers, and reads them all.
+func (v *victim) pipeline(request string, n int) {
+	v.t.Helper()
+	const clients = 4
+	var answered atomic.Int64
+	var wg sync.WaitGroup
+	for range clients {
+		c, err := net.DialTimeout("tcp", v.http, 10*time.Second)
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(time.Minute))
+		wg.Go(func() { c.Write(bytes.Repeat([]byte(request), n/clients)) })
+		wg.Go(func() {
+			defer c.Close()
+			r := bufio.NewReader(c)
+			for range n / clients {
+				resp, err := http.ReadResponse(r, nil)
+				if err != nil {
+					v.t.Errorf("pipelining: %v", err)
+					return
+				}
+				io.Copy(io.Discard, resp.Body)
+				answered.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if answered.Load() != int64(n) {
+		v.t.Errorf("%d of %d pipelined requests were answered", answered.Load(), n)
+	}
+}
+
+// With too few files for its limits it says so, takes fewer connections, and has
+// files left for its polls.
+func TestFewFiles(t *testing.T) {
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	v := startVictim(t, "ulimit -n 256;", nodesOf(sim, ""))
+	warnings := v.log.values("message", "level", "warn")
+	want := "limits: at most 92 HTTP and 92 agent connections, because the process may have 256 files open, want 8264 (LimitNOFILE of its systemd unit, or ulimit -n)"
+	if !slices.Contains(warnings, want) {
+		t.Errorf("it warns %q, want %q", warnings, want)
+	}
+	var ends []func()
+	v.during("1000 idle connections with 256 files", 0, func() {
+		for _, addr := range []string{v.http, v.agent} {
+			ends = append(ends, v.attack(addr, 500, true, ""))
+		}
+		time.Sleep(6 * time.Second) // beyond the ttl: it has to poll
+	})
+	for _, end := range ends {
+		end()
+	}
+	if lines := v.log.lines("level", "error"); len(lines) > 0 {
+		t.Errorf("it complained: %s", lines)
+	}
+}
+
+func TestFit(t *testing.T) {
+	both := func(n int) limitsConfig { return limitsConfig{HTTPConnections: n, AgentConnections: n} }
+	for _, tt := range []struct {
+		name         string
+		limits       limitsConfig
+		files        uint64
+		nodes, ports int
+		want         limitsConfig
+		remark       bool
+	}{
+		{"as of the systemd unit", both(4096), 65536, 300, 602, both(4096), false},
+		{"just enough", both(100), 64 + 2*3 + 2 + 200, 3, 2, both(100), false},
+		{"one too few", both(100), 64 + 2*3 + 2 + 199, 3, 2, limitsConfig{HTTPConnections: 99, AgentConnections: 100}, true},
+		{"in proportion", limitsConfig{HTTPConnections: 3000, AgentConnections: 1000}, 64 + 2*3 + 2 + 400, 3, 2, limitsConfig{HTTPConnections: 300, AgentConnections: 100}, true},
+		{"too few for anything", both(4096), 100, 300, 2, both(fewestConnections), true},
+		{"without a limit", both(4096), 1<<64 - 1, 3, 2, both(4096), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, remarks := tt.limits.fit(tt.files, tt.nodes, tt.ports)
+			if got != tt.want || len(remarks) > 0 != tt.remark {
+				t.Errorf("%+v %q, want %+v", got, remarks, tt.want)
+			}
+		})
+	}
+}

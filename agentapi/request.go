@@ -20,7 +20,7 @@ const MaxRequest = 512
 const (
 	requestBuffer = MaxRequest + 2         // and the longest end
 	requestIdle   = 100 * time.Millisecond // below the shortest useful agent-inter, which is HAProxy's timeout for the answer too
-	requestTotal  = time.Second
+	requestTotal  = time.Second            // also for the first byte: a packet that was lost comes again after 200 ms, and must not make a primary MAINT
 )
 
 var (
@@ -75,15 +75,15 @@ func requestEnd(b []byte) int {
 
 // readRequest reads into buf, which has room for requestBuffer bytes, and
 // returns what came: at least the first line, or more than a line may have, or
-// all there was when the peer closed its side or paused. A peer may well send
-// nothing: without agent-send HAProxy does not, and then waits for an answer
-// that should say so. An error means that the connection is of no use any more.
+// all there was when the peer closed its side, or paused after it had begun. A
+// peer may well send nothing: without agent-send HAProxy does not, and then waits
+// for an answer that should say so. An error means that the connection is of no use any more.
 func readRequest(conn net.Conn, buf []byte) ([]byte, error) {
 	end := time.Now().Add(requestTotal)
 	n := 0
 	for n < len(buf) {
 		pause := time.Now().Add(requestIdle)
-		if pause.After(end) {
+		if n == 0 || pause.After(end) {
 			pause = end
 		}
 		if err := conn.SetReadDeadline(pause); err != nil {

@@ -19,7 +19,7 @@ const (
 	readTimeout       = 10 * time.Second // the same to the body's last, though nothing wants one
 	writeTimeout      = 30 * time.Second // for the answer
 	idleTimeout       = 75 * time.Second // between two requests
-	maxHeaderBytes    = 16 << 10         // request line included; net/http reads up to 4 KiB more
+	maxHeaderBytes    = 8 << 10          // request line included; net/http reads up to 4 KiB more
 
 	defaultMaxConns = 4096
 

@@ -14,6 +14,7 @@ usage() {
 ./build.sh test [go test args]  install what tests need (root on Debian), build, lint, run every test
 ./build.sh bench [go test args] run the benchmarks
 ./build.sh fuzz [TIME]          run every fuzz target for TIME (default 1h), three at once
+./build.sh soak [MINUTES]       ask 300 simulated nodes' supervisor 1000 times a second for MINUTES (default 10), and compare with the truth
 ./build.sh screenshots          make docs/page-*.png, the README's pictures of the status page, anew
 ./build.sh release [ARCH...]    make tar.gz, .deb and sha256sums in dist/ or $DIST (default: amd64 arm64)
 ./build.sh help                 this text
@@ -262,7 +263,8 @@ build | lint | screenshots) "$command" ;;
 test) run_tests "$@" ;;
 bench) go_test -run '^$' -bench . -benchmem "$@" ;;
 fuzz) fuzz "$@" ;;
+soak) go run ./contrib/bench/soak -minutes "${1:-10}" ;;
 release) release "$@" ;;
 help | -h | --help) usage ;;
-*) say "unknown command \"$command\", want build, lint, test, bench, fuzz, screenshots, release or help"; exit 2 ;;
+*) say "unknown command \"$command\", want build, lint, test, bench, fuzz, soak, screenshots, release or help"; exit 2 ;;
 esac

@@ -194,6 +194,10 @@ type limitsConfig struct {
 	// AgentConnections ("agent-connections") is the same of all agent ports
 	// together. Default 4096.
 	AgentConnections int
+
+	// EventStreams ("event-streams") is how many of the HTTP connections may be
+	// streams of events, such as open status pages; one more gets a 503. Default 256.
+	EventStreams int
 }
 
 // nodeConfig is one [[node]]: one Patroni member.
@@ -245,7 +249,7 @@ func defaultConfig() *config {
 		Cache:   cacheConfig{TTL: 5 * time.Second},
 		Checks:  checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
 		History: historyConfig{Size: cluster.DefaultHistory},
-		Limits:  limitsConfig{HTTPConnections: 4096, AgentConnections: 4096},
+		Limits:  limitsConfig{HTTPConnections: 4096, AgentConnections: 4096, EventStreams: 256},
 	}
 }
 
@@ -511,6 +515,7 @@ const fewestConnections = 16
 func (l *limitsConfig) read(t *table) {
 	t.integer("http-connections", &l.HTTPConnections, fewestConnections, 1_000_000)
 	t.integer("agent-connections", &l.AgentConnections, fewestConnections, 1_000_000)
+	t.integer("event-streams", &l.EventStreams, 1, 1_000_000)
 	t.done()
 }
 

@@ -93,7 +93,7 @@ func TestConfigDefaults(t *testing.T) {
 		Cache:    cacheConfig{TTL: 5 * time.Second},
 		Checks:   checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
 		History:  historyConfig{Size: 10000},
-		Limits:   limitsConfig{HTTPConnections: 4096, AgentConnections: 4096},
+		Limits:   limitsConfig{HTTPConnections: 4096, AgentConnections: 4096, EventStreams: 256},
 		Nodes: []nodeConfig{{
 			Name: "pg1", Cluster: "default", Member: "pg1", URL: mustURL(t, "http://pg1:8008"), backendConfig: poll,
 		}},
@@ -150,6 +150,7 @@ file = "history.jsonl"
 [limits]
 http-connections = 100
 agent-connections = 200
+event-streams = 3
 
 [[node]]
 name = "pg1"
@@ -197,7 +198,7 @@ url = "http://site:8009/node/pg1/"
 		Checks:  checksConfig{Primary: "lock", MaxLag: 3 << 19, Streaming: true, MinReplicas: 1, Fallback: "primary"},
 		Agent:   agentConfig{Listen: ":5555"},
 		History: historyConfig{Size: 500, File: "history.jsonl"},
-		Limits:  limitsConfig{HTTPConnections: 100, AgentConnections: 200},
+		Limits:  limitsConfig{HTTPConnections: 100, AgentConnections: 200, EventStreams: 3},
 		Nodes: []nodeConfig{
 			{
 				Name: "pg1", Cluster: "main", Scope: "main", Member: "pg1", URL: mustURL(t, "https://pg1:8008"), Postgres: "pg1:5432",

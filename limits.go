@@ -19,6 +19,7 @@ func (l limitsConfig) fit(files uint64, nodes, ports int) (fitted limitsConfig, 
 	if want <= most {
 		return l, nil
 	}
+	fitted = l
 	fitted.HTTPConnections = max(fewestConnections, int(float64(most)*float64(l.HTTPConnections)/float64(want)))
 	fitted.AgentConnections = max(fewestConnections, most-fitted.HTTPConnections)
 	return fitted, []string{fmt.Sprintf("limits: at most %d HTTP and %d agent connections, because the process may have %d files open, want %d (LimitNOFILE of its systemd unit, or ulimit -n)",

@@ -41,7 +41,7 @@ func newPlan(cfg *config, before *plan, m *metrics) (*plan, error) {
 	limits, lowered := cfg.Limits.fit(openFiles(), len(cfg.Nodes), len(cfg.listeners()))
 	p := &plan{
 		cfg: cfg, notes: slices.Concat(cfg.Notes, lowered), pollers: make(map[pollerKey]cluster.Poller), transports: make(map[backendTLS]*http.Transport),
-		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, MaxConns: limits.HTTPConnections},
+		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, MaxConns: limits.HTTPConnections, MaxStreams: limits.EventStreams},
 		agents: agentapi.Settings{Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second, MaxConns: limits.AgentConnections},
 		clusters: cluster.Config{
 			TTL: cfg.Cache.TTL,

@@ -21,7 +21,8 @@ const (
 	idleTimeout       = 75 * time.Second // between two requests
 	maxHeaderBytes    = 8 << 10          // request line included; net/http reads up to 4 KiB more
 
-	defaultMaxConns = 4096
+	defaultMaxConns   = 4096
+	defaultMaxStreams = 256 // each has a buffer, and wakes up at each change
 
 	largeTimeout = 5 * time.Second // that a large answer waits for its turn to be made
 	maxUnsent    = 64 << 20        // bytes of large answers that may wait for their readers

@@ -46,6 +46,10 @@ type Settings struct {
 	// MaxConns is how many connections may be open at once; for one more the one
 	// gives way that waits for longest. Default 4096.
 	MaxConns int
+
+	// MaxStreams is how many streams of events may be open at once; one more gets a
+	// 503. Default 256.
+	MaxStreams int
 }
 
 // AgentLine appends the line that answers an agent check, newline included.

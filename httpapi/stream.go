@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"os"
@@ -11,7 +12,6 @@ import (
 
 // Of streams of events.
 const (
-	maxStreams   = 256              // open ones: each has a buffer, and wakes up at each change
 	eventBuffer  = 256              // changes that may wait for a slow reader
 	eventTimeout = 3 * time.Second  // that writing one may take; less than drainTimeout, so that no reader holds up a stop
 	heartbeat    = 15 * time.Second // below what proxies take for dead
@@ -51,11 +51,12 @@ type eventStream struct {
 // other methods than GET it is over with its header. When it is not ok, the answer
 // is given.
 func (s *Server) openStream(w http.ResponseWriter, r *http.Request) (e *eventStream, ok bool) {
-	if s.streams.open.Add(1) > maxStreams {
+	most := cmp.Or(s.settings.Load().MaxStreams, defaultMaxStreams)
+	if s.streams.open.Add(1) > int64(most) {
 		s.streams.open.Add(-1)
 		s.streams.refused.Add(1)
-		w.Header().Set("Retry-After", "10")
-		writeError(w, r, http.StatusServiceUnavailable, "no more than "+strconv.Itoa(maxStreams)+" streams of events may be open: come back later, or ask for /history")
+		w.Header().Set("Retry-After", retryAfter)
+		writeError(w, r, http.StatusServiceUnavailable, "no more than "+strconv.Itoa(most)+" streams of events may be open: come back later, or ask for /history")
 		return nil, false
 	}
 	h := w.Header()

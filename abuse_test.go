@@ -22,7 +22,7 @@ import (
 
 // mostMemory bounds what the daemon may take, whatever clients do to it with the
 // default limits, in bytes.
-const mostMemory = 256 << 20
+const mostMemory = 384 << 20
 
 // victim is a daemon in a process of its own, and what is asked of it meanwhile.
 type victim struct {
@@ -233,7 +233,7 @@ func TestAbuse(t *testing.T) {
 	held := func(name, addr string, n int, text string) {
 		var end func()
 		v.during(name+", coming", quiet, func() { end = v.attack(addr, n, 5000, true, text) })
-		v.during(name+", there", quiet, func() { time.Sleep(time.Second) })
+		v.during(name+", there", quiet, func() { time.Sleep(600 * time.Millisecond) })
 		end()
 	}
 	held("idle HTTP connections", v.http, many, "")
@@ -256,7 +256,7 @@ func TestAbuse(t *testing.T) {
 	held("histories that nobody reads", v.http, 2000, "GET /history HTTP/1.0\r\n\r\n")
 	held("event streams that nobody reads", v.http, 2000, "GET /events HTTP/1.0\r\n\r\n")
 	flood := func(name, addr string, n int, text string) {
-		v.during(name, quiet, func() { v.attack(addr, n, max(100, n/3), false, text) })
+		v.during(name, quiet, func() { v.attack(addr, n, max(100, n/2), false, text) })
 	}
 	flood("new HTTP connections, reset at once", v.http, 10_000, "")
 	flood("new agent connections, reset at once", v.agent, 10_000, "")

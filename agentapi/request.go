@@ -20,7 +20,8 @@ const MaxRequest = 512
 const (
 	requestBuffer = MaxRequest + 2         // and the longest end
 	requestIdle   = 100 * time.Millisecond // below the shortest useful agent-inter, which is HAProxy's timeout for the answer too
-	requestTotal  = time.Second            // also for the first byte: a packet that was lost comes again after 200 ms, and must not make a primary MAINT
+	requestTotal  = time.Second
+	requestFirst  = 300 * time.Millisecond // for the first byte: a packet that was lost comes again after 200 ms, and must not make a primary MAINT
 )
 
 var (
@@ -83,7 +84,10 @@ func readRequest(conn net.Conn, buf []byte) ([]byte, error) {
 	n := 0
 	for n < len(buf) {
 		pause := time.Now().Add(requestIdle)
-		if n == 0 || pause.After(end) {
+		if n == 0 {
+			pause = time.Now().Add(requestFirst)
+		}
+		if pause.After(end) {
 			pause = end
 		}
 		if err := conn.SetReadDeadline(pause); err != nil {

@@ -76,7 +76,7 @@ backend ro
   server fault 127.0.0.1:9 agent-send "main/fault/replica?lag=1MB\n"
   server lagging-write 127.0.0.1:9 agent-send "lagging/primary\n"
   server unknown 127.0.0.1:9 agent-send "pgX/replica\n"
-  server silent 127.0.0.1:9
+  server silent 127.0.0.1:9 agent-inter 2s
   server dedicated 127.0.0.1:9 agent-port %d agent-send "whatever"
 `, socket, port(0), port(1))
 	file := filepath.Join(dir, "haproxy.cfg")

@@ -460,8 +460,8 @@ func TestMaxConns(t *testing.T) {
 		s := New(Config{Asker: askerFunc(pg1IsPrimary), Settings: Settings{MaxConns: 2}})
 		l, stop := serve(t, s, &cluster.Question{Node: "pg1", Check: "primary"})
 		first, _ := l.dial()
-		second, _ := l.dial()
 		readLine(t, first)
+		second, _ := l.dial()
 		readLine(t, second)
 		third, _ := l.dial()
 		if got := readLine(t, third); got != isPrimary {

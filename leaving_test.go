@@ -49,7 +49,7 @@ func TestLeavingCommand(t *testing.T) {
 	if took := time.Since(began); took < 400*time.Millisecond { // and open sessions have ended
 		t.Errorf("returned after %v, want after -wait", took)
 	}
-	if !agrees(503, leaves, "running, leaving") {
+	if !agrees(503, leaves, "about to stop, as announced") {
 		t.Error("not everybody is told that pg1 is leaving")
 	}
 

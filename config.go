@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+	"golang.org/x/crypto/bcrypt"
 
 	"patroniglue/cluster"
 	"patroniglue/node"
@@ -35,6 +36,7 @@ import (
 // sees them: relative ones start at its working directory.
 type config struct {
 	Frontend frontendConfig // [frontend]
+	Operator operatorConfig // [operator]
 	Backend  backendConfig  // [backend]: what nodes start from; a node's own values are in Nodes
 	Cache    cacheConfig    // [cache]
 	Checks   checksConfig   // [checks]
@@ -56,7 +58,8 @@ type config struct {
 	Files map[string][]byte
 }
 
-// frontendConfig is the HTTP(S) side: checks and the status page.
+// frontendConfig is the HTTP(S) side: checks and, without an operator's listener,
+// the status page and all else.
 type frontendConfig struct {
 	// Host ("host") is the name or IP address to listen on; empty means all
 	// addresses. Default "localhost".
@@ -89,6 +92,31 @@ type frontendConfig struct {
 
 	// Allow ("allow") lists the networks that may connect, to HTTP and to agents,
 	// as CIDRs or IP addresses. Default empty: everybody.
+	Allow []netip.Prefix
+}
+
+// operatorConfig is a listener of its own for all that is not for load balancers.
+// TLS versions and cipher suites are those of [frontend].
+type operatorConfig struct {
+	// Listen ("listen") is a host:port or :port. Default "": the frontend answers all.
+	Listen string
+
+	// Certfile and Keyfile ("certfile", "keyfile") are PEM files. Default "": those
+	// of [frontend].
+	Certfile, Keyfile string
+
+	// ClientCAfile ("client-cafile") is as in [frontend], whose own is not used here.
+	// Default "".
+	ClientCAfile string
+
+	// PasswordFile ("password-file") has a line of user:hash for everybody who may
+	// ask, as "htpasswd -B" of Apache writes it. Default "": who may connect may ask.
+	PasswordFile string
+
+	// Users are the bcrypt hashes of PasswordFile, by name; nil without it.
+	Users map[string]string
+
+	// Allow ("allow") is as in [frontend]. Default empty: as there.
 	Allow []netip.Prefix
 }
 
@@ -320,6 +348,9 @@ func parseConfig(data []byte, readFile func(string) ([]byte, error)) (*config, e
 	top := &table{reading: r, values: values}
 	c := defaultConfig()
 	c.Frontend.read(top.table("frontend"))
+	operator := top.table("operator")
+	c.Operator.read(operator)
+	c.Operator.complete(operator, &c.Frontend)
 	backend := top.table("backend")
 	c.Backend.read(backend)
 	cache := top.table("cache")
@@ -404,16 +435,27 @@ func (c *config) distinct(r *reading) {
 }
 
 // listener is an address to listen on, where the file gives it, and what is
-// answered there: HTTP, the agent's shared port or, with a question, a dedicated one.
+// answered there. A dedicated agent port has a question.
 type listener struct {
 	path, addr string
-	http       bool
+	service    service
 	question   *cluster.Question
 }
 
-// listeners are all of them, that for HTTP first.
+type service int
+
+const (
+	agentChecks service = iota
+	frontend            // HTTP: checks, and all else where operators have no listener
+	operators           // HTTP: all
+)
+
+// listeners are all of them, the frontend first.
 func (c *config) listeners() []listener {
-	all := []listener{{path: "frontend.port", addr: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), http: true}}
+	all := []listener{{path: "frontend.port", addr: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), service: frontend}}
+	if c.Operator.Listen != "" {
+		all = append(all, listener{path: "operator.listen", addr: c.Operator.Listen, service: operators})
+	}
 	if c.Agent.Listen != "" {
 		all = append(all, listener{path: "agent.listen", addr: c.Agent.Listen})
 	}
@@ -460,6 +502,87 @@ func (f *frontendConfig) read(t *table) {
 	}
 	t.networks("allow", &f.Allow)
 	t.done()
+}
+
+func (o *operatorConfig) read(t *table) {
+	t.address("listen", &o.Listen)
+	t.keyPair(&o.Certfile, &o.Keyfile)
+	t.authorities("client-cafile", &o.ClientCAfile)
+	t.text("password-file", &o.PasswordFile)
+	if content, ok := t.file("password-file", o.PasswordFile); ok {
+		users, err := parsePasswords(string(content))
+		if err != nil {
+			t.wrong("password-file", err.Error())
+		}
+		o.Users = users
+	}
+	t.networks("allow", &o.Allow)
+	t.done()
+}
+
+// complete takes from the frontend what is not given, and refuses what would leave
+// the page more open than it looks.
+func (o *operatorConfig) complete(t *table, f *frontendConfig) {
+	given := o.Certfile != "" || o.ClientCAfile != "" || o.PasswordFile != "" || len(o.Allow) > 0
+	if o.Listen == "" {
+		if given && t.valid("listen") {
+			t.wrong("listen", `want an address such as "localhost:8010": without one the rest of [operator] protects nothing`)
+		}
+		return
+	}
+	if o.Certfile == "" {
+		o.Certfile, o.Keyfile = f.Certfile, f.Keyfile
+	}
+	if len(o.Allow) == 0 {
+		o.Allow = f.Allow
+	}
+	switch {
+	case o.ClientCAfile != "" && o.Certfile == "" && t.valid("certfile"):
+		t.wrong("client-cafile", "want certfile and keyfile with it, only TLS has client certificates")
+	case f.ClientCAfile != "" && o.ClientCAfile == "" && o.PasswordFile == "" && t.valid("client-cafile") && t.valid("password-file"):
+		t.wrong("client-cafile", "want it, or password-file: [frontend] asks for client certificates, this would ask for nothing")
+	}
+	if host, _, _ := splitAddress(o.Listen); o.PasswordFile != "" && o.Certfile == "" && !isLoopback(host) {
+		t.notes = append(t.notes, "operator.listen: passwords cross the network as plain text: want certfile and keyfile, or localhost behind a proxy with TLS")
+	}
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+}
+
+// maxCost bounds bcrypt: each step doubles the time, 14 takes about a second.
+const maxCost = 14
+
+// parsePasswords reads lines of user:hash, as "htpasswd -B" writes them. Its error
+// tells in which line what is wanted, but nothing of what it says.
+func parsePasswords(text string) (map[string]string, error) {
+	users, n := make(map[string]string), 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		user, hash, ok := strings.Cut(line, ":")
+		cost, err := bcrypt.Cost([]byte(hash))
+		switch {
+		case !ok || user == "":
+			return nil, fmt.Errorf("want lines of user:hash as htpasswd -B writes them, line %d is another", n)
+		case err != nil || len(hash) != 60:
+			return nil, fmt.Errorf("want bcrypt hashes, $2y$..., as htpasswd -B writes them, line %d has another", n)
+		case cost > maxCost:
+			return nil, fmt.Errorf("want bcrypt hashes with a cost of at most %d, or each login takes seconds, line %d has %d", maxCost, n, cost)
+		case users[user] != "":
+			return nil, fmt.Errorf("want each user once, that of line %d has another line", n)
+		}
+		users[user] = hash
+	}
+	if len(users) == 0 {
+		return nil, errors.New("want a file with lines of user:hash, it has none")
+	}
+	return users, nil
 }
 
 func (b *backendConfig) read(t *table) {
@@ -683,6 +806,10 @@ func (t *table) wrong(key, want string) {
 	t.add(t.at(key), "%s (got %s)", want, show(t.values[key]))
 }
 
+// userinfo may have a password. None is wanted in any URL, but who gives one reads
+// about it in the log, and on the page after a reload.
+var userinfo = regexp.MustCompile(`//\S*@`)
+
 // show writes a value for people, on one line.
 func show(v any) string {
 	switch v := v.(type) {
@@ -690,6 +817,7 @@ func show(v any) string {
 		return "nothing"
 	case string:
 		const most = 100
+		v = userinfo.ReplaceAllString(v, "//...@")
 		if runes := []rune(v); len(runes) > most {
 			return strconv.Quote(string(runes[:most])) + "..."
 		}
@@ -1006,6 +1134,9 @@ func (t *table) networks(key string, p *[]netip.Prefix) {
 		if err != nil {
 			t.add(path, `want a CIDR or an IP address, such as "10.0.0.0/8" (got %s)`, show(s))
 			return
+		}
+		if ip := prefix.Addr(); ip.Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(ip.Unmap(), prefix.Bits()-96) // as peers are compared
 		}
 		*p = append(*p, prefix.Masked())
 	})

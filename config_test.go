@@ -26,6 +26,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// aliceHash is of "correct horse".
+const aliceHash = "$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"
+
 const oneNode = "\n[[node]]\nname = 'pg1'\nurl = 'http://pg1:8008'\n"
 
 // files is a file system for parsers.
@@ -40,7 +43,12 @@ func (f files) read(path string) ([]byte, error) {
 
 // newFiles has two pairs of a certificate and its key, a token and rubbish.
 func newFiles(t testing.TB) files {
-	f := files{"token": "secret\n", "two": "secret\nother\n", "empty": "\n", "rubbish": "rubbish"}
+	line := "alice:" + aliceHash + "\n"
+	f := files{
+		"sha1": "alice:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n", "no-colon": line + "canary\n", "no-user": ":" + aliceHash, "twice": line + line, "nobody": "# none\n",
+		"slow": strings.Replace(line, "$04$", "$15$", 1), "short": line[:40],
+	}
+	maps.Copy(f, files{"token": "secret\n", "two": "secret\nother\n", "empty": "\n", "rubbish": "rubbish", "passwords": "# who may ask\n\nalice:" + aliceHash + "\n"})
 	for _, name := range []string{"a", "b"} {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
@@ -115,6 +123,14 @@ tls-ciphers = ["TLS_RSA_WITH_RC4_128_SHA", "TLS_AES_128_GCM_SHA256", "TLS_FALLBA
 client-cafile = "b.crt"
 token-file = "token"
 allow = ["10.1.2.3/8", "192.0.2.1", "2001:db8::1"]
+
+[operator]
+listen = ":8010"
+certfile = "b.crt"
+keyfile = "b.key"
+client-cafile = "a.crt"
+password-file = "passwords"
+allow = ["192.0.2.2"]
 
 [backend]
 scheme = "https"
@@ -192,6 +208,10 @@ url = "http://site:8009/node/pg1/"
 			TLSCiphers:   []uint16{tls.TLS_RSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256},
 			ClientCAfile: "b.crt", TokenFile: "token", Token: "secret",
 			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::1/128")},
+		},
+		Operator: operatorConfig{
+			Listen: ":8010", Certfile: "b.crt", Keyfile: "b.key", ClientCAfile: "a.crt", PasswordFile: "passwords",
+			Users: map[string]string{"alice": aliceHash}, Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")},
 		},
 		Backend: poll,
 		Cache:   cacheConfig{TTL: 10 * time.Second},
@@ -312,6 +332,21 @@ func TestConfigMistakes(t *testing.T) {
 		{"CIDR zone", "frontend.allow = ['fe80::1%eth0']", `frontend.allow[1]: ` + wantCIDR + ` (got "fe80::1%eth0")`},
 		{"CIDR no string", "frontend.allow = [10]", `frontend.allow[1]: want a string (got 10)`},
 
+		{"operator without an address", "operator.password-file = 'passwords'", `operator.listen: want an address such as "localhost:8010": without one the rest of [operator] protects nothing (got nothing)`},
+		{"operator's address", "operator.listen = '8010'", `operator.listen: ` + wantListen + ` (got "8010")`},
+		{"operator on the frontend's port", "operator.listen = 'localhost:8009'", `operator.listen: want an address of its own, frontend.port has "localhost:8009" too (got "localhost:8009")`},
+		{"operator's certfile alone", "operator.listen = ':1'\noperator.certfile = 'a.crt'", `operator.keyfile: want certfile and keyfile or neither (got certfile alone)`},
+		{"operator's client-cafile without TLS", "operator.listen = ':1'\noperator.client-cafile = 'a.crt'", `operator.client-cafile: want certfile and keyfile with it, only TLS has client certificates (got "a.crt")`},
+		{"operator more open than the frontend", "operator.listen = ':1'\n[frontend]\nclient-cafile = 'a.crt'\ncertfile = 'a.crt'\nkeyfile = 'a.key'", `operator.client-cafile: want it, or password-file: [frontend] asks for client certificates, this would ask for nothing (got nothing)`},
+		{"passwords missing", "operator.listen = ':1'\noperator.password-file = 'no'", `operator.password-file: want a file that can be read: file does not exist (got "no")`},
+		{"passwords without a hash", "operator.listen = ':1'\noperator.password-file = 'no-colon'", `operator.password-file: want lines of user:hash as htpasswd -B writes them, line 2 is another (got "no-colon")`},
+		{"passwords without a user", "operator.listen = ':1'\noperator.password-file = 'no-user'", `operator.password-file: want lines of user:hash as htpasswd -B writes them, line 1 is another (got "no-user")`},
+		{"passwords of another kind", "operator.listen = ':1'\noperator.password-file = 'sha1'", `operator.password-file: want bcrypt hashes, $2y$..., as htpasswd -B writes them, line 1 has another (got "sha1")`},
+		{"passwords cut off", "operator.listen = ':1'\noperator.password-file = 'short'", `operator.password-file: want bcrypt hashes, $2y$..., as htpasswd -B writes them, line 1 has another (got "short")`},
+		{"passwords that take seconds", "operator.listen = ':1'\noperator.password-file = 'slow'", `operator.password-file: want bcrypt hashes with a cost of at most 14, or each login takes seconds, line 1 has 15 (got "slow")`},
+		{"passwords twice", "operator.listen = ':1'\noperator.password-file = 'twice'", `operator.password-file: want each user once, that of line 2 has another line (got "twice")`},
+		{"passwords of nobody", "operator.listen = ':1'\noperator.password-file = 'nobody'", `operator.password-file: want a file with lines of user:hash, it has none (got "nobody")`},
+
 		{"scheme", "backend.scheme = 'ftp'", `backend.scheme: want "http" or "https" (got "ftp")`},
 		{"cafile missing", "backend.cafile = 'no.crt'", `backend.cafile: want a file that can be read: file does not exist (got "no.crt")`},
 		{"cafile rubbish", "backend.cafile = 'rubbish'", `backend.cafile: want certificates in PEM (got "rubbish")`},
@@ -377,7 +412,9 @@ func TestConfigNodeMistakes(t *testing.T) {
 		{"url port empty", "[[node]]\nname = 'pg1'\nurl = 'http://pg1:'", `node[1].url: want a port from 1 to 65535 (got "http://pg1:")`},
 		{"url query", "[[node]]\nname = 'pg1'\nurl = 'http://pg1/?'", `node[1].url: want neither user, nor query, nor fragment (got "http://pg1/?")`},
 		{"url fragment", "[[node]]\nname = 'pg1'\nurl = 'http://pg1/#'", `node[1].url: want neither user, nor query, nor fragment (got "http://pg1/#")`},
-		{"url user", "[[node]]\nname = 'pg1'\nurl = 'http://me@pg1'", `node[1].url: want neither user, nor query, nor fragment (got "http://me@pg1")`},
+		{"url user", "[[node]]\nname = 'pg1'\nurl = 'http://me@pg1'", `node[1].url: want neither user, nor query, nor fragment (got "http://...@pg1")`},
+		{"url password", "[[node]]\nname = 'pg1'\nurl = 'http://me:can/ary@pg1'", `node[1].url: ` + wantURL + ` (got "http://...@pg1")`},
+		{"url password and syntax", "[[node]]\nurl = http://me:canary@pg1", `line 2: expected value but found "http" instead (got "url = http://...@pg1")`},
 		{"url and host", "[[node]]\nhost = 'pg1'\n" + good, `node[1].host: want either url or host, port and scheme (got "pg1")`},
 		{"url and scheme", "[[node]]\nscheme = 'https'\n" + good, `node[1].scheme: want either url or host, port and scheme (got "https")`},
 		{"host", "[[node]]\nname = 'pg1'\nhost = 'http://pg1'", `node[1].host: ` + wantHost + ` (got "http://pg1")`},
@@ -438,7 +475,7 @@ frontend.prot: unknown key, did you mean "port"?
 backend.interval: want a duration above 0, such as "1s" (got "fast")
 node[1].agent.replicas: unknown check, did you mean "replica"?
 node[2].url: want the address of Patroni's REST API, such as "http://10.0.0.11:8008" (got nothing)
-colour: unknown key, want one of frontend, backend, cache, checks, agent, history, limits, node
+colour: unknown key, want one of frontend, operator, backend, cache, checks, agent, history, limits, node
 node[2].name: want unique names in a cluster, "pg1" stands twice
 node[1].agent.primary: want an address of its own, agent.listen has ":1" too (got ":1")`)
 }
@@ -533,6 +570,7 @@ func TestExampleConfig(t *testing.T) {
 	}
 	known := map[string]func(*table){
 		"frontend": want.Frontend.read,
+		"operator": want.Operator.read,
 		"backend":  want.Backend.read,
 		"cache":    want.Cache.read,
 		"checks":   want.Checks.read,
@@ -606,4 +644,49 @@ func FuzzConfig(f *testing.F) {
 			t.Errorf("got %v and the error %q", c, err)
 		}
 	})
+}
+
+// Whoever lists a network as sockets for both families show it means the same.
+func TestConfigAllowMapped(t *testing.T) {
+	for text, want := range map[string]string{
+		"::ffff:10.0.0.0/104": "10.0.0.0/8", "::ffff:10.1.2.3": "10.1.2.3/32", "::ffff:10.1.2.3/128": "10.1.2.3/32", "::ffff:0:0/96": "0.0.0.0/0",
+		"::/0": "::/0", "10.1.2.3/8": "10.0.0.0/8",
+	} {
+		c, err := parseConfig([]byte("frontend.allow = ['"+text+"']"+oneNode), files{}.read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Frontend.Allow[0].String(); got != want {
+			t.Errorf("%s is %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestConfigOperator(t *testing.T) {
+	const tlsFrontend = "[frontend]\ncertfile = 'a.crt'\nkeyfile = 'a.key'\nallow = ['10.0.0.0/8']\n"
+	plain := []string{"operator.listen: passwords cross the network as plain text: want certfile and keyfile, or localhost behind a proxy with TLS"}
+	for _, tt := range []struct {
+		text, certfile string
+		allow, notes   []string
+	}{
+		{"[operator]\nlisten = ':1'\n", "", nil, nil},
+		{"[operator]\nlisten = ':1'\npassword-file = 'passwords'\n", "", nil, plain},
+		{"[operator]\nlisten = '10.0.0.1:1'\npassword-file = 'passwords'\n", "", nil, plain},
+		{"[operator]\nlisten = 'localhost:1'\npassword-file = 'passwords'\n", "", nil, nil},
+		{"[operator]\nlisten = '[::1]:1'\npassword-file = 'passwords'\n", "", nil, nil},
+		{tlsFrontend + "[operator]\nlisten = ':1'\npassword-file = 'passwords'\n", "a.crt", []string{"10.0.0.0/8"}, nil},
+		{tlsFrontend + "[operator]\nlisten = ':1'\ncertfile = 'b.crt'\nkeyfile = 'b.key'\nallow = ['0.0.0.0/0']\n", "b.crt", []string{"0.0.0.0/0"}, nil},
+	} {
+		c, err := parseConfig([]byte(tt.text+oneNode), newFiles(t).read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var allow []string
+		for _, p := range c.Operator.Allow {
+			allow = append(allow, p.String())
+		}
+		if o := c.Operator; o.Certfile != tt.certfile || !slices.Equal(allow, tt.allow) || !slices.Equal(c.Notes, tt.notes) {
+			t.Errorf("%s: certificate %q, allow %q, notes %q", tt.text, o.Certfile, allow, c.Notes)
+		}
+	}
 }

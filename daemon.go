@@ -58,7 +58,11 @@ func (d *daemon) run(ctx context.Context) error {
 	changes := d.sup.Subscribe(changeBuffer)
 	defer changes.Close()
 	d.reloads.at = time.Now()
-	d.log.Info().Str("version", version).Stringer("http", d.ports.addrs(true)[0]).Msg("supervising")
+	e := d.log.Info().Str("version", version).Stringer("http", d.ports.addrs(frontend)[0])
+	for _, addr := range d.ports.addrs(operators) {
+		e.Stringer("operator", addr)
+	}
+	e.Msg("supervising")
 
 	eg, ctx := errgroup.WithContext(ctx)
 	d.serve = func(p *port) {
@@ -66,8 +70,11 @@ func (d *daemon) run(ctx context.Context) error {
 		p.stop = cancel
 		eg.Go(func() error {
 			defer cancel()
-			if p.http {
+			switch p.service {
+			case frontend:
 				return d.http.Serve(ctx, p)
+			case operators:
+				return d.http.ServeOperator(ctx, p)
 			}
 			return d.agents.Serve(ctx, p, p.question.Load)
 		})

@@ -160,7 +160,7 @@ func startProgram(t *testing.T, name, text string, flags ...string) *program {
 			t.Logf("log:\n%s", p.log)
 		}
 	})
-	p.awaitReady(t, text, strings.Count(text, "agent = ")+strings.Count(text, "listen = "))
+	p.awaitReady(t, text, strings.Count(text, "agent = ")+strings.Count(text, "listen = ")-strings.Count(text, "[operator]"))
 	p.config = writeFile(t, name, strings.Replace(text, "port = 0", "port = "+portOf(p.http), 1))
 	return p
 }
@@ -659,7 +659,7 @@ func startCommandBy(t *testing.T, text string, cmd *exec.Cmd, start func() error
 			t.Logf("log:\n%s", p.log)
 		}
 	})
-	p.awaitReady(t, text, strings.Count(text, "listen = "))
+	p.awaitReady(t, text, strings.Count(text, "listen = ")-strings.Count(text, "[operator]"))
 	return p
 }
 

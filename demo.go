@@ -40,7 +40,9 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer, log zero
 	if err != nil {
 		return err
 	}
-	d.opened = func() { demoGuide(stdout, d.ports.addrs(true)[0].String(), d.ports.addrs(false)[0].String(), *every) }
+	d.opened = func() {
+		demoGuide(stdout, d.ports.addrs(frontend)[0].String(), d.ports.addrs(agentChecks)[0].String(), *every)
+	}
 
 	ctx, cancel := context.WithCancel(ctx)
 	played := make(chan struct{})

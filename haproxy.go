@@ -383,6 +383,9 @@ func haproxyPorts(cfg *config, o haproxyOptions, clusters int) error {
 	// HAProxy beside the supervisor meets its ports too.
 	if !isRemote(o.supervisor) {
 		users[cfg.Frontend.Port] = "frontend.port"
+		if _, port, err := splitAddress(cfg.Operator.Listen); err == nil {
+			users[port] = "operator.listen"
+		}
 		if _, port, err := splitAddress(cfg.Agent.Listen); err == nil {
 			users[port] = "agent.listen"
 		}

@@ -67,9 +67,8 @@ func TestManKeys(t *testing.T) {
 	var c config
 	keys := map[string][]string{}
 	for name, read := range map[string]func(*table){
-		"frontend": c.Frontend.read, "backend": c.Backend.read, "cache": c.Cache.read, "checks": c.Checks.read, "agent": c.Agent.read, "history": c.History.read,
-		"limits": c.Limits.read,
-		"node":   new(nodeConfig).read,
+		"frontend": c.Frontend.read, "operator": c.Operator.read, "backend": c.Backend.read, "cache": c.Cache.read, "checks": c.Checks.read,
+		"agent": c.Agent.read, "history": c.History.read, "limits": c.Limits.read, "node": new(nodeConfig).read,
 	} {
 		asked := &table{reading: new(reading), path: name}
 		read(asked)

@@ -161,6 +161,7 @@ var (
 	httpRefused   = desc("http_connections_refused_total", "HTTP connections that the allow list closed.")
 	httpOverflow  = desc("http_connections_overflowed_total", "HTTP connections that gave way to newer ones, because too many were open.")
 	httpConns     = desc("http_connections", "Open HTTP connections.")
+	loginsFailed  = desc("operator_logins_failed_total", "Requests to the operator's listener that were not let in: with a wrong name, password or token, or while too many passwords were to be verified.", "why")
 	agentAnswers  = desc("agent_answers_total", "Answers to agent checks, by their words.", "answer")
 	agentSilent   = desc("agent_unanswered_total", "Agent checks that ended without an answer.")
 	agentRefused  = desc("agent_connections_refused_total", "Connections to agent ports that the allow list closed.")
@@ -171,7 +172,7 @@ var (
 	eventsSent    = desc("events_sent_total", "Events sent to streams, also those that only keep them alive.")
 	eventsDropped = desc("event_streams_dropped_total", "Streams of events that ended because their reader was too slow.")
 	eventsRefused = desc("event_streams_refused_total", "Streams of events that were refused because too many were open.")
-	certExpires   = desc("certificate_expiry_timestamp_seconds", "When a certificate of the supervisor itself expires, in Unix time: of the frontend, or shown to nodes as a client.", "use", "file")
+	certExpires   = desc("certificate_expiry_timestamp_seconds", "When a certificate of the supervisor itself expires, in Unix time: of the frontend, of the operator's listener, or shown to nodes as a client.", "use", "file")
 	reloadFine    = desc("config_last_reload_successful", "Whether the configuration, and the files that it names, could be loaded when that was tried last.")
 	reloadedAt    = desc("config_last_reload_success_timestamp_seconds", "When the configuration was loaded last, in Unix time.")
 	reloadsTotal  = desc("reloads_total", "How often the configuration was to be loaded anew, by SIGHUP or because files that it names had changed.", "result")
@@ -304,6 +305,9 @@ func (m *metrics) collectServers(s samples) {
 	s.counter(httpRefused, float64(m.d.http.Refused()))
 	s.counter(httpOverflow, float64(m.d.http.Overflowed()))
 	s.gauge(httpConns, float64(m.d.http.Conns()))
+	logins := m.d.http.Logins()
+	s.counter(loginsFailed, float64(logins.Wrong), "wrong")
+	s.counter(loginsFailed, float64(logins.Busy), "busy")
 	for words, n := range m.d.agents.Answers() {
 		s.counter(agentAnswers, float64(n), words)
 	}

@@ -309,7 +309,7 @@ func newerPackage(t *testing.T, deb string) string {
 func runPackage(t *testing.T) string {
 	t.Helper()
 	sim := newSimulated(t, "pg1", "pg2", "pg3")
-	replace := []string{"port = 8009", "port = 0", `listen = ""`, `listen = "127.0.0.1:0"`}
+	replace := []string{"port = 8009", "port = 0", "[agent]\nlisten = \"\"", "[agent]\nlisten = \"127.0.0.1:0\""}
 	for _, n := range sim.Nodes()[:2] {
 		replace = append(replace, fmt.Sprintf("http://10.0.0.1%s:8008", n.Name()[2:]), n.URL())
 	}

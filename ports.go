@@ -67,7 +67,7 @@ func (p *ports) prepare(ctx context.Context, wanted []listener) ([]*port, error)
 	leaving := slices.Clone(*p.open.Load())
 	next := make([]*port, len(wanted))
 	for i, l := range wanted {
-		if at := slices.IndexFunc(leaving, func(o *port) bool { return o.addr == l.addr && o.http == l.http }); at >= 0 {
+		if at := slices.IndexFunc(leaving, func(o *port) bool { return o.addr == l.addr && o.service == l.service }); at >= 0 {
 			next[i] = leaving[at]
 			leaving = slices.Delete(leaving, at, at+1)
 		}
@@ -112,10 +112,10 @@ func (p *ports) commit(next []*port, wanted []listener) (begun, leaving []*port)
 	return begun, leaving
 }
 
-// addrs gives where HTTP, or the agent, is answered.
-func (p *ports) addrs(http bool) (addrs []net.Addr) {
+// addrs gives where a service is answered.
+func (p *ports) addrs(of service) (addrs []net.Addr) {
 	for _, o := range *p.open.Load() {
-		if o.http == http {
+		if o.service == of {
 			addrs = append(addrs, o.Addr())
 		}
 	}
@@ -125,7 +125,7 @@ func (p *ports) addrs(http bool) (addrs []net.Addr) {
 func (p *ports) listen(ctx context.Context, l listener, leaving []*port) (net.Listener, error) {
 	var lc net.ListenConfig
 	doing := "listening for HTTP"
-	if !l.http {
+	if l.service == agentChecks {
 		lc.KeepAlive = -1 // a connection lives for seconds: it would only cost system calls
 		doing = fmt.Sprintf("listening for agent checks on %q", l.addr)
 	}

@@ -136,7 +136,7 @@ func (d *daemon) apply(ctx context.Context, cfg *config) error {
 	for _, note := range p.notes {
 		d.log.Warn().Str("file", d.path).Msg(note)
 	}
-	d.log.Info().Strs("changed", cfg.since(before.cfg)).Stringer("http", d.ports.addrs(true)[0]).Msg("the configuration is loaded anew")
+	d.log.Info().Strs("changed", cfg.since(before.cfg)).Stringer("http", d.ports.addrs(frontend)[0]).Msg("the configuration is loaded anew")
 	return nil
 }
 
@@ -199,6 +199,7 @@ func (c *config) since(before *config) []string {
 		}
 	}
 	section("[frontend]", before.Frontend, c.Frontend)
+	section("[operator]", before.Operator, c.Operator)
 	section("[backend]", before.Backend, c.Backend)
 	section("[cache]", before.Cache, c.Cache)
 	section("[checks]", before.Checks, c.Checks)

@@ -166,20 +166,30 @@ func fetchStatus(ctx context.Context, cfg *config, only string) (statusReport, e
 	return out, nil
 }
 
-// statusClient reaches the daemon that runs with this configuration. It trusts
-// the certificate that the configuration names.
+// statusClient reaches the daemon that runs with this configuration, on the
+// operator's listener where there is one. It trusts the certificate that the
+// configuration names. Of passwords that has hashes only: the token opens, too.
 func statusClient(cfg *config) (*http.Client, string, error) {
-	host := cfg.Frontend.Host
+	host, port := cfg.Frontend.Host, cfg.Frontend.Port
+	certfile, keyfile := cfg.Frontend.Certfile, cfg.Frontend.Keyfile
+	var token string
+	if o := &cfg.Operator; o.Listen != "" {
+		host, port, _ = splitAddress(o.Listen) // checked with the configuration
+		certfile, keyfile = o.Certfile, o.Keyfile
+		if token = cfg.Frontend.Token; o.Users != nil && token == "" {
+			return nil, "", errors.New("[operator] wants a password, and the configuration has its hash only: want token-file in [frontend]")
+		}
+	}
 	if ip := net.ParseIP(host); host == "" || host == "*" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	addr := net.JoinHostPort(host, strconv.Itoa(cfg.Frontend.Port))
-	if cfg.Frontend.Certfile == "" {
-		return &http.Client{Transport: &http.Transport{}}, "http://" + addr, nil
+	addr := net.JoinHostPort(host, strconv.Itoa(port))
+	if certfile == "" {
+		return bearerClient(new(http.Transport), token), "http://" + addr, nil
 	}
-	pair, err := tls.LoadX509KeyPair(cfg.Frontend.Certfile, cfg.Frontend.Keyfile)
+	pair, err := tls.LoadX509KeyPair(certfile, keyfile)
 	if err != nil {
-		return nil, "", fmt.Errorf("reading the frontend's certificate: %w", err)
+		return nil, "", fmt.Errorf("reading the certificate of %s: %w", addr, err)
 	}
 	tlsConfig := &tls.Config{
 		MinVersion: cfg.Frontend.TLSMinVersion, CipherSuites: cfg.Frontend.TLSCiphers,
@@ -188,12 +198,32 @@ func statusClient(cfg *config) (*http.Client, string, error) {
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if !bytes.Equal(s.PeerCertificates[0].Raw, pair.Certificate[0]) {
-				return fmt.Errorf("the certificate there is not the one in %s", cfg.Frontend.Certfile)
+				return fmt.Errorf("the certificate there is not the one in %s", certfile)
 			}
 			return nil
 		},
 	}
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig}}, "https://" + addr, nil
+	return bearerClient(&http.Transport{TLSClientConfig: tlsConfig}, token), "https://" + addr, nil
+}
+
+// bearerClient shows a token, if there is one. It follows no redirect, which might
+// lead the token elsewhere.
+func bearerClient(t *http.Transport, token string) *http.Client {
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &http.Client{Transport: &bearer{t, token}, CheckRedirect: stay}
+}
+
+type bearer struct {
+	*http.Transport
+	token string
+}
+
+func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.token != "" {
+		r = r.Clone(r.Context()) // as http.RoundTripper wants
+		r.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	return b.Transport.RoundTrip(r)
 }
 
 func getJSON(ctx context.Context, client *http.Client, url string, into any) error {

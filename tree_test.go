@@ -38,6 +38,7 @@ var dependencies = []string{
 	"github.com/prometheus/client_golang",
 	"github.com/rs/zerolog",
 	"go.yaml.in/yaml/v3",
+	"golang.org/x/crypto", // bcrypt
 	"golang.org/x/sync",
 	"golang.org/x/sys", // the size of a terminal, SO_REUSEPORT, the clock that runs while the machine is suspended
 

@@ -55,8 +55,18 @@ func newPlan(cfg *config, before *plan, m *metrics) (*plan, error) {
 		},
 	}
 	var err error
-	if p.http.TLS, err = frontendTLS(cfg); err != nil {
+	f, o := &cfg.Frontend, &cfg.Operator
+	if p.http.TLS, err = serverTLS(cfg, "frontend", f.Certfile, f.Keyfile, f.ClientCAfile); err != nil {
 		return nil, err
+	}
+	if o.Listen != "" {
+		p.http.Operator = &httpapi.Operator{Allow: o.Allow}
+		if p.http.Operator.TLS, err = serverTLS(cfg, "operator", o.Certfile, o.Keyfile, o.ClientCAfile); err != nil {
+			return nil, err
+		}
+		if o.Users != nil {
+			p.http.Operator.Users = httpapi.NewUsers(o.Users)
+		}
 	}
 	return p, p.addClusters(before, m)
 }
@@ -178,22 +188,21 @@ func contentsOf(files map[string][]byte, names ...string) (sum [sha256.Size]byte
 	return sum
 }
 
-// frontendTLS is nil where no certificate is configured.
-func frontendTLS(cfg *config) (*tls.Config, error) {
-	f := &cfg.Frontend
-	if f.Certfile == "" {
+// serverTLS is nil where no certificate is configured.
+func serverTLS(cfg *config, of, certfile, keyfile, clientCAfile string) (*tls.Config, error) {
+	if certfile == "" {
 		return nil, nil
 	}
-	pair, err := tls.X509KeyPair(cfg.Files[f.Certfile], cfg.Files[f.Keyfile])
+	pair, err := tls.X509KeyPair(cfg.Files[certfile], cfg.Files[keyfile])
 	if err != nil {
-		return nil, fmt.Errorf("reading the frontend's certificate: %w", err)
+		return nil, fmt.Errorf("reading the %s's certificate: %w", of, err)
 	}
 	c := &tls.Config{
-		Certificates: []tls.Certificate{pair}, MinVersion: f.TLSMinVersion, CipherSuites: f.TLSCiphers,
+		Certificates: []tls.Certificate{pair}, MinVersion: cfg.Frontend.TLSMinVersion, CipherSuites: cfg.Frontend.TLSCiphers,
 		NextProtos: []string{"http/1.1"},
 	}
-	if f.ClientCAfile != "" {
-		if c.ClientCAs, err = authorities(cfg.Files, f.ClientCAfile); err != nil {
+	if clientCAfile != "" {
+		if c.ClientCAs, err = authorities(cfg.Files, clientCAfile); err != nil {
 			return nil, err
 		}
 		c.ClientAuth = tls.RequireAndVerifyClientCert
@@ -209,6 +218,9 @@ func (p *plan) certificates() []httpapi.Certificate {
 	}
 	if p.http.TLS != nil {
 		add("frontend", p.cfg.Frontend.Certfile, p.http.TLS)
+	}
+	if o := p.http.Operator; o != nil && o.TLS != nil && p.cfg.Operator.Certfile != p.cfg.Frontend.Certfile {
+		add("operator", p.cfg.Operator.Certfile, o.TLS)
 	}
 	clients := make(map[string]*tls.Config)
 	for key, t := range p.transports {

@@ -207,7 +207,6 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, v any) {
 func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = contentTypeJSON
-	h["Cache-Control"] = noStore
 	if r.Method == http.MethodHead || r.Method == http.MethodOptions {
 		w.WriteHeader(status)
 		return
@@ -220,6 +219,7 @@ func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 var (
 	contentTypeJSON = []string{"application/json"}
 	noStore         = []string{"no-store"}
+	noSniff         = []string{"nosniff"}
 )
 
 func quote(s string) string { return strconv.Quote(s) }

@@ -75,7 +75,7 @@ func parseStrict(query map[string]string) (bool, error) {
 
 // Certificate is one that the supervisor itself shows.
 type Certificate struct {
-	Use  string // "frontend": to who asks it; "client": to nodes
+	Use  string // "frontend": to who asks it; "operator": the same on their listener; "client": to nodes
 	File string
 	Ends time.Time
 }
@@ -95,7 +95,10 @@ func (s *Server) OwnHealth(now time.Time) cluster.Health {
 	}
 	for _, c := range s.cfg.Certificates() {
 		what, over := "the certificate of [frontend] ("+c.File+")", cluster.Critical
-		if c.Use == "client" {
+		switch c.Use {
+		case "operator":
+			what, over = "the certificate of [operator] ("+c.File+")", cluster.Warning
+		case "client":
 			what, over = "the certificate that is shown to nodes ("+c.File+")", cluster.Warning
 		}
 		if r, ok := cluster.CertificateReason(what, c.Ends, now, over); ok {

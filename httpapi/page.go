@@ -66,17 +66,17 @@ func buildID(version string) string {
 	return hex.EncodeToString(h.Sum(nil)[:6])
 }
 
-// root is the operator's page by GET. OPTIONS / is what HAProxy's bare "option
+// root is what get answers by GET: the operator's page. OPTIONS / is what HAProxy's bare "option
 // httpchk" sends, HEAD / what many write there, and Patroni takes / for /primary
 // (api.py:322): a page that is always 200 would pass for a primary.
-func (s *Server) root(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet {
-		if name, ok := s.clusterName(w, r); ok {
+func (s *Server) root(get http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			get(w, r)
+		} else if name, ok := s.clusterName(w, r); ok {
 			s.answerCluster(w, r, name, "primary")
 		}
-		return
 	}
-	s.page(w, r)
 }
 
 // page answers / and /ui/{cluster}.
@@ -150,13 +150,11 @@ func (s *Server) pageQuery(r *http.Request) (pageQuery, error) {
 func (s *Server) asset(w http.ResponseWriter, r *http.Request) {
 	a, ok := assets[r.PathValue("file")]
 	if !ok {
-		s.unknownRoute(w, r)
+		unknownRoute(w, r)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", a.contentType)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h["Cache-Control"] = noStore
 	if r.URL.RawQuery == s.build {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
@@ -166,10 +164,8 @@ func (s *Server) asset(w http.ResponseWriter, r *http.Request) {
 func writePage(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h["Cache-Control"] = noStore
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
 		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	writeBody(w, r, status, body)
 }

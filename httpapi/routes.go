@@ -7,52 +7,67 @@ import (
 	"strings"
 )
 
-// routes is the whole URL surface. A check is any of node.CheckNames.
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	read := func(pattern string, h http.HandlerFunc) {
-		mux.Handle(pattern, only(h, http.MethodGet, http.MethodHead, http.MethodOptions))
+// routes is the whole URL surface. A check is any of node.CheckNames. Where there
+// is an operator's listener, whole is what that answers, and bare is what the
+// frontend does: that same URLs, of which those that are not for load balancers
+// say where they are answered.
+func (s *Server) routes() (whole, bare http.Handler) {
+	all, checks := http.NewServeMux(), http.NewServeMux()
+	reading := func(h http.HandlerFunc) http.Handler {
+		return only(h, http.MethodGet, http.MethodHead, http.MethodOptions)
 	}
-	post := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, only(h, http.MethodPost)) }
-	change := func(pattern string, h http.HandlerFunc) {
-		mux.Handle(pattern, only(h, http.MethodPost, http.MethodDelete))
-	}
+	balancer := func(pattern string, h http.Handler) { all.Handle(pattern, h); checks.Handle(pattern, h) }
+	operator := func(pattern string, h http.Handler) { all.Handle(pattern, h); checks.HandleFunc(pattern, elsewhere) }
+	check := func(pattern string, h http.HandlerFunc) { balancer(pattern, reading(h)) }
+	read := func(pattern string, h http.HandlerFunc) { operator(pattern, reading(h)) }
 
 	for _, prefix := range []string{"/node/{node}", "/cluster/{cluster}/node/{node}"} {
+		check(prefix+"/{check}", s.nodeCheck)
+		balancer(prefix+"/leaving", only(s.leave, http.MethodPost, http.MethodDelete)) // with a bearer token
 		read(prefix, s.nodeState)
-		read(prefix+"/{check}", s.nodeCheck)
 		read(prefix+"/patroni", s.nodeDocument)
 		read(prefix+"/cluster", s.members)
 		for _, what := range []string{"config", "failsafe", "history", "metrics"} {
 			read(prefix+"/"+what, s.onlyPatroni)
 		}
-		post(prefix+"/refresh", s.refresh)
-		change(prefix+"/leaving", s.leave) // with a bearer token
+		operator(prefix+"/refresh", only(s.refresh, http.MethodPost))
 	}
+	check("/cluster/{cluster}/{check}", s.clusterCheck)
+	check("/{check}", s.clusterCheck) // where one cluster is watched; with one node this is the old patroniglue
+	check("/livez", s.livez)
+	check("/readyz", s.readyz)
+
 	read("/patroni", s.clusterDocument)
 	read("/cluster", s.members)
 	read("/cluster/{cluster}", s.members)
 	read("/cluster/{cluster}/cluster", s.members)
 	read("/cluster/{cluster}/patroni", s.clusterDocument)
-	read("/cluster/{cluster}/{check}", s.clusterCheck)
-	read("/{check}", s.clusterCheck) // where one cluster is watched; with one node this is the old patroniglue
-
 	read("/health", s.health)
 	read("/history", s.large(s.history))
 	read("/events", s.events)
-	read("/livez", s.livez)
-	read("/readyz", s.readyz)
 	if s.cfg.Metrics != nil {
-		mux.Handle("/metrics", only(s.large(s.cfg.Metrics.ServeHTTP), http.MethodGet, http.MethodHead))
+		operator("/metrics", only(s.large(s.cfg.Metrics.ServeHTTP), http.MethodGet, http.MethodHead))
 	}
 
-	read("/{$}", s.large(s.root)) // by another method it is a check
+	all.Handle("/{$}", reading(s.root(s.large(s.page)))) // by another method it is a check
+	checks.Handle("/{$}", reading(s.root(elsewhere)))
 	read("/ui/{cluster}", s.large(s.page))
 	read("/live", s.live) // what changes on the page, as server-sent events
 	read("/ui/{cluster}/live", s.live)
 	read("/assets/{file}", s.asset)
-	mux.HandleFunc("/", s.unknownRoute)
-	return noRedirects(mux, s.unknownRoute)
+
+	all.HandleFunc("/", unknownRoute)
+	checks.HandleFunc("/", unknownCheck)
+	return safe(noRedirects(all, unknownRoute)), safe(noRedirects(checks, unknownCheck))
+}
+
+// safe keeps browsers and proxies from taking an answer for what it is not.
+func safe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff
+		next.ServeHTTP(w, r)
+	})
 }
 
 // only answers other methods with 405.
@@ -82,6 +97,14 @@ func noRedirects(next http.Handler, unknown http.HandlerFunc) http.Handler {
 }
 
 // unknownRoute names what would be valid.
-func (s *Server) unknownRoute(w http.ResponseWriter, r *http.Request) {
+func unknownRoute(w http.ResponseWriter, r *http.Request) {
 	writeError(w, r, http.StatusNotFound, "no route "+quote(r.URL.Path)+", want /node/{node}/{check}, /node/{node}, /cluster, /cluster/{cluster}/{check}, /health, /history, /events, /livez, /readyz, /metrics, /ui/{cluster} or /")
+}
+
+func unknownCheck(w http.ResponseWriter, r *http.Request) {
+	writeError(w, r, http.StatusNotFound, "no check "+quote(r.URL.Path)+", want /node/{node}/{check}, /cluster/{cluster}/{check}, /{check}, /livez or /readyz; all else is on the operator's listener")
+}
+
+func elsewhere(w http.ResponseWriter, r *http.Request) {
+	writeError(w, r, http.StatusNotFound, quote(r.URL.Path)+" is on the operator's listener ([operator] in the configuration), not where checks are answered")
 }

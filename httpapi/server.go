@@ -50,6 +50,10 @@ type Settings struct {
 	// MaxStreams is how many streams of events may be open at once; one more gets a
 	// 503. Default 256.
 	MaxStreams int
+
+	// Operator is what the operator's listener asks for. With it, Serve answers
+	// nothing but what load balancers need; nil = Serve answers all.
+	Operator *Operator
 }
 
 // AgentLine appends the line that answers an agent check, newline included.
@@ -67,7 +71,9 @@ type Server struct {
 	cfg      Config // read-only after New
 	sup      *cluster.Supervisor
 	settings atomic.Pointer[Settings]
-	handler  http.Handler
+	handler  http.Handler // of all routes
+	checks   http.Handler // of those for load balancers, where others have a listener of their own
+	guarded  http.Handler // handler, for who logged in
 
 	build    string       // of the page
 	pageSize atomic.Int64 // of the latest one, in bytes: about as long will be the next
@@ -75,14 +81,17 @@ type Server struct {
 	served  served
 	streams streams
 	load    load
+	logins  logins
 }
 
 // New makes a server; it serves nothing before Serve.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, sup: cfg.Supervisor, build: buildID(cfg.Version), load: newLoad()}
+	s := &Server{cfg: cfg, sup: cfg.Supervisor, build: buildID(cfg.Version), load: newLoad(), logins: newLogins()}
 	s.Apply(cfg.Settings)
 	s.cfg.Settings = Settings{} // from now on they are in settings only
-	s.handler = asking(s.routes())
+	whole, bare := s.routes()
+	s.handler, s.checks = asking(whole), asking(bare)
+	s.guarded = asking(s.guard(whole))
 	return s
 }
 
@@ -103,13 +112,39 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // listener's connections begin to drain.
 type stoppingKey struct{}
 
-// Serve answers on ln until ctx ends, then closes it, and lets open requests
-// finish for a few seconds. It returns nil when that was why it ended. Several
-// may run at once.
+// Serve answers checks, and all else where there is no operator's listener, on ln
+// until ctx ends, then closes it, and lets open requests finish for a few seconds.
+// It returns nil when that was why it ended. Several may run at once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		if s.settings.Load().Operator != nil {
+			s.checks.ServeHTTP(w, r)
+		} else {
+			s.handler.ServeHTTP(w, r)
+		}
+	}
+	lets := func(peer net.Addr) (*tls.Config, bool) {
+		settings := s.settings.Load()
+		return settings.TLS, allowed(settings.Allow, peer)
+	}
+	return s.serve(ctx, ln, http.HandlerFunc(handler), lets)
+}
+
+// ServeOperator is Serve for the operator's listener: all routes, for who is let in.
+func (s *Server) ServeOperator(ctx context.Context, ln net.Listener) error {
+	return s.serve(ctx, ln, s.guarded, func(peer net.Addr) (*tls.Config, bool) {
+		o := s.settings.Load().Operator
+		if o == nil {
+			return nil, false // it is about to close
+		}
+		return o.TLS, allowed(o.Allow, peer)
+	})
+}
+
+func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handler, lets func(net.Addr) (*tls.Config, bool)) error {
 	stopping := make(chan struct{})
 	srv := &http.Server{
-		Handler:           s.handler,
+		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -139,7 +174,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		drained <- err
 	})
-	err := srv.Serve(&door{conns.Patient(ln, s.cfg.Log), s})
+	err := srv.Serve(&door{conns.Patient(ln, s.cfg.Log), s, lets})
 	if stop() {
 		return fmt.Errorf("serving HTTP: %w", err) // it ended by itself
 	}
@@ -155,6 +190,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 type door struct {
 	net.Listener
 	server *Server
+	lets   func(peer net.Addr) (*tls.Config, bool)
 }
 
 func (d *door) Accept() (net.Conn, error) {
@@ -163,16 +199,16 @@ func (d *door) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		settings := d.server.settings.Load()
-		if !allowed(settings.Allow, c.RemoteAddr()) {
+		config, ok := d.lets(c.RemoteAddr())
+		if !ok {
 			d.server.load.refused.Add(1)
 			d.server.cfg.Log.Debug().Stringer("peer", c.RemoteAddr()).Msg("peer is not in the allow list")
 			c.Close()
 			continue
 		}
 		c = d.server.load.admit(c)
-		if settings.TLS != nil {
-			c = tls.Server(c, settings.TLS) // net/http shakes hands
+		if config != nil {
+			c = tls.Server(c, config) // net/http shakes hands
 		}
 		return c, nil
 	}

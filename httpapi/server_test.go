@@ -251,6 +251,13 @@ func (l peerListener) Accept() (net.Conn, error) {
 
 func (c peerConn) RemoteAddr() net.Addr { return c.peer }
 
+func prefixes(all ...string) (out []netip.Prefix) {
+	for _, p := range all {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
 func TestAllow(t *testing.T) {
 	for _, tt := range []struct {
 		peer, allow string
@@ -268,9 +275,7 @@ func TestAllow(t *testing.T) {
 		t.Run(tt.peer+" in "+tt.allow, func(t *testing.T) {
 			bubble(t, func(t *testing.T, nw *nodetest.Net) {
 				cfg := httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, of(members(t, nw, "", "main", "pg1"), "main")), Log: zerolog.Nop()}
-				for prefix := range strings.SplitSeq(tt.allow, ",") {
-					cfg.Allow = append(cfg.Allow, netip.MustParsePrefix(prefix))
-				}
+				cfg.Allow = prefixes(strings.Split(tt.allow, ",")...)
 				inner, err := nw.Listen("tcp", address)
 				if err != nil {
 					t.Fatal(err)

@@ -61,7 +61,6 @@ func (s *Server) openStream(w http.ResponseWriter, r *http.Request) (e *eventStr
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h["Cache-Control"] = noStore
 	h.Set("X-Accel-Buffering", "no") // nginx would keep events back
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodGet {

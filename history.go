@@ -55,9 +55,7 @@ func historyCommand(ctx context.Context, args []string, configFlag string, stdou
 		return fmt.Errorf("asking for the history: %s", refused)
 	}
 	if *asJSON {
-		enc := json.NewEncoder(stdout)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(h)
+		err = printJSON(stdout, h)
 	} else {
 		err = printHistory(stdout, h)
 	}

@@ -113,9 +113,7 @@ func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFl
 	}
 	switch {
 	case o.json:
-		enc := json.NewEncoder(stdout)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(report)
+		err = printJSON(stdout, report)
 	case o.nagios:
 		_, err = fmt.Fprintln(stdout, nagiosLine(report))
 	default:
@@ -243,6 +241,15 @@ func getJSON(ctx context.Context, client *http.Client, url string, into any) err
 		return fmt.Errorf("%s: no JSON of a patroniglue: %w", url, err)
 	}
 	return nil
+}
+
+// printJSON prints an answer of the daemon, or of whoever is in its place.
+func printJSON(w io.Writer, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err == nil {
+		_, err = w.Write(append(httpapi.Printable(text), '\n'))
+	}
+	return err
 }
 
 // look is how a status is shown. The zero look is for a file.

@@ -211,6 +211,7 @@ func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 		w.WriteHeader(status)
 		return
 	}
+	body = Printable(body)
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
 	w.Write(body) // a client that is gone is its own affair

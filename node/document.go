@@ -189,8 +189,8 @@ func ParseDocument(b []byte) (Document, error) {
 		ServerVersion:    in.ServerVersion.v,
 		PostmasterStart:  in.PostmasterStart.v,
 		Version:          printable(in.Patroni.Version.v),
-		Scope:            in.Patroni.Scope,
-		Name:             in.Patroni.Name,
+		Scope:            printable(in.Patroni.Scope), // what it changes is no name that can be configured
+		Name:             printable(in.Patroni.Name),
 	}
 	if d.Role == "master" { // renamed in Patroni 4.0.0
 		d.Role = RolePrimary

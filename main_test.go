@@ -13,7 +13,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(withoutBinary{m}, map[string]func(){"patroniglue": main})
+	testscript.Main(withoutBinary{m}, map[string]func(){"patroniglue": main, "confined": confine})
 }
 
 // withoutBinary removes what builtBinary made.

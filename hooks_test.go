@@ -184,3 +184,21 @@ func TestCallback(t *testing.T) {
 		t.Errorf("settings in a file: stderr %q", stderr)
 	}
 }
+
+// Beside an operator's listener only who has the token makes us poll.
+func TestCallbackWithOperator(t *testing.T) {
+	sim := newSimulated(t, "pg1", "pg2")
+	token := writeFile(t, "token", "the-token\n")
+	p := startProgram(t, "c.toml", "[frontend]\ntoken-file = '"+token+"'\n"+anyPort+"[operator]\nlisten = '"+freePort(t)+"'\n"+fastPolls+nodesOf(sim, ""))
+	env := []string{"PATRONIGLUE_NODE=pg1", "PATRONIGLUE_URLS=http://" + p.http}
+	for more, want := range map[string]string{
+		"PATRONIGLUE_TOKEN_FILE=" + token:      "",
+		"PATRONIGLUE_TOKEN_FILE=":              `want the bearer token of token-file in [frontend]"}` + "\n",
+		"PATRONIGLUE_TOKEN_FILE=/nonexistent/": `want the bearer token of token-file in [frontend]"}` + "\n",
+	} {
+		stderr, _ := hook(t, append(env, more), "patroni-callback", "on_role_change", "primary", "main")
+		if !strings.HasSuffix(stderr, want) || want == "" && stderr != "" || strings.Contains(stderr, "the-token") {
+			t.Errorf("%s: stderr %q, want %q", more, stderr, want)
+		}
+	}
+}

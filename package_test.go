@@ -126,7 +126,7 @@ func testReproducible(t *testing.T, first, second string) {
 	for _, want := range append(hooks(t),
 		"patroniglue", "LICENSE", "README.md", "CHANGELOG.md", "patroniglue.example.toml",
 		"man/patroniglue.8", "man/patroniglue.toml.5", "systemd/patroniglue.service", "systemd/patroniglue.socket", "systemd/patroniglue.conf", "prometheus/rules.yml", "grafana/patroniglue.json",
-		"logrotate/patroniglue", "docs/api.md", "docs/clients.md",
+		"logrotate/patroniglue", "docs/api.md", "docs/clients.md", "docs/security.md",
 	) {
 		if !regexp.MustCompile(`(?m)^patroniglue-[^/]+/` + regexp.QuoteMeta(want) + `$`).MatchString(list) {
 			t.Errorf("the .tar.gz has no %s:\n%s", want, list)

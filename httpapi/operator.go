@@ -28,7 +28,7 @@ type Operator struct {
 // milliseconds, on purpose: it is done for one at a time, so that checks have the
 // other cores whatever is tried, and a wrong one holds up those behind it.
 const (
-	wrongPause = 100 * time.Millisecond // after a wrong password: 10 a second can be tried, by all together
+	wrongPause = 100 * time.Millisecond // at least, and as long as it took: less than 10 a second can be tried, by all together
 	maxLogins  = 32                     // that wait for their turn
 	loginWait  = 5 * time.Second        // for it
 )
@@ -127,10 +127,11 @@ func (l *logins) try(ctx context.Context, u *Users, name, password string) login
 		return loginBusy
 	}
 	defer func() { <-l.turn }()
+	began := time.Now()
 	if u.remembers(name, password) || u.verify(name, password) { // a page asks for several things at once
 		return loginRight
 	}
-	time.Sleep(wrongPause)
+	time.Sleep(max(wrongPause, time.Since(began)))
 	return loginWrong
 }
 

@@ -133,7 +133,7 @@ func TestOperatorRoutes(t *testing.T) {
 			{"/cluster/{cluster}/patroni", "GET", "/cluster/main/patroni", 404, 200},
 			{"", "GET", "/node/pg1/config", 404, 404},
 			{"", "GET", "/node/pg1/metrics", 404, 404},
-			{"/refresh", "POST", "/node/pg1/refresh", 404, 202},
+			{"/refresh", "POST", "/node/pg1/refresh", 401, 202},
 			{"/health", "GET", "/health", 404, 200},
 			{"/health", "HEAD", "/health", 404, 200},
 			{"/history", "GET", "/history", 404, 200},
@@ -202,6 +202,11 @@ func TestOperatorLogin(t *testing.T) {
 		for path, want := range map[string]int{"/livez": 401, "/": 401, "/metrics": 401, "/node/pg1/primary": 401, "/nonsense/x": 401} {
 			if a := s.askAt(operatorAddr, "GET", path); a.status != want {
 				t.Errorf("GET %s without a password: %d", path, a.status)
+			}
+		}
+		for authorization, want := range map[string]int{"Bearer " + testToken: 202, "Bearer x": 401, basic("alice", alicePassword): 401} {
+			if a := s.askAt(address, "POST", "/node/pg1/refresh", "Authorization", authorization); a.status != want {
+				t.Errorf("POST /node/pg1/refresh where checks are, as %s: %d, want %d", authorization, a.status, want)
 			}
 		}
 		if a := s.askAt(address, "GET", "/node/pg1/primary"); a.status != 200 {

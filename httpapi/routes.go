@@ -30,7 +30,8 @@ func (s *Server) routes() (whole, bare http.Handler) {
 		for _, what := range []string{"config", "failsafe", "history", "metrics"} {
 			read(prefix+"/"+what, s.onlyPatroni)
 		}
-		operator(prefix+"/refresh", only(s.refresh, http.MethodPost))
+		all.Handle(prefix+"/refresh", only(s.refresh, http.MethodPost))
+		checks.Handle(prefix+"/refresh", only(s.refreshByToken, http.MethodPost))
 	}
 	check("/cluster/{cluster}/{check}", s.clusterCheck)
 	check("/{check}", s.clusterCheck) // where one cluster is watched; with one node this is the old patroniglue

@@ -105,6 +105,34 @@ func TestOperator(t *testing.T) {
 		t.Errorf("%d warnings of wrong passwords, want 3", n)
 	}
 
+	// Client certificates are asked for here and not there; TLS versions are the frontend's.
+	reload(front + "tls-min-version = 'TLSv1.3'\n" + operator(self.pair("self")+"client-cafile = '"+self.file("self.crt")+"'\n") + rest)
+	shows := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{self.load(t, "self")}}
+	if resp, _ := ask(t, shows, "GET", "https://"+addr+"/health"); resp.StatusCode != 200 {
+		t.Errorf("GET /health with a client certificate: %s", resp.Status)
+	}
+	old := shows.Clone()
+	old.MaxVersion = tls.VersionTLS12
+	for what, c := range map[string]*tls.Config{"without a certificate": trust, "by TLS 1.2": old} {
+		if _, _, err := tryToAsk(t.Context(), c, "GET", "https://"+addr+"/health"); err == nil {
+			t.Errorf("GET /health %s is answered", what)
+		}
+	}
+	commands(0, "")
+
+	// A certificate that is renewed is in use soon, by itself.
+	renewed, _ := self.make(t, "self", serverCert())
+	roots.AddCert(renewed)
+	until(t, "the renewed certificate is shown", func() bool {
+		c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{self.load(t, "self")}})
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0].Equal(renewed)
+	})
+	reload(front + guarded + rest)
+
 	// Passwords that cannot be read change nothing.
 	bad := writeFile(t, "bad", "alice:canary\n")
 	p.reload(t, front+operator("password-file = '"+bad+"'\n")+rest, notLoadedAnew)

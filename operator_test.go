@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -146,5 +147,30 @@ func TestOperator(t *testing.T) {
 	commands(0, "")
 	if log := fmt.Sprint(p.log); strings.Contains(log, aliceHash) || strings.Contains(log, "canary") || strings.Contains(log, "correct horse") || strings.Contains(log, "the-token") {
 		t.Error("the log has a secret")
+	}
+}
+
+// What docs/security.md shows can be used as it stands there.
+func TestSecurityDocs(t *testing.T) {
+	cert := newFiles(t)
+	inDocs := files{
+		"/etc/patroniglue/passwords": "alice:" + aliceHash, "/etc/patroniglue/server.crt": cert["a.crt"],
+		"/run/credentials/patroniglue.service/server.key": cert["a.key"], "/run/credentials/patroniglue.service/token": "secret",
+	}
+	text := readFile(t, "docs/security.md")
+	shown := 0
+	for _, block := range regexp.MustCompile(`(?m)^    \[(?:frontend|operator)\]\n(?:    .+\n)+`).FindAllString(text, -1) {
+		shown++
+		if _, err := parseConfig([]byte(block+oneNode), inDocs.read); err != nil {
+			t.Errorf("%s: %v", block, err)
+		}
+	}
+	if shown != 2 {
+		t.Errorf("docs/security.md shows %d configurations", shown)
+	}
+	for _, key := range regexp.MustCompile("`(patroniglue_\\w+)`").FindAllStringSubmatch(text, -1) {
+		if !strings.Contains(readFile(t, "testdata/metrics.txt"), key[1]+"{") {
+			t.Errorf("docs/security.md names %s, which there is not", key[1])
+		}
 	}
 }

@@ -8,9 +8,8 @@ import (
 )
 
 // routes is the whole URL surface. A check is any of node.CheckNames. Where there
-// is an operator's listener, whole is what that answers, and bare is what the
-// frontend does: that same URLs, of which those that are not for load balancers
-// say where they are answered.
+// is an operator's listener, that answers the whole, and the frontend the bare: the
+// same URLs, of which those that are not for load balancers say where they are.
 func (s *Server) routes() (whole, bare http.Handler) {
 	all, checks := http.NewServeMux(), http.NewServeMux()
 	reading := func(h http.HandlerFunc) http.Handler {

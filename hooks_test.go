@@ -172,7 +172,7 @@ func TestCallback(t *testing.T) {
 	}
 	dead, hanging := "http://"+freePort(t), silent(t)
 	stderr := refresh("PATRONIGLUE_URLS=" + dead + " " + hanging + " http://" + p.http + "/")
-	if strings.Count(stderr, "\n") != 2 || !strings.Contains(stderr, "patroni-callback: "+dead+": curl: (7) ") || !strings.Contains(stderr, "patroni-callback: "+hanging+": curl: (28) ") {
+	if strings.Count(stderr, "\n") != 2 || !strings.Contains(stderr, "patroni-callback: "+dead+": curl: (7) ") || !strings.Contains(stderr, "patroni-callback: "+hanging+": ") { // curl says so, or on a slow machine timeout
 		t.Errorf("stderr %q, want a line about each who does not answer", stderr)
 	}
 	stderr, _ = hook(t, []string{"PATRONIGLUE_NODE=pgX", "PATRONIGLUE_URLS=http://" + p.http}, "patroni-callback", "on_stop", "replica", "main")

@@ -132,7 +132,9 @@ func (s *Server) large(h http.HandlerFunc) http.HandlerFunc {
 		size := int64(made.body.Len())
 		defer s.load.unsent.Add(-size)
 		if s.load.unsent.Add(size) > maxUnsent {
-			clear(w.Header())
+			h := w.Header()
+			clear(h)
+			h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff // safe did that before
 			s.putOff(w, r, "too many large answers wait for slow readers")
 			return
 		}

@@ -89,9 +89,8 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, sup: cfg.Supervisor, build: buildID(cfg.Version), load: newLoad(), logins: newLogins()}
 	s.Apply(cfg.Settings)
 	s.cfg.Settings = Settings{} // from now on they are in settings only
-	whole, bare := s.routes()
-	s.handler, s.checks = asking(whole), asking(bare)
-	s.guarded = asking(s.guard(whole))
+	s.handler, s.checks = s.routes()
+	s.guarded = s.guard(s.handler)
 	return s
 }
 
@@ -144,7 +143,7 @@ func (s *Server) ServeOperator(ctx context.Context, ln net.Listener) error {
 func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handler, lets func(net.Addr) (*tls.Config, bool)) error {
 	stopping := make(chan struct{})
 	srv := &http.Server{
-		Handler:           handler,
+		Handler:           asking(handler),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,

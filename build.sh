@@ -217,10 +217,10 @@ run_tests() {
 	build
 	lint
 	if command -v "$(go env CC)" >/dev/null; then
-		CGO_ENABLED=1 go_test -race -shuffle=on -timeout 15m "$@"
+		CGO_ENABLED=1 go_test -race -shuffle=on -timeout 25m "$@"
 	else
 		say "MISSING: a C compiler: the tests run WITHOUT the race detector"
-		go_test -shuffle=on -timeout 15m "$@"
+		go_test -shuffle=on -timeout 25m "$@"
 	fi
 }
 

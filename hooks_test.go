@@ -94,7 +94,7 @@ func TestBeforeStop(t *testing.T) {
 		if !leaves(p) || !leaves(q) {
 			t.Errorf("leaving: %t and %t, want both", leaves(p), leaves(q))
 		}
-		for _, want := range []string{dead + ": curl: (7) ", hanging + ": curl: (28) ", p.http + ": {", q.http + ": {"} {
+		for _, want := range []string{dead + ": curl: (7) ", hanging + ": ", p.http + ": {", q.http + ": {"} { // of the one that hangs curl says why, or on a slow machine timeout ends it
 			if strings.Count(stderr, want) != 1 {
 				t.Errorf("no %q in stderr: %q", want, stderr)
 			}

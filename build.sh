@@ -148,8 +148,8 @@ lint_govulncheck() (
 # packages: the Debian packages that the tests need, one a line.
 packages() {
 	# gcc for -race, systemd for systemd-analyze, prometheus for promtool, monitoring-plugins-basic for check_http,
-	# nftables to drop packets, chromium for the status page, which needs a font
-	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd prometheus logrotate monitoring-plugins-basic nftables chromium fonts-dejavu-core
+	# nftables to drop packets, nginx-light for contrib/bench/checks, chromium for the status page, which needs a font
+	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd prometheus logrotate monitoring-plugins-basic nftables nginx-light chromium fonts-dejavu-core
 	command -v npm >/dev/null || echo npm # for axe-core; Debian's cannot be installed beside that of others
 	if [[ -e contrib/lab/packages ]]; then sed 's/#.*//' contrib/lab/packages | xargs -r -n 1; fi
 }

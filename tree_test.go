@@ -23,6 +23,7 @@ var tree = map[string]struct{ imports, testImports []string }{
 	"cache":                    {},
 	"cluster":                  {imports: []string{"node", "cache"}},
 	"conns":                    {},
+	"contrib/bench/checks":     {imports: []string{"contrib/lab"}},
 	"contrib/bench/soak":       {imports: []string{"node/nodetest"}},
 	"contrib/bench/switchover": {imports: []string{"contrib/lab"}},
 	"contrib/lab":              {},

@@ -9,6 +9,7 @@
 // One thread asks, over raw sockets and with the bytes that HAProxy 2.6 sends, over some connections at once; each asks
 // again as soon as it is answered. So "checks/s" and the latencies are those of a server that has all it can do, and on
 // a machine of two cores the asker takes one of them. The robust figure is the processor time of the server per check.
+// With -connections 1 it includes going to sleep and waking up for each check, as those of a few load balancers do.
 //
 // Variants run one after another, round by round, each alone. Every measurement is made twice: while Patroni of the node
 // asked about works, and while it is stopped by SIGSTOP. Figures are medians of the rounds, ratios medians of the ratios
@@ -140,6 +141,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			return err
 		}
 	}
+	if b.program, err = filepath.Abs(b.program); err != nil {
+		return err
+	}
 
 	fmt.Fprintln(stderr, "starting the cluster")
 	b.lab, err = lab.Start(ctx, lab.Options{Parts: []string{lab.ETCD, lab.Patroni}})
@@ -170,6 +174,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		}
 	}
 	writeTable(stdout, results)
+	fmt.Fprintf(stdout, "\nMedians of %d rounds of %v, %d connections at once.\n", o.rounds, o.duration, o.connections)
 	return nil
 }
 

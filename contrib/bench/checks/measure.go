@@ -49,7 +49,7 @@ func (b *bench) measure(ctx context.Context, v variant, note func(keep bool, p p
 		if p.frozen, err = b.frozen(ctx, s, l); err != nil {
 			return err
 		}
-		fmt.Fprintf(b.log, "  %-14s %s, p99 %s; frozen: %s, p99 %s, %d errors\n", modes[keep],
+		fmt.Fprintf(b.log, "  %-10s %s, p99 %s; frozen: %s, p99 %s, %d errors\n", modes[keep],
 			short(p.works.cost), short(p.works.p99), short(p.frozen.cost), short(p.frozen.p99), p.frozen.errors)
 		note(keep, p)
 	}

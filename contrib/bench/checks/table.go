@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-var modes = map[bool]string{false: "new connection", true: "keep-alive"}
+var modes = map[bool]string{false: "new", true: "keep-alive"}
 
 // result is a row of the table: a variant in one mode, with a pair for each round.
 type result struct {
@@ -21,7 +21,7 @@ type result struct {
 	pairs   []pair
 }
 
-// newResults is the table without figures: new connections, then keep-alive.
+// newResults is the table without figures: a new connection for each check, then keep-alive.
 func newResults(variants []variant) []*result {
 	var results []*result
 	for _, keep := range []bool{false, true} {
@@ -97,7 +97,7 @@ func (r *result) row(results []*result) []string {
 
 // writeTable prints the rows that have figures.
 func writeTable(w io.Writer, results []*result) {
-	header := []string{"check", "by", "processor time", "÷ " + cacheName, "÷ " + staticName, "checks/s", "p50", "p99", "to Patroni/s", "errors",
+	header := []string{"check", "connection", "processor time", "÷ " + cacheName, "÷ " + staticName, "checks/s", "p50", "p99", "to Patroni/s", "errors",
 		"frozen: p99", "÷ p99", "errors"}
 	fmt.Fprintf(w, "| %s |\n|%s\n", strings.Join(header, " | "), strings.Repeat("---|", len(header)))
 	for _, r := range results {

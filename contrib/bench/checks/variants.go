@@ -17,12 +17,14 @@ import (
 
 // variant is something that answers checks.
 type variant struct {
-	name, what      string
-	program, debian string                                           // what has to be installed, and its package; "" = the lab or this checkout has it
-	path            string                                           // what is asked for; {node} is the node's name
-	once            bool                                             // the server closes after each answer: there is no keep-alive
-	agent           bool                                             // not HTTP, but HAProxy's agent check
-	command         func(b *bench, patroni string) ([]string, error) // writes its files and gives its command line; nil = the lab's Patroni
+	name, what string
+	// What has to be installed, and its Debian package. Empty: the lab's check has asked for it, or this checkout has it.
+	program, debian string
+	path            string // what is asked for; {node} is the node's name
+	once            bool   // the server closes after each answer: there is no keep-alive
+	agent           bool   // HAProxy's agent check, not HTTP
+	// Writes its files and gives its command line; patroni is the address of the node's REST API. nil: the lab's Patroni.
+	command func(b *bench, patroni string) ([]string, error)
 }
 
 // The names of the variants that the others are compared with.
@@ -145,7 +147,8 @@ http {
 `, http, b.lab.HTTP, server), 0o644)
 }
 
-// nginxCache asks Patroni once a second, and lets no check wait for it.
+// nginxCache asks Patroni once a second. Other checks do not wait for it; the one that found the answer too old does,
+// though proxy_cache_background_update gives it the old one: nginx 1.22 ends its connection when Patroni has answered.
 func (b *bench) nginxCache(patroni string) ([]string, error) {
 	return b.nginx("proxy_cache_path cache keys_zone=patroni:1m;", `
 			proxy_pass http://`+patroni+`;

@@ -174,7 +174,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		}
 	}
 	writeTable(stdout, results)
-	fmt.Fprintf(stdout, "\nMedians of %d rounds of %v, %d connections at once.\n", o.rounds, o.duration, o.connections)
+	fmt.Fprintf(stdout, "\nMedians of %d rounds of %v; connections at once: %d.\n", o.rounds, o.duration, o.connections)
 	return nil
 }
 

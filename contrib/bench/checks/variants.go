@@ -148,7 +148,7 @@ http {
 }
 
 // nginxCache asks Patroni once a second. Other checks do not wait for it; the one that found the answer too old does,
-// though proxy_cache_background_update gives it the old one: nginx 1.22 ends its connection when Patroni has answered.
+// though proxy_cache_background_update gives it the old one: nginx 1.22 seems to end its connection when Patroni has answered.
 func (b *bench) nginxCache(patroni string) ([]string, error) {
 	return b.nginx("proxy_cache_path cache keys_zone=patroni:1m;", `
 			proxy_pass http://`+patroni+`;

@@ -21,11 +21,13 @@ func startLeaving(t *testing.T, frontend string) (*program, *nodetest.Cluster) {
 
 // leavingRecords gives what became of announcements, oldest first.
 func (p *program) leavingRecords() []string {
+	var records []string
+	afters := p.log.values("after", "change", "leaving", "node", "pg1") // before reasons, which may have one more already
 	reasons := p.log.values("reason", "change", "leaving", "node", "pg1")
-	for i, after := range p.log.values("after", "change", "leaving", "node", "pg1") {
-		reasons[i] = after + ": " + strings.Split(reasons[i], ":")[0]
+	for i, after := range afters {
+		records = append(records, after+": "+strings.Split(reasons[i], ":")[0])
 	}
-	return reasons
+	return records
 }
 
 // Everybody is told the same.

@@ -511,3 +511,14 @@ func run(ctx context.Context, log io.Writer, script string, env []string, args .
 	}
 	return out.String(), nil
 }
+
+// Build builds patroniglue from this checkout into dir and returns the program's path.
+func Build(ctx context.Context, dir string) (string, error) {
+	program := filepath.Join(dir, "patroniglue")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "patroniglue")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building patroniglue: %w\n%s", err, out)
+	}
+	return program, nil
+}

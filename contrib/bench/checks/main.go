@@ -137,7 +137,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	b := &bench{options: o, run: filepath.Join(dir, "run"), log: stderr}
 	if b.program == "" {
-		if b.program, err = build(ctx, dir); err != nil {
+		if b.program, err = lab.Build(ctx, dir); err != nil {
 			return err
 		}
 	}
@@ -195,17 +195,6 @@ func checkMachine(ctx context.Context, variants []variant) error {
 		}
 	}
 	return nil
-}
-
-// build builds the checkout's patroniglue.
-func build(ctx context.Context, dir string) (string, error) {
-	program := filepath.Join(dir, "patroniglue")
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "patroniglue")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building patroniglue: %w\n%s", err, out)
-	}
-	return program, nil
 }
 
 // askPatroni returns what the node's Patroni answers to /primary, which has to be 200.

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"patroniglue/contrib/lab"
 )
 
 // daemon is the patroniglue of this checkout, in a process of its own.
@@ -30,16 +32,15 @@ func startDaemon(ctx context.Context, clusters []*troubled, stderr io.Writer) (_
 	if err != nil {
 		return nil, err
 	}
-	program, config := filepath.Join(dir, "patroniglue"), filepath.Join(dir, "patroniglue.toml")
+	config := filepath.Join(dir, "patroniglue.toml")
 	defer func() {
 		if err != nil {
 			os.RemoveAll(dir)
 		}
 	}()
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "patroniglue")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("building patroniglue: %w\n%s", err, out)
+	program, err := lab.Build(ctx, dir)
+	if err != nil {
+		return nil, err
 	}
 	d := &daemon{ended: make(chan struct{})}
 	if d.http, d.agent, err = twoPorts(); err != nil {

@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -142,7 +141,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	b := &bench{dir: dir, program: o.program, event: o.event, reads: o.reads, keep: o.keep, log: stderr, acked: make(map[string]bool)}
 	if b.program == "" {
-		if b.program, err = build(ctx, dir); err != nil {
+		if b.program, err = lab.Build(ctx, dir); err != nil {
 			return err
 		}
 	}
@@ -191,17 +190,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		fmt.Fprintf(stdout, "\n%d writes were acknowledged, %d of them are lost.\n", len(b.acked), lost)
 	}
 	return nil
-}
-
-// build builds the checkout's patroniglue.
-func build(ctx context.Context, dir string) (string, error) {
-	program := filepath.Join(dir, "patroniglue")
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "patroniglue")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building patroniglue: %w\n%s", err, out)
-	}
-	return program, nil
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.3f s", d.Seconds()) }

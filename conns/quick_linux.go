@@ -1,0 +1,240 @@
+package conns
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// quick is the listener that Quick makes. It has an epoll of its own, and whoever
+// calls Accept does the work: to have the runtime's poller watch a connection, park
+// a goroutine for it and wake that up costs as much again as the whole check.
+//
+// The system calls are raw, which the scheduler does not notice: none of them can
+// wait, as every socket is non-blocking. Only the wait for the next connection is
+// an ordinary one.
+type quick struct {
+	addr   net.Addr
+	answer Answer
+	linger time.Duration
+
+	epoll, socket int // file descriptors, as is wake
+	wake          int // readable once the listener is about to close
+	once          sync.Once
+
+	mu     sync.Mutex // held by Accept; guards the rest
+	closed bool
+	in     [maxQuick]byte
+	out    []byte
+	last   []answered // the oldest in front
+}
+
+// answered is a connection that has its answer and whose peer shall close it.
+type answered struct {
+	socket int
+	until  time.Time
+}
+
+// maxLast is how many of them there are at once: one more, and the oldest is closed.
+const maxLast = 64
+
+func newQuick(ln *net.TCPListener, linger time.Duration, answer Answer) (_ net.Listener, err error) {
+	q := &quick{addr: ln.Addr(), answer: answer, linger: linger, epoll: -1, socket: -1, wake: -1, out: make([]byte, 0, maxQuick)}
+	defer func() {
+		ln.Close() // else the runtime's poller wakes up for each connection as well
+		if err != nil {
+			q.free()
+		}
+	}()
+	if q.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if q.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	controlErr := raw.Control(func(fd uintptr) { q.socket, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	if controlErr != nil {
+		return nil, controlErr
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	for _, fd := range []int{q.socket, q.wake} {
+		if err := unix.EpollCtl(q.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
+			return nil, os.NewSyscallError("epoll_ctl", err)
+		}
+	}
+	return q, nil
+}
+
+// Accept answers on the way what can be answered at once, and returns the first
+// connection that brought something else, or nothing yet.
+func (q *quick) Accept() (net.Conn, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var events [2]unix.EpollEvent
+	for !q.closed {
+		n, err := unix.EpollWait(q.epoll, events[:], q.closeLast(time.Now()))
+		if err != nil && err != unix.EINTR {
+			return nil, q.error("epoll_wait", err)
+		}
+		ready := false
+		for _, e := range events[:max(n, 0)] {
+			switch int(e.Fd) {
+			case q.wake:
+				return nil, net.ErrClosed
+			case q.socket:
+				ready = true
+			}
+		}
+		if !ready {
+			continue
+		}
+		switch c, err := q.next(); {
+		case err != nil:
+			return nil, err
+		case c != nil:
+			return c, nil
+		}
+	}
+	return nil, net.ErrClosed
+}
+
+// next accepts one connection and answers it, or returns it; neither when it is
+// gone already.
+func (q *quick) next() (net.Conn, error) {
+	socket, peer, errno := accept(q.socket)
+	switch errno {
+	case 0:
+	case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
+		return nil, nil
+	default:
+		return nil, q.error("accept", errno)
+	}
+	n, errno := read(socket, q.in[:])
+	if errno != 0 {
+		n = 0
+	}
+	if errno == unix.EAGAIN || 0 < n && n < len(q.in) {
+		if out := q.answer(peer, q.in[:n], q.out[:0]); out != nil {
+			write(socket, out) // into an empty buffer, so it is all of it or a connection that is gone
+			if q.linger > 0 {
+				q.last = append(q.last, answered{socket, time.Now().Add(q.linger)})
+			} else {
+				closeSocket(socket)
+			}
+			return nil, nil
+		}
+	}
+	f := os.NewFile(uintptr(socket), "connection")
+	defer f.Close()
+	c, err := net.FileConn(f) // of a duplicate
+	if err != nil || n == 0 {
+		return c, err
+	}
+	return &begun{c, append([]byte(nil), q.in[:n]...)}, nil
+}
+
+// closeLast closes answered connections whose time is over. It returns the time
+// to that of the next in milliseconds, -1 when there is none.
+func (q *quick) closeLast(now time.Time) int {
+	n := 0
+	for n < len(q.last) && (len(q.last)-n > maxLast || !now.Before(q.last[n].until)) {
+		closeSocket(q.last[n].socket)
+		n++
+	}
+	q.last = append(q.last[:0], q.last[n:]...)
+	if len(q.last) == 0 {
+		return -1
+	}
+	return int(q.last[0].until.Sub(now)/time.Millisecond) + 1
+}
+
+func (q *quick) error(call string, err error) error {
+	return &net.OpError{Op: "accept", Net: "tcp", Addr: q.addr, Err: os.NewSyscallError(call, err)}
+}
+
+// Close makes Accept return, and returns when nobody listens any more.
+func (q *quick) Close() error {
+	q.once.Do(func() {
+		unix.Write(q.wake, []byte{7: 1}) // any number but 0 will do
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.free()
+	})
+	return nil
+}
+
+func (q *quick) free() {
+	q.closed = true
+	for _, a := range q.last {
+		closeSocket(a.socket)
+	}
+	for _, fd := range []int{q.epoll, q.socket, q.wake} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+func (q *quick) Addr() net.Addr { return q.addr }
+
+// SyscallConn is for options of the socket, not after Close.
+func (q *quick) SyscallConn() (syscall.RawConn, error) { return rawQuick{q: q}, nil }
+
+type rawQuick struct {
+	syscall.RawConn // Read and Write are of no use here
+	q               *quick
+}
+
+func (r rawQuick) Control(f func(fd uintptr)) error {
+	f(uintptr(r.q.socket))
+	return nil
+}
+
+func accept(socket int) (int, netip.AddrPort, syscall.Errno) {
+	var sa unix.RawSockaddrAny
+	size := uint32(unix.SizeofSockaddrAny)
+	fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(socket), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, netip.AddrPort{}, errno
+	}
+	return int(fd), addrPort(&sa), 0
+}
+
+func addrPort(sa *unix.RawSockaddrAny) netip.AddrPort {
+	switch sa.Addr.Family {
+	case unix.AF_INET:
+		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), port(&in.Port))
+	case unix.AF_INET6:
+		in := (*unix.RawSockaddrInet6)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom16(in.Addr), port(&in.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// port reads what the kernel wrote in network byte order.
+func port(p *uint16) uint16 { return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(p))[:]) }
+
+func read(socket int, b []byte) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(socket), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	return int(n), errno
+}
+
+func write(socket int, b []byte) {
+	unix.RawSyscall(unix.SYS_WRITE, uintptr(socket), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+}
+
+func closeSocket(socket int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(socket), 0, 0) }

@@ -40,6 +40,13 @@ func newRoster(g *group, c ClusterConfig, ttl time.Duration, kept func(*NodeConf
 	return r
 }
 
+// answer answers for node i from the latest view.
+func (r *roster) answer(i int, c node.Check) Answer {
+	v, now := r.latest(), time.Now()
+	m := v.Members[i]
+	return Answer{v, m, c, m.Verdict(&c, now), now}
+}
+
 // ask answers for every node from the latest view. It is done when waiting for
 // first polls would change nothing.
 func (r *roster) ask(c *node.Check) (answers []Answer, done bool) {

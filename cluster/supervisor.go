@@ -197,9 +197,21 @@ func (s *Supervisor) Ask(ctx context.Context, q Question) (Answer, error) {
 	if r, i, err = s.await(ctx, r, i, q.Cluster, q.Node); err != nil {
 		return Answer{}, err
 	}
-	v, now := r.latest(), time.Now()
-	m := v.Members[i]
-	return Answer{v, m, check, m.Verdict(&check, now), now}, nil
+	return r.answer(i, check), nil
+}
+
+// AskNow is Ask where that need not wait and finds nothing wrong; else ok is false.
+func (s *Supervisor) AskNow(q Question) (a Answer, ok bool) {
+	r, i, err := s.watched.Load().find(q.Cluster, q.Node)
+	if err != nil {
+		return Answer{}, false
+	}
+	check, err := node.ParseCheck(q.Check, q.Query)
+	if err != nil {
+		return Answer{}, false
+	}
+	a = r.answer(i, check)
+	return a, a.Member.Polled
 }
 
 // AskAll answers a check for every node of a cluster. It waits for first polls

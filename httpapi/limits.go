@@ -62,7 +62,17 @@ func (s *Server) PutOff() uint64 { return s.load.putOff.Load() }
 // visit is a connection that is counted when it brought nothing.
 type visit struct {
 	net.Conn
+	first []byte      // read already, and to be read again
 	asked atomic.Bool // its latest request was one, and reached a handler
+}
+
+func (v *visit) Read(b []byte) (int, error) {
+	if len(v.first) == 0 {
+		return v.Conn.Read(b)
+	}
+	n := copy(b, v.first)
+	v.first = v.first[n:]
+	return n, nil
 }
 
 // visitOf finds it below TLS.

@@ -42,6 +42,7 @@ type Settings struct {
 	TLS   *tls.Config    // of connections to come; nil = plain HTTP
 	Allow []netip.Prefix // who may connect; empty = everybody
 	Token string         // who has it may announce stops; "" = nobody may
+	Plain bool           // checks are answered the short way (plain.go), by Serve and without TLS
 
 	// MaxConns is how many connections may be open at once; for one more the one
 	// gives way that waits for longest. Default 4096.
@@ -126,7 +127,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		settings := s.settings.Load()
 		return settings.TLS, allowed(settings.Allow, peer)
 	}
-	return s.serve(ctx, ln, http.HandlerFunc(handler), lets)
+	return s.serve(ctx, ln, http.HandlerFunc(handler), lets, func() bool { return s.settings.Load().Plain })
 }
 
 // ServeOperator is Serve for the operator's listener: all routes, for who is let in.
@@ -137,10 +138,10 @@ func (s *Server) ServeOperator(ctx context.Context, ln net.Listener) error {
 			return nil, false // it is about to close
 		}
 		return o.TLS, allowed(o.Allow, peer)
-	})
+	}, func() bool { return false }) // the short way asks for no password
 }
 
-func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handler, lets func(net.Addr) (*tls.Config, bool)) error {
+func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handler, lets func(net.Addr) (*tls.Config, bool), plain func() bool) error {
 	stopping := make(chan struct{})
 	srv := &http.Server{
 		Handler:           asking(handler),
@@ -159,12 +160,15 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 	}
 	s.load.watch(srv)
 	srv.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
+	first := newForerunner(&door{conns.Patient(ln, s.cfg.Log), s, lets}, s, plain)
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		// Shutdown drops connections that were accepted and whose first request it has
 		// not read yet. They are answered, too.
 		ln.Close()
 		time.Sleep(lastWords)
+		first.stop()
+		<-first.ended
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		err := srv.Shutdown(ctx)
@@ -173,7 +177,8 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 		}
 		drained <- err
 	})
-	err := srv.Serve(&door{conns.Patient(ln, s.cfg.Log), s, lets})
+	go first.run(ctx)
+	err := srv.Serve(first)
 	if stop() {
 		return fmt.Errorf("serving HTTP: %w", err) // it ended by itself
 	}
@@ -214,15 +219,19 @@ func (d *door) Accept() (net.Conn, error) {
 }
 
 func allowed(allow []netip.Prefix, peer net.Addr) bool {
+	tcp, ok := peer.(*net.TCPAddr)
+	if !ok {
+		return len(allow) == 0
+	}
+	return allows(allow, tcp.AddrPort().Addr())
+}
+
+func allows(allow []netip.Prefix, peer netip.Addr) bool {
 	if len(allow) == 0 {
 		return true
 	}
-	tcp, ok := peer.(*net.TCPAddr)
-	if !ok {
-		return false
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
-	return slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(ip) })
+	peer = peer.Unmap().WithZone("")
+	return slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(peer) })
 }
 
 // debugWriter takes net/http's complaints.

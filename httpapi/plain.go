@@ -1,0 +1,196 @@
+package httpapi
+
+import (
+	"bytes"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"patroniglue/cluster"
+)
+
+// This file is the short way for checks: a request that is plain is answered with
+// one ready-made answer, byte by byte the one that net/http and the routes would
+// give it (FuzzPlain compares the two). All others are net/http's: what is plain is
+// a narrow choice of what health checkers send, and no parser of HTTP.
+//
+// What it gains, "go run ./contrib/bench/checks" prints: the variants ours and
+// nethttp. fast-checks = false in [frontend] switches it off.
+
+// plainRequest is a request for a check of one node, all of which is known.
+type plainRequest struct {
+	question cluster.Question
+	body     bool   // by GET; HEAD and OPTIONS have none
+	length   string // of the answer without a body, as a header
+	http10   bool
+	ends     bool // the connection, after the answer
+}
+
+// parsePlain reads a request. It is not plain unless it is all of the request and
+// nothing else, in HTTP's plainest form: GET, HEAD or OPTIONS of the check of a
+// node, names and parameters without escapes, CRLF after every line, and no header
+// but those that cannot change the answer.
+func parsePlain(request string) (p plainRequest, ok bool) {
+	head, ok := strings.CutSuffix(request, "\r\n\r\n")
+	if !ok {
+		return p, false
+	}
+	line, headers, more := strings.Cut(head, "\r\n")
+	method, rest, _ := strings.Cut(line, " ")
+	target, proto, _ := strings.Cut(rest, " ")
+	switch method {
+	case http.MethodGet:
+		p.body = true
+	case http.MethodOptions:
+		p.length = "Content-Length: 0\r\n"
+	case http.MethodHead:
+	default:
+		return p, false
+	}
+	switch proto {
+	case "HTTP/1.1":
+	case "HTTP/1.0":
+		p.http10, p.ends = true, true
+	default:
+		return p, false
+	}
+	if p.question, ok = plainTarget(target); !ok {
+		return p, false
+	}
+	var host, connection bool
+	for more {
+		line, headers, more = strings.Cut(headers, "\r\n")
+		name, value, ok := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		if !ok || !consists(value, headerBytes) {
+			return p, false
+		}
+		switch {
+		case strings.EqualFold(name, "Host"):
+			if host || value == "" || !consists(value, hostBytes) {
+				return p, false
+			}
+			host = true
+		case strings.EqualFold(name, "Connection"):
+			if connection || p.http10 && value != "close" || value != "close" && value != "keep-alive" {
+				return p, false
+			}
+			connection = true
+			p.ends = value == "close" || p.http10
+		case strings.EqualFold(name, "User-Agent"), strings.EqualFold(name, "Accept"), strings.EqualFold(name, "Accept-Encoding"):
+		default:
+			return p, false
+		}
+	}
+	return p, host || p.http10
+}
+
+// plainTarget reads /node/{node}/{check} and /cluster/{cluster}/node/{node}/{check}.
+func plainTarget(target string) (q cluster.Question, ok bool) {
+	target, q.Query, ok = strings.Cut(target, "?")
+	if ok && (q.Query == "" || !consists(q.Query, queryBytes)) {
+		return q, false
+	}
+	rest, ok := strings.CutPrefix(target, "/cluster/")
+	if ok {
+		if q.Cluster, rest, _ = strings.Cut(rest, "/"); !plainName(q.Cluster) {
+			return q, false
+		}
+		rest, ok = strings.CutPrefix(rest, "node/")
+	} else {
+		rest, ok = strings.CutPrefix(target, "/node/")
+	}
+	if !ok {
+		return q, false
+	}
+	q.Node, q.Check, _ = strings.Cut(rest, "/")
+	return q, plainName(q.Node) && plainName(q.Check)
+}
+
+// plainName: "." and ".." are directories.
+func plainName(s string) bool { return consists(s, nameBytes) && strings.Trim(s, ".") != "" }
+
+// byteSet is a set of ASCII.
+type byteSet [128]bool
+
+const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+var (
+	nameBytes   = setOf(letters + "._-")
+	queryBytes  = setOf(letters + "._-=&")
+	hostBytes   = setOf(letters + "._-:[]")
+	headerBytes = setOf(letters + "._-:[]" + " */()+,;=")
+)
+
+func setOf(bytes string) *byteSet {
+	set := new(byteSet)
+	for _, b := range []byte(bytes) {
+		set[b] = true
+	}
+	return set
+}
+
+func consists(s string, set *byteSet) bool {
+	for i := range len(s) {
+		if s[i] >= 128 || !set[s[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+// AnswerFirst is a [conns.Answer] for connections that bring one plain request and
+// end with it.
+func (s *Server) AnswerFirst(peer netip.AddrPort, first, out []byte) []byte {
+	settings := s.settings.Load()
+	if settings.TLS != nil || !allows(settings.Allow, peer.Addr()) {
+		return nil
+	}
+	p, ok := parsePlain(string(first))
+	if !ok || !p.ends {
+		return nil
+	}
+	return s.appendPlain(out, &p)
+}
+
+// appendPlain answers, or gives nil for what is net/http's: where the answer is
+// not known at once, or is that something is wrong with the question.
+func (s *Server) appendPlain(out []byte, p *plainRequest) []byte {
+	a, ok := s.sup.AskNow(p.question)
+	if !ok {
+		return nil
+	}
+	s.served.count(a.Check.Ask, a.Verdict.Passes())
+	version := "HTTP/1.1 "
+	if p.http10 {
+		version = "HTTP/1.0 "
+	}
+	out = append(out, version...)
+	if a.Verdict.Passes() {
+		out = append(out, "200 OK\r\n"...)
+	} else {
+		out = append(out, "503 Service Unavailable\r\n"...)
+	}
+	out = append(out, "Cache-Control: no-store\r\n"...)
+	var body []byte
+	if p.body {
+		buf := buffers.Get().(*bytes.Buffer)
+		defer buffers.Put(buf)
+		buf.Reset()
+		appendAnswer(buf, &a)
+		body = Printable(buf.Bytes())
+		out = append(out, "Content-Length: "...)
+		out = strconv.AppendInt(out, int64(len(body)), 10)
+		out = append(out, "\r\n"...)
+	}
+	out = append(out, "Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\nDate: "...)
+	out = a.At.UTC().AppendFormat(out, http.TimeFormat)
+	out = append(out, "\r\n"...)
+	out = append(out, p.length...)
+	if p.ends && !p.http10 {
+		out = append(out, "Connection: close\r\n"...)
+	}
+	out = append(out, "\r\n"...)
+	return append(out, body...)
+}

@@ -3,6 +3,7 @@ package agentapi
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"iter"
 	"net"
 	"net/netip"
@@ -24,6 +25,8 @@ import (
 // called from many goroutines at once.
 type Asker interface {
 	Ask(ctx context.Context, q cluster.Question) (cluster.Answer, error)
+	// AskNow is Ask where that need not wait and finds nothing wrong.
+	AskNow(q cluster.Question) (a cluster.Answer, ok bool)
 }
 
 // Config is what a Server needs.
@@ -131,17 +134,57 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, port func() *cluste
 
 // allowed reports whether the allow list has addr.
 func (s *Server) allowed(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return len(s.settings.Load().Allow) == 0
+	}
+	return s.allows(tcp.AddrPort().Addr())
+}
+
+func (s *Server) allows(peer netip.Addr) bool {
 	allow := s.settings.Load().Allow
 	if len(allow) == 0 {
 		return true
 	}
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return false
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("") // a prefix contains no address with a zone
-	return slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(ip) })
+	peer = peer.Unmap().WithZone("") // a prefix contains no address with a zone
+	return slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(peer) })
 }
+
+// AnswerFirst is a [conns.Answer] for a port that Serve serves: q is the question
+// of a dedicated one, nil for a shared one. It answers what needs no waiting.
+func (s *Server) AnswerFirst(q *cluster.Question, peer netip.AddrPort, first, out []byte) []byte {
+	if !s.allows(peer.Addr()) {
+		return nil
+	}
+	if q == nil {
+		if requestEnd(first) < 0 {
+			return nil
+		}
+		asked, err := ParseRequest(first)
+		if err != nil {
+			return nil
+		}
+		q = &asked
+	}
+	a, ok := s.cfg.Asker.AskNow(*q)
+	if !ok {
+		return nil
+	}
+	line := AppendLine(out, a)
+	s.note(peer, wordsFor(a.Check, a.Verdict.Outcome), line)
+	return line
+}
+
+// note counts an answer.
+func (s *Server) note(peer fmt.Stringer, w words, line []byte) {
+	s.answers[w].Add(1)
+	if e := s.cfg.Log.Debug(); e.Enabled() {
+		e.Stringer("peer", peer).Bytes("answer", line[:len(line)-1]).Msg("agent check")
+	}
+}
+
+// LingerTimeout is how long the peer of AnswerFirst has to close first.
+const LingerTimeout = closeTimeout
 
 // scratch is a connection's memory.
 type scratch struct {
@@ -169,10 +212,7 @@ func (s *Server) handle(ctx context.Context, conn net.Conn, q *cluster.Question)
 		s.cfg.Log.Debug().Err(err).Stringer("peer", conn.RemoteAddr()).Msg("agent check without an answer")
 		return
 	}
-	s.answers[w].Add(1)
-	if e := s.cfg.Log.Debug(); e.Enabled() {
-		e.Stringer("peer", conn.RemoteAddr()).Bytes("answer", line[:len(line)-1]).Msg("agent check")
-	}
+	s.note(conn.RemoteAddr(), w, line)
 	awaitClose(conn, mem.in[:])
 }
 

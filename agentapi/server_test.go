@@ -27,6 +27,14 @@ func (f askerFunc) Ask(ctx context.Context, q cluster.Question) (cluster.Answer,
 	return f(ctx, q)
 }
 
+// AskNow is for a caller that does not wait: a question that does not end has none.
+func (f askerFunc) AskNow(q cluster.Question) (cluster.Answer, bool) {
+	a, err := f(context.Background(), q)
+	return a, err == nil
+}
+
+var loopback = netip.MustParseAddrPort("127.0.0.1:40000")
+
 // pg1IsPrimary knows pg1, the primary, and no other node.
 func pg1IsPrimary(_ context.Context, q cluster.Question) (cluster.Answer, error) {
 	c, err := node.ParseCheck(q.Check, q.Query)
@@ -148,6 +156,46 @@ func readLine(t *testing.T, c net.Conn) string {
 
 func newServer(ask askerFunc) *Server { return New(Config{Asker: ask, Log: zerolog.Nop()}) }
 
+// A dedicated port needs no question, and the short way waits for none; but who
+// may not connect, or has to wait for the node's first poll, is left to Serve.
+func TestAnswerFirst(t *testing.T) {
+	asks, known := 0, true
+	s := New(Config{Asker: nowFunc(func(q cluster.Question) (cluster.Answer, bool) {
+		asks++
+		a, err := pg1IsPrimary(context.Background(), q)
+		return a, err == nil && known
+	}), Log: zerolog.Nop()})
+	q := &cluster.Question{Node: "pg1", Check: "primary"}
+	if got := string(s.AnswerFirst(q, loopback, nil, nil)); got != isPrimary {
+		t.Errorf("%q, want %q", got, isPrimary)
+	}
+	for w, n := range s.Answers() {
+		if want := map[string]uint64{"ready up": 1}[w]; n != want {
+			t.Errorf("%d answers are %q, want %d", n, w, want)
+		}
+	}
+	known = false
+	if got := s.AnswerFirst(q, loopback, nil, nil); got != nil {
+		t.Errorf("of a node that nobody knows: %q", got)
+	}
+	known = true
+	s.Apply(Settings{Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+	asks = 0
+	for _, first := range []string{"", "pg1/primary\n"} {
+		if got := s.AnswerFirst(q, loopback, []byte(first), nil); got != nil || asks > 0 {
+			t.Errorf("a peer that is not allowed got %q", got)
+		}
+	}
+}
+
+// nowFunc is an Asker that is only asked for what is known.
+type nowFunc func(cluster.Question) (cluster.Answer, bool)
+
+func (f nowFunc) AskNow(q cluster.Question) (cluster.Answer, bool) { return f(q) }
+func (nowFunc) Ask(context.Context, cluster.Question) (cluster.Answer, error) {
+	panic("nobody waits")
+}
+
 func TestShared(t *testing.T) {
 	type part struct {
 		wait time.Duration // before it
@@ -207,6 +255,12 @@ func TestShared(t *testing.T) {
 				got := readLine(t, client)
 				if got != tt.want && (strings.HasSuffix(tt.want, "\n") || !strings.HasPrefix(got, tt.want)) {
 					t.Errorf("got %q, want %q", got, tt.want)
+				}
+				if len(tt.send) == 1 { // the short way says the same, or leaves it to this one
+					first := s.AnswerFirst(nil, loopback, []byte(tt.send[0].text), nil)
+					if short := tt.want == isPrimary && tt.name != "no end" && tt.send[0].wait == 0; first != nil && string(first) != got || short && first == nil {
+						t.Errorf("at once: %q, want %q", first, got)
+					}
 				}
 				checkLine(t, []byte(got))
 				if d := time.Since(start); d != tt.at {

@@ -93,6 +93,11 @@ type frontendConfig struct {
 	// Allow ("allow") lists the networks that may connect, to HTTP and to agents,
 	// as CIDRs or IP addresses. Default empty: everybody.
 	Allow []netip.Prefix
+
+	// FastChecks ("fast-checks") answers checks of the plainest form, over HTTP and
+	// of agents, by a short way that costs less than half; the answers are the same.
+	// Default true.
+	FastChecks bool
 }
 
 // operatorConfig is a listener of its own for all that is not for load balancers.
@@ -265,7 +270,7 @@ type nodeConfig struct {
 // defaultConfig is a file that gives nothing; only its lack of nodes is wrong.
 func defaultConfig() *config {
 	return &config{
-		Frontend: frontendConfig{Host: "localhost", Port: 8009, TLSMinVersion: tls.VersionTLS12},
+		Frontend: frontendConfig{Host: "localhost", Port: 8009, TLSMinVersion: tls.VersionTLS12, FastChecks: true},
 		Backend: backendConfig{
 			Scheme:          "http",
 			Interval:        time.Second,
@@ -440,6 +445,7 @@ type listener struct {
 	path, addr string
 	service    service
 	question   *cluster.Question
+	quick      bool // by the short way where there is one
 }
 
 type service int
@@ -452,18 +458,18 @@ const (
 
 // listeners are all of them, the frontend first.
 func (c *config) listeners() []listener {
-	all := []listener{{path: "frontend.port", addr: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), service: frontend}}
+	all := []listener{{path: "frontend.port", addr: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), service: frontend, quick: c.Frontend.FastChecks}}
 	if c.Operator.Listen != "" {
 		all = append(all, listener{path: "operator.listen", addr: c.Operator.Listen, service: operators})
 	}
 	if c.Agent.Listen != "" {
-		all = append(all, listener{path: "agent.listen", addr: c.Agent.Listen})
+		all = append(all, listener{path: "agent.listen", addr: c.Agent.Listen, quick: c.Frontend.FastChecks})
 	}
 	for i, n := range c.Nodes {
 		for _, check := range slices.Sorted(maps.Keys(n.Agent)) {
 			all = append(all, listener{
 				path: fmt.Sprintf("node[%d].agent.%s", i+1, check), addr: n.Agent[check],
-				question: &cluster.Question{Cluster: n.Cluster, Node: n.Name, Check: check},
+				question: &cluster.Question{Cluster: n.Cluster, Node: n.Name, Check: check}, quick: c.Frontend.FastChecks,
 			})
 		}
 	}
@@ -501,6 +507,7 @@ func (f *frontendConfig) read(t *table) {
 		}
 	}
 	t.networks("allow", &f.Allow)
+	t.boolean("fast-checks", &f.FastChecks)
 	t.done()
 }
 

@@ -96,7 +96,7 @@ func TestConfigDefaults(t *testing.T) {
 		Fall:            3,
 	}
 	want := &config{
-		Frontend: frontendConfig{Host: "localhost", Port: 8009, TLSMinVersion: tls.VersionTLS12},
+		Frontend: frontendConfig{Host: "localhost", Port: 8009, TLSMinVersion: tls.VersionTLS12, FastChecks: true},
 		Backend:  poll,
 		Cache:    cacheConfig{TTL: 5 * time.Second},
 		Checks:   checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
@@ -122,6 +122,7 @@ tls-min-version = "TLSv1.0"
 tls-ciphers = ["TLS_RSA_WITH_RC4_128_SHA", "TLS_AES_128_GCM_SHA256", "TLS_FALLBACK_SCSV", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"]
 client-cafile = "b.crt"
 token-file = "token"
+fast-checks = false
 allow = ["10.1.2.3/8", "192.0.2.1", "2001:db8::1"]
 
 [operator]

@@ -10,12 +10,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"patroniglue/cluster"
+	"patroniglue/conns"
 )
 
 // port is an open socket that is answered on.
@@ -29,6 +31,7 @@ type port struct {
 // ports are all sockets that are open. Only one goroutine changes them.
 type ports struct {
 	log    zerolog.Logger
+	quick  func(*port) (linger time.Duration, answer conns.Answer) // the short way for those that have one; nil = there is none
 	passed []*passedSocket
 	open   atomic.Pointer[[]*port]
 }
@@ -63,11 +66,11 @@ func (p *ports) adopt() error {
 
 // prepare gives a port for each of wanted: those that are open already, and new
 // ones, all of them or none. What is not wanted any more is still open.
-func (p *ports) prepare(ctx context.Context, wanted []listener) ([]*port, error) {
+func (p *ports) prepare(ctx context.Context, wanted []listener) (_ []*port, err error) {
 	leaving := slices.Clone(*p.open.Load())
 	next := make([]*port, len(wanted))
 	for i, l := range wanted {
-		if at := slices.IndexFunc(leaving, func(o *port) bool { return o.addr == l.addr && o.service == l.service }); at >= 0 {
+		if at := slices.IndexFunc(leaving, func(o *port) bool { return o.addr == l.addr && o.service == l.service && o.quick == l.quick }); at >= 0 {
 			next[i] = leaving[at]
 			leaving = slices.Delete(leaving, at, at+1)
 		}
@@ -76,12 +79,16 @@ func (p *ports) prepare(ctx context.Context, wanted []listener) ([]*port, error)
 		if next[i] != nil {
 			continue
 		}
-		ln, err := p.listen(ctx, l, leaving)
+		o := &port{listener: l}
+		if o.Listener, err = p.listen(ctx, l, leaving); err == nil && l.quick && p.quick != nil {
+			linger, answer := p.quick(o)
+			o.Listener, err = conns.Quick(o.Listener, linger, answer)
+		}
 		if err != nil {
 			closeAll(p.begun(next))
 			return nil, listenError(err)
 		}
-		next[i] = &port{listener: l, Listener: ln}
+		next[i] = o
 	}
 	return next, nil
 }
@@ -201,7 +208,7 @@ func listenBeside(ctx context.Context, lc net.ListenConfig, l listener, leaving 
 		return nil, inUse
 	}
 	for _, o := range same {
-		if c, err := o.Listener.(*net.TCPListener).SyscallConn(); err != nil || reusePort(c) != nil {
+		if c, err := o.Listener.(syscall.Conn).SyscallConn(); err != nil || reusePort(c) != nil {
 			return nil, inUse
 		}
 	}

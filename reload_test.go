@@ -170,6 +170,19 @@ func TestReload(t *testing.T) {
 			t.Error("another daemon could take connections")
 		}
 	})
+	t.Run("without the short way, and back", func(t *testing.T) {
+		shared := "[agent]\nlisten = '" + first + "'\n"
+		for _, fast := range []string{"fast-checks = true\n", "fast-checks = false\n", "fast-checks = true\n"} {
+			p.reload(t, frontend+fast+fastPolls+shared+both, loadedAnew)
+			if got := p.status(t, "/node/pg1/primary"); got != 200 {
+				t.Errorf("with %s: GET /node/pg1/primary: %d", fast, got)
+			}
+			if got := askAgent(t, first, "pg1/primary\n"); got != "ready up 100% #primary\n" {
+				t.Errorf("with %s: agent: %q", fast, got)
+			}
+		}
+		p.reload(t, frontend+fastPolls+both, loadedAnew)
+	})
 	t.Run("the frontend moved", func(t *testing.T) {
 		old, moved := p.http, freePort(t)
 		idle, err := net.Dial("tcp", old) // nothing is cut in the middle, but this has nothing open

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"patroniglue/agentapi"
 	"patroniglue/cluster"
+	"patroniglue/conns"
 	"patroniglue/httpapi"
 	"patroniglue/node"
 )
@@ -41,7 +43,7 @@ func newPlan(cfg *config, before *plan, m *metrics) (*plan, error) {
 	limits, lowered := cfg.Limits.fit(openFiles(), len(cfg.Nodes), len(cfg.listeners()))
 	p := &plan{
 		cfg: cfg, notes: slices.Concat(cfg.Notes, lowered), pollers: make(map[pollerKey]cluster.Poller), transports: make(map[backendTLS]*http.Transport),
-		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, MaxConns: limits.HTTPConnections, MaxStreams: limits.EventStreams},
+		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Plain: cfg.Frontend.FastChecks, MaxConns: limits.HTTPConnections, MaxStreams: limits.EventStreams},
 		agents: agentapi.Settings{Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second, MaxConns: limits.AgentConnections},
 		clusters: cluster.Config{
 			TTL: cfg.Cache.TTL,
@@ -88,7 +90,18 @@ func newDaemon(path string, cfg *config, log zerolog.Logger) (*daemon, error) {
 		Certificates: certificates, Reasons: d.reloads.reasons, AgentLine: agentapi.AppendLine,
 	})
 	d.agents = agentapi.New(agentapi.Config{Asker: d.sup, Settings: p.agents, Log: log})
+	d.ports.quick = d.quick
 	return d.metrics.of(d), nil
+}
+
+// quick is the short way of a port that HAProxy asks.
+func (d *daemon) quick(p *port) (linger time.Duration, answer conns.Answer) {
+	if p.service == frontend {
+		return 0, d.http.AnswerFirst
+	}
+	return agentapi.LingerTimeout, func(peer netip.AddrPort, first, out []byte) []byte {
+		return d.agents.AnswerFirst(p.question.Load(), peer, first, out)
+	}
 }
 
 // longestPoll bounds how long a node's first poll can take.

@@ -23,8 +23,9 @@ type variant struct {
 	path            string // what is asked for; {node} is the node's name
 	once            bool   // the server closes after each answer: there is no keep-alive
 	agent           bool   // HAProxy's agent check, not HTTP
+	slow            bool   // patroniglue without its short way for checks
 	// Writes its files and gives its command line; patroni is the address of the node's REST API. nil: the lab's Patroni.
-	command func(b *bench, patroni string) ([]string, error)
+	command func(b *bench, v variant, patroni string) ([]string, error)
 }
 
 // The names of the variants that the others are compared with.
@@ -39,6 +40,7 @@ var variants = []variant{
 	{name: staticName, what: "nginx return 200", path: "/primary", program: "nginx", debian: "nginx-light", command: (*bench).nginxStatic},
 	{name: "haproxy", what: "HAProxy http-request return", path: "/primary", program: "haproxy", debian: "haproxy", command: (*bench).haproxy},
 	{name: "ours", what: "patroniglue, HTTP", path: "/node/{node}/primary", command: (*bench).patroniglue},
+	{name: "nethttp", what: "patroniglue, HTTP, fast-checks = false", path: "/node/{node}/primary", slow: true, command: (*bench).patroniglue},
 	{name: "agent", what: "patroniglue, agent check", path: "{node}/primary", once: true, agent: true, command: (*bench).patroniglue},
 }
 
@@ -100,7 +102,7 @@ func (b *bench) start(ctx context.Context, v variant) (s server, err error) {
 	if s.relay, err = startRelay(b.node.REST); err != nil {
 		return s, err
 	}
-	command, err := v.command(b, s.relay.Addr().String())
+	command, err := v.command(b, v, s.relay.Addr().String())
 	if err != nil {
 		return s, err
 	}
@@ -149,7 +151,7 @@ http {
 
 // nginxCache asks Patroni once a second. Other checks do not wait for it; the one that found the answer too old does,
 // though proxy_cache_background_update gives it the old one: nginx 1.22 seems to end its connection when Patroni has answered.
-func (b *bench) nginxCache(patroni string) ([]string, error) {
+func (b *bench) nginxCache(_ variant, patroni string) ([]string, error) {
 	return b.nginx("proxy_cache_path cache keys_zone=patroni:1m;", `
 			proxy_pass http://`+patroni+`;
 			proxy_cache patroni;
@@ -161,11 +163,11 @@ func (b *bench) nginxCache(patroni string) ([]string, error) {
 }
 
 // nginxStatic answers with as many bytes as Patroni.
-func (b *bench) nginxStatic(string) ([]string, error) {
+func (b *bench) nginxStatic(_ variant, _ string) ([]string, error) {
 	return b.nginx("default_type application/json;", "return 200 "+strings.Repeat("x", b.answer)+";")
 }
 
-func (b *bench) haproxy(string) ([]string, error) {
+func (b *bench) haproxy(_ variant, _ string) ([]string, error) {
 	answer, config := filepath.Join(b.run, "answer"), filepath.Join(b.run, "haproxy.cfg")
 	return []string{"haproxy", "-db", "-f", config}, errors.Join(
 		os.WriteFile(answer, bytes.Repeat([]byte("x"), b.answer), 0o644),
@@ -180,10 +182,13 @@ frontend checks
 }
 
 // patroniglue watches the lab's whole cluster, the node asked about through the relay.
-func (b *bench) patroniglue(patroni string) ([]string, error) {
+func (b *bench) patroniglue(v variant, patroni string) ([]string, error) {
 	text, err := os.ReadFile(b.lab.Config)
 	if err != nil {
 		return nil, err
+	}
+	if v.slow {
+		text = bytes.Replace(text, []byte("[frontend]\n"), []byte("[frontend]\nfast-checks = false\n"), 1)
 	}
 	config := filepath.Join(b.run, "patroniglue.toml")
 	text = bytes.ReplaceAll(text, []byte(b.node.URL), []byte("http://"+patroni))

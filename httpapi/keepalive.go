@@ -88,8 +88,12 @@ func (f *forerunner) answer(v *visit) {
 	defer forget()
 	var in [2 << 10]byte
 	var out []byte
-	for patience := readHeaderTimeout; ; patience = idleTimeout {
-		v.SetDeadline(time.Now().Add(patience))
+	var armed time.Time // when the deadline was set: once a second suffices
+	for patience := readHeaderTimeout; ; {
+		if now := time.Now(); now.Sub(armed) >= time.Second {
+			v.SetDeadline(now.Add(patience))
+			armed = now
+		}
 		if f.stopping.Load() { // perhaps since before that
 			break
 		}
@@ -113,6 +117,9 @@ func (f *forerunner) answer(v *visit) {
 		}
 		if _, err = v.Write(out); err != nil || p.ends {
 			break
+		}
+		if patience != idleTimeout {
+			patience, armed = idleTimeout, time.Time{}
 		}
 	}
 	v.Close()

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"patroniglue/cluster"
 )
@@ -185,7 +187,7 @@ func (s *Server) appendPlain(out []byte, p *plainRequest) []byte {
 		out = append(out, "\r\n"...)
 	}
 	out = append(out, "Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\nDate: "...)
-	out = a.At.UTC().AppendFormat(out, http.TimeFormat)
+	out = appendDate(out, a.At)
 	out = append(out, "\r\n"...)
 	out = append(out, p.length...)
 	if p.ends && !p.http10 {
@@ -193,4 +195,21 @@ func (s *Server) appendPlain(out []byte, p *plainRequest) []byte {
 	}
 	out = append(out, "\r\n"...)
 	return append(out, body...)
+}
+
+// date is a second as HTTP writes it.
+type date struct {
+	unix int64
+	text string
+}
+
+var lastDate atomic.Pointer[date]
+
+func appendDate(out []byte, now time.Time) []byte {
+	d := lastDate.Load()
+	if d == nil || d.unix != now.Unix() {
+		d = &date{now.Unix(), now.UTC().Format(http.TimeFormat)}
+		lastDate.Store(d)
+	}
+	return append(out, d.text...)
 }

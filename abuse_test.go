@@ -2,11 +2,9 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -14,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -179,41 +176,16 @@ func (v *victim) askAgent(node, check string) (bool, error) {
 	return strings.HasPrefix(line, "ready up"), err
 }
 
-// attack opens n connections, perSecond at most, and sends text by each, from
-// several clients at once. With hold they stay open until end.
+// attack opens n connections, perSecond at most, and sends text by each. With hold
+// they stay open until end.
 func (v *victim) attack(addr string, n, perSecond int, hold bool, text string) (end func()) {
 	v.t.Helper()
-	const clients = 8
-	held := make([][]net.Conn, clients)
-	begun := time.Now()
-	var wg sync.WaitGroup
-	for i := range clients {
-		wg.Go(func() {
-			for j := range n / clients {
-				time.Sleep(time.Until(begun.Add(time.Duration(j*clients) * time.Second / time.Duration(perSecond))))
-				c, err := net.DialTimeout("tcp", addr, 10*time.Second)
-				if err != nil {
-					v.t.Errorf("connecting: %v", err)
-					return
-				}
-				c.SetDeadline(time.Now().Add(10 * time.Second))
-				io.WriteString(c, text) // it may be closed already
-				if hold {
-					held[i] = append(held[i], c)
-					continue
-				}
-				c.(*net.TCPConn).SetLinger(0)
-				c.Close()
-			}
-		})
+	wait, end := attack{Addr: addr, Connections: n, PerSecond: perSecond, Text: []byte(text), Hold: hold}.start(v.t)
+	wait()
+	if !hold {
+		end()
 	}
-	wg.Wait()
-	return func() {
-		for _, c := range slices.Concat(held...) {
-			c.(*net.TCPConn).SetLinger(0)
-			c.Close()
-		}
-	}
+	return end
 }
 
 // Whoever abuses the ports, the checks of all others are answered, and rightly.
@@ -291,34 +263,9 @@ func TestAbuse(t *testing.T) {
 // pipeline sends n requests before it has read the answers, and reads them all.
 func (v *victim) pipeline(request string, n int) {
 	v.t.Helper()
-	const clients = 4
-	var answered atomic.Int64
-	var wg sync.WaitGroup
-	for range clients {
-		c, err := net.DialTimeout("tcp", v.http, 10*time.Second)
-		if err != nil {
-			v.t.Fatal(err)
-		}
-		c.SetDeadline(time.Now().Add(time.Minute))
-		wg.Go(func() { c.Write(bytes.Repeat([]byte(request), n/clients)) })
-		wg.Go(func() {
-			defer c.Close()
-			r := bufio.NewReader(c)
-			for range n / clients {
-				resp, err := http.ReadResponse(r, nil)
-				if err != nil {
-					v.t.Errorf("pipelining: %v", err)
-					return
-				}
-				io.Copy(io.Discard, resp.Body)
-				answered.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	if answered.Load() != int64(n) {
-		v.t.Errorf("%d of %d pipelined requests were answered", answered.Load(), n)
-	}
+	wait, end := attack{Addr: v.http, Connections: 4, Text: []byte(request), Times: n / 4, Answers: true}.start(v.t)
+	wait()
+	end()
 }
 
 // With too few files for its limits it says so, takes fewer connections, and has

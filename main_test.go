@@ -13,7 +13,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(withoutBinary{m}, map[string]func(){"patroniglue": main, "confined": confine})
+	testscript.Main(withoutBinary{m}, map[string]func(){"patroniglue": main, "confined": confine, "attacker": attacker})
 }
 
 // withoutBinary removes what builtBinary made.

@@ -27,6 +27,8 @@ const (
 	largeTimeout = 5 * time.Second // that a large answer waits for its turn to be made
 	maxUnsent    = 64 << 20        // bytes of large answers that may wait for their readers
 	retryAfter   = "10"            // seconds, for who was put off
+
+	pipelinePause = time.Millisecond // between two of the requests that came before the answer to the one before
 )
 
 // load is what clients do to the server.
@@ -38,9 +40,13 @@ type load struct {
 	turn   chan struct{} // whose place is taken while a large answer is made
 	unsent atomic.Int64
 	putOff atomic.Uint64
+
+	pipeline chan struct{} // whose place is taken by the pipelined request that is next
 }
 
-func newLoad() load { return load{conns: conns.New(defaultMaxConns), turn: make(chan struct{}, 1)} }
+func newLoad() load {
+	return load{conns: conns.New(defaultMaxConns), turn: make(chan struct{}, 1), pipeline: make(chan struct{}, 1)}
+}
 
 // Conns returns how many connections are open.
 func (s *Server) Conns() int { return s.load.conns.Open() }
@@ -62,18 +68,27 @@ func (s *Server) PutOff() uint64 { return s.load.putOff.Load() }
 // visit is a connection that is counted when it brought nothing.
 type visit struct {
 	net.Conn
-	first []byte      // read already, and to be read again
-	asked atomic.Bool // its latest request was one, and reached a handler
+	first     []byte      // read already, and to be read again
+	asked     atomic.Bool // its latest request was one, and reached a handler
+	pipelines atomic.Bool // it sends requests without waiting for answers
 }
 
+// Read looks for what comes behind a request's headers. Nothing that we answer has
+// a body, so it is the next request. Below TLS that cannot be seen.
 func (v *visit) Read(b []byte) (int, error) {
-	if len(v.first) == 0 {
-		return v.Conn.Read(b)
+	if len(v.first) > 0 {
+		n := copy(b, v.first)
+		v.first = v.first[n:]
+		return n, nil
 	}
-	n := copy(b, v.first)
-	v.first = v.first[n:]
-	return n, nil
+	n, err := v.Conn.Read(b)
+	if end := bytes.Index(b[:n], headersEnd); end >= 0 {
+		v.pipelines.Store(end+len(headersEnd) < n)
+	}
+	return n, err
 }
+
+var headersEnd = []byte("\r\n\r\n")
 
 // visitOf finds it below TLS.
 func visitOf(c net.Conn) *visit {
@@ -102,14 +117,31 @@ func (l *load) watch(srv *http.Server) {
 	}
 }
 
-// asking marks the connection of every request that reaches a handler.
-func asking(next http.Handler) http.Handler {
+// asking marks the connection of every request that reaches a handler, and holds up
+// those that were pipelined.
+func (l *load) asking(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if v, ok := r.Context().Value(visitKey{}).(*visit); ok && v != nil {
 			v.asked.Store(true)
+			if v.pipelines.Load() {
+				l.pause(r.Context())
+			}
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// pause lets one pipelined request go on at a time, of all connections. No health
+// checker pipelines. Who does always has a request that can be answered at once,
+// and while every processor is busy Go looks for new connections every 10 ms only
+// (runtime, sysmon): so a few of them would make every check wait.
+func (l *load) pause(ctx context.Context) {
+	select {
+	case l.pipeline <- struct{}{}:
+		time.Sleep(pipelinePause)
+		<-l.pipeline
+	case <-ctx.Done():
+	}
 }
 
 // admit takes a connection that may connect into the pool.

@@ -144,7 +144,7 @@ func (s *Server) ServeOperator(ctx context.Context, ln net.Listener) error {
 func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handler, lets func(net.Addr) (*tls.Config, bool), plain func() bool) error {
 	stopping := make(chan struct{})
 	srv := &http.Server{
-		Handler:           asking(handler),
+		Handler:           s.load.asking(handler),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -22,8 +23,8 @@ type liveEvent struct {
 	Sections map[string]string `json:"sections"` // HTML by the element's id; those that changed since the event before
 }
 
-// live streams a page: every second, and at once when something changed. A
-// reader that is slow gets fewer events, one that hangs is cut off.
+// live streams a page: at every full second, and at once when something changed.
+// A reader that is slow gets fewer events, one that hangs is cut off.
 func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	q, err := s.pageQuery(r)
 	if err != nil {
@@ -37,24 +38,31 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	defer out.close()
 	changes := s.sup.Subscribe(eventBuffer)
 	defer changes.Close()
+	shared := s.watched.join(q)
+	defer s.watched.leave(q)
 
 	sent := make(map[string]uint64)
-	tick := time.NewTicker(liveEvery)
-	defer tick.Stop()
+	due := time.Now()
 	for {
-		p, err := s.render(q, time.Now())
+		p, err := shared.since(due, func(now time.Time) (*page, error) { return s.render(q, now) })
 		if err != nil {
 			return // the cluster is gone; who comes back is told
 		}
 		if out.send(liveEventOf(p, sent)); out.err != nil {
 			return
 		}
-		for due, pause := false, time.After(liveSoon); !due || pause != nil; {
+		now := time.Now()
+		next := now.Add(liveEvery - time.Duration(now.UnixNano())%liveEvery) // the same for all
+		tick := time.After(next.Sub(now))
+		due = time.Time{}
+		for pause := time.After(liveSoon); due.IsZero() || pause != nil; {
 			select {
 			case c := <-changes.C:
-				due = due || !c.Repeat
-			case <-tick.C:
-				due = true
+				if !c.Repeat {
+					due = time.Now()
+				}
+			case <-tick:
+				due = later(due, next)
 			case <-pause:
 				pause = nil
 			case <-out.stopping:
@@ -64,6 +72,58 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
+}
+
+// watched are the pages that are watched live: each is rendered once for all who
+// watch it.
+type watched struct {
+	mu    sync.Mutex // guards the rest
+	pages map[pageQuery]*watchedPage
+}
+
+type watchedPage struct {
+	watchers int // guarded by watched.mu
+
+	mu    sync.Mutex // guards the rest, also while it is rendered: the others wait for that
+	begun time.Time
+	page  *page // read-only
+}
+
+func (w *watched) join(q pageQuery) *watchedPage {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pages == nil {
+		w.pages = make(map[pageQuery]*watchedPage)
+	}
+	if w.pages[q] == nil {
+		w.pages[q] = new(watchedPage)
+	}
+	w.pages[q].watchers++
+	return w.pages[q]
+}
+
+func (w *watched) leave(q pageQuery) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pages[q].watchers--; w.pages[q].watchers == 0 {
+		delete(w.pages, q)
+	}
+}
+
+// since gives the page as it was at that time or later.
+func (w *watchedPage) since(due time.Time, render func(now time.Time) (*page, error)) (*page, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.begun.Before(due) {
+		begun := time.Now()
+		page, err := render(begun)
+		if err != nil {
+			return nil, err
+		}
+		page.sum()
+		w.begun, w.page = begun, page
+	}
+	return w.page, nil
 }
 
 func liveEventOf(p *page, sent map[string]uint64) string {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,6 +74,49 @@ func TestLive(t *testing.T) {
 		}
 		if second.Page != first.Page || second.Sections["clock"] == "" || second.Clock == first.Clock {
 			t.Errorf("a second later: %+v", second)
+		}
+	})
+}
+
+// However many watch, a page costs one rendering each second and one at each change.
+func TestLiveIsRenderedOnceForAll(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		var renderings, events atomic.Int64
+		counts := func(c *httpapi.Config) {
+			withToken(c)
+			c.Reasons = func() []cluster.Reason { renderings.Add(1); return nil } // the page asks each time
+		}
+		s := start(t, nw, counts, of(members(t, nw, "", "main", "pg1", "pg2"), "main"), of(members(t, nw, "", "other", "db1", "db2"), "other"))
+		settle()
+		watch := func(target string) {
+			l := s.listen(target, "")
+			go func() {
+				for _, err := l.next(); err == nil; _, err = l.next() {
+					events.Add(1)
+				}
+			}()
+			time.Sleep(3 * time.Millisecond)
+		}
+		for range 50 {
+			watch("/ui/main/live")
+		}
+		watch("/ui/other/live")
+		watch("/live?trouble=1")
+		for _, step := range []struct {
+			what               string
+			run                func()
+			renderings, events int64
+		}{
+			{"all have come", func() { time.Sleep(500 * time.Millisecond) }, 52, 52},
+			{"two full seconds", func() { time.Sleep(2 * time.Second) }, 2 * 3, 2 * 52},
+			{"two changes at once", func() { s.leaving("POST", "/node/pg1/leaving"); time.Sleep(200 * time.Millisecond) }, 3, 2 * 52},
+			{"the full second after that", func() { time.Sleep(500 * time.Millisecond) }, 3, 52},
+		} {
+			step.run()
+			synctest.Wait()
+			if r, e := renderings.Swap(0), events.Swap(0); r != step.renderings || e != step.events {
+				t.Errorf("%s: %d renderings of three pages, and %d events for their 52 viewers; want %d and %d", step.what, r, e, step.renderings, step.events)
+			}
 		}
 	})
 }

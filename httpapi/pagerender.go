@@ -110,7 +110,8 @@ var signs = [...]template.HTML{cluster.OK: rendered("sign", "ok"), cluster.Warni
 type section struct {
 	id       string
 	from, to int
-	parent   int // -1 = none
+	parent   int    // -1 = none
+	sum      uint64 // of its text; see sum
 }
 
 // Begin is called by a template in front of an element with this id; parts are
@@ -133,14 +134,12 @@ func (r *rendering) End() string {
 	return ""
 }
 
-// changed gives the sections that differ from those in sent, by id, and updates
-// sent. A section whose text differs outside of the sections in it is given as a
-// whole, else only those in it that differ.
-func (r *rendering) changed(sent map[string]uint64) map[string]string {
-	out := make(map[string]string)
-	whole := make([]bool, len(r.sections)) // given, as part of this or as itself
+// sum notes of each section what tells it from another: of its text outside of the
+// sections in it.
+func (r *rendering) sum() {
 	text := r.buf.Bytes()
-	for i, s := range r.sections { // outer ones first
+	for i := range r.sections { // outer ones first
+		s := &r.sections[i]
 		h := fnv.New64a()
 		at := s.from
 		for j := i + 1; j < len(r.sections) && r.sections[j].from < s.to; j++ {
@@ -150,15 +149,25 @@ func (r *rendering) changed(sent map[string]uint64) map[string]string {
 			}
 		}
 		h.Write(text[at:s.to])
-		sum := h.Sum64()
+		s.sum = h.Sum64()
+	}
+}
+
+// changed gives the sections that differ from those in sent, by id, and updates
+// sent. A section whose text differs outside of the sections in it is given as a
+// whole, else only those in it that differ.
+func (r *rendering) changed(sent map[string]uint64) map[string]string {
+	out := make(map[string]string)
+	whole := make([]bool, len(r.sections)) // given, as part of this or as itself
+	for i, s := range r.sections {         // outer ones first
 		before, known := sent[s.id]
-		sent[s.id] = sum
+		sent[s.id] = s.sum
 		switch {
 		case s.parent >= 0 && whole[s.parent]:
 			whole[i] = true
-		case !known || before != sum:
+		case !known || before != s.sum:
 			whole[i] = true
-			out[s.id] = string(bytes.TrimSpace(text[s.from:s.to]))
+			out[s.id] = string(bytes.TrimSpace(r.buf.Bytes()[s.from:s.to]))
 		}
 	}
 	return out

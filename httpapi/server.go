@@ -81,6 +81,7 @@ type Server struct {
 
 	served  served
 	streams streams
+	watched watched
 	load    load
 	logins  logins
 }

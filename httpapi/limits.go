@@ -168,7 +168,8 @@ func (s *Server) large(h http.HandlerFunc) http.HandlerFunc {
 		}
 		made := &madeAnswer{header: w.Header(), status: http.StatusOK}
 		func() {
-			defer func() { <-s.load.turn }() // also when it panics
+			begun := time.Now()
+			defer func() { time.AfterFunc(time.Since(begun), func() { <-s.load.turn }) }() // also when it panics
 			h(made, r)
 		}()
 		size := int64(made.body.Len())

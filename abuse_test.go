@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -17,9 +18,13 @@ import (
 	"time"
 )
 
-// mostMemory bounds what the daemon may take, whatever clients do to it with the
-// default limits, in bytes.
-const mostMemory = 384 << 20
+// What the daemon owes, whatever clients do to it with the default limits.
+const (
+	mostMemory  = 384 << 20              // bytes that it may take
+	mostWait    = time.Second            // for a check: then HAProxy takes it for failed (timeout check in haproxy.cfg.tmpl)
+	mostTries   = 3                      // as many failed ones it believes (fall)
+	usuallyWait = 100 * time.Millisecond // for one of two checks; on a busy machine, too
+)
 
 // victim is a daemon in a process of its own, and what is asked of it meanwhile.
 type victim struct {
@@ -27,6 +32,8 @@ type victim struct {
 	http, agent string
 	pid         int
 	log         *programLog
+	quiet       time.Duration // p99 of checks when nobody else asks
+	mostTimes   float64       // that it may be during an attack; 0 = any
 }
 
 // startVictim runs the binary with a shell command in front of it.
@@ -88,9 +95,8 @@ func (v *victim) peak() int {
 }
 
 // during asks as load balancers do for as long as f takes, at least for a while,
-// and wants every answer to be right. What no answer comes to is asked again, as
-// often as HAProxy does before it believes that (fall 3).
-func (v *victim) during(name string, quiet time.Duration, f func()) (p99 time.Duration) {
+// and wants every answer to be right, and to be there in time.
+func (v *victim) during(name string, f func()) (p99 time.Duration) {
 	v.t.Helper()
 	var mu sync.Mutex
 	var took []time.Duration
@@ -112,7 +118,7 @@ func (v *victim) during(name string, quiet time.Duration, f func()) (p99 time.Du
 					begun := time.Now()
 					passes, err := askOnce(question.node, question.check)
 					d := time.Since(begun)
-					for try := 1; err != nil && try < 3; try++ {
+					for try := 1; err != nil && try < mostTries; try++ {
 						mu.Lock()
 						again++
 						mu.Unlock()
@@ -131,7 +137,7 @@ func (v *victim) during(name string, quiet time.Duration, f func()) (p99 time.Du
 	}
 	begun := time.Now()
 	f()
-	time.Sleep(time.Until(begun.Add(500 * time.Millisecond)))
+	time.Sleep(time.Until(begun.Add(600 * time.Millisecond)))
 	close(done)
 	wg.Wait()
 	slices.Sort(took)
@@ -139,20 +145,50 @@ func (v *victim) during(name string, quiet time.Duration, f func()) (p99 time.Du
 		v.t.Fatalf("%s: no check was answered", name)
 	}
 	at := func(percent int) time.Duration { return took[(len(took)-1)*percent/100].Round(10 * time.Microsecond) }
-	factor := ""
-	if quiet > 0 {
-		factor = fmt.Sprintf("%.1f times the quiet one", float64(at(99))/float64(quiet))
+	times := ""
+	if v.quiet > 0 {
+		times = fmt.Sprintf(", %.1f times the quiet one", float64(at(99))/float64(v.quiet))
 	}
 	peak := v.peak()
-	v.t.Logf("%-46s %5d checks, median %8v, p99 %8v %s; %d asked again; %d MB", name, len(took), at(50), at(99), factor, again, peak>>20)
+	v.t.Logf("%-46s %5d checks, median %8v, p99 %8v%s; %d asked again; %d MB", name, len(took), at(50), at(99), times, again, peak>>20)
 	if peak > mostMemory {
 		v.t.Errorf("%s: it takes %d MB of memory, want at most %d", name, peak>>20, mostMemory>>20)
+	}
+	if at(50) > usuallyWait {
+		v.t.Errorf("%s: half of the checks took more than %v, want at most %v", name, at(50), usuallyWait)
 	}
 	return at(99)
 }
 
+// suffers is during, while that attack comes, and once it is there.
+func (v *victim) suffers(name string, a attack) {
+	v.t.Helper()
+	for try := 1; ; try++ {
+		var end func()
+		worst := v.during(name, func() {
+			var wait func()
+			wait, end = a.start(v.t)
+			wait()
+		})
+		if a.Hold {
+			worst = max(worst, v.during(name+", there", func() {}))
+		}
+		end()
+		times := float64(worst) / float64(v.quiet)
+		if v.mostTimes == 0 || times <= v.mostTimes {
+			return
+		}
+		if try == 3 {
+			v.t.Errorf("%s: p99 %v is %.1f times the quiet one, three times over; want at most %v", name, worst, times, v.mostTimes)
+			return
+		}
+	}
+}
+
 func (v *victim) askHTTP(node, check string) (bool, error) {
-	resp, _, err := tryToAsk(v.t.Context(), nil, "GET", "http://"+v.http+"/node/"+node+"/"+check)
+	ctx, cancel := context.WithTimeout(v.t.Context(), mostWait)
+	defer cancel()
+	resp, _, err := tryToAsk(ctx, nil, "GET", "http://"+v.http+"/node/"+node+"/"+check)
 	if err != nil {
 		return false, err
 	}
@@ -163,12 +199,13 @@ func (v *victim) askHTTP(node, check string) (bool, error) {
 }
 
 func (v *victim) askAgent(node, check string) (bool, error) {
-	conn, err := net.DialTimeout("tcp", v.agent, 10*time.Second)
+	end := time.Now().Add(mostWait)
+	conn, err := net.DialTimeout("tcp", v.agent, mostWait)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(end)
 	if _, err := io.WriteString(conn, node+"/"+check+"\n"); err != nil {
 		return false, err
 	}
@@ -176,22 +213,15 @@ func (v *victim) askAgent(node, check string) (bool, error) {
 	return strings.HasPrefix(line, "ready up"), err
 }
 
-// attack opens n connections, perSecond at most, and sends text by each. With hold
-// they stay open until end.
-func (v *victim) attack(addr string, n, perSecond int, hold bool, text string) (end func()) {
-	v.t.Helper()
-	wait, end := attack{Addr: addr, Connections: n, PerSecond: perSecond, Text: []byte(text), Hold: hold}.start(v.t)
-	wait()
-	if !hold {
-		end()
-	}
-	return end
-}
+// abuseFactor is a variable of the environment: how many times the quiet p99 of
+// checks may be that during each attack, at the best of three tries. Tests run beside
+// others, where that says nothing, so it is not wanted by default.
+const abuseFactor = "PATRONIGLUE_ABUSE_FACTOR"
 
-// Whoever abuses the ports, the checks of all others are answered, and rightly.
+// Whoever abuses the ports, the checks of all others are answered rightly, and
+// before HAProxy would give up. With -v it reports how long they took.
 //
-// With -v it reports how long they took; nothing is asserted about that, as tests
-// run beside others.
+//	PATRONIGLUE_ABUSE_FACTOR=3 go test -run TestAbuse -v .
 func TestAbuse(t *testing.T) {
 	many := 10_000
 	if most := int(openFiles()) - 1000; most < many {
@@ -200,35 +230,34 @@ func TestAbuse(t *testing.T) {
 	}
 	sim := newSimulated(t, "pg1", "pg2", "pg3")
 	v := startVictim(t, "", nodesOf(sim, ""))
-	quiet := v.during("quiet", 0, func() { time.Sleep(2 * time.Second) })
+	if text := os.Getenv(abuseFactor); text != "" {
+		var err error
+		if v.mostTimes, err = strconv.ParseFloat(text, 64); err != nil {
+			t.Fatalf("%s: %v", abuseFactor, err)
+		}
+	}
+	v.quiet = v.during("quiet", func() { time.Sleep(2 * time.Second) })
 
 	held := func(name, addr string, n int, text string) {
-		var end func()
-		v.during(name+", coming", quiet, func() { end = v.attack(addr, n, 5000, true, text) })
-		v.during(name+", there", quiet, func() { time.Sleep(600 * time.Millisecond) })
-		end()
+		v.suffers(name, attack{Addr: addr, Connections: n, PerSecond: 5000, Hold: true, Text: []byte(text)})
 	}
 	held("idle HTTP connections", v.http, many, "")
-	if open, most := v.metric("patroniglue_http_connections"), 4096.0; open > most {
-		t.Errorf("%v HTTP connections are open, want at most %v", open, most)
-	}
-	if gone := v.metric("patroniglue_http_connections_overflowed_total"); gone < float64(many-4096)/2 {
-		t.Errorf("%v connections gave way, of %d", gone, many)
+	until(t, "idle connections have ended", func() bool { return v.metric("patroniglue_http_connections") < 16 })
+	if gone := v.metric("patroniglue_http_connections_overflowed_total"); gone < float64(many-4096) {
+		t.Errorf("%v connections gave way, of %d, want all but 4096", gone, many)
 	}
 	held("kept alive after a check", v.http, many, "GET /node/pg1/primary HTTP/1.1\r\nhost: x\r\n\r\n")
 	held("half-sent HTTP requests", v.http, many, "GET /node/pg1/primary HTTP/1.1\r\nhost: ")
 	held("headers of 8 kB without an end", v.http, many/2, "GET / HTTP/1.1\r\nx: "+strings.Repeat("y", 8_000))
 	held("half-sent agent lines", v.agent, many, "pg1/prim")
-	if open := v.metric("patroniglue_agent_connections"); open > 4096 {
-		t.Errorf("%v connections to the agent are open", open)
-	}
 	held("nothing sent to the agent", v.agent, many, "")
 	held("pages that nobody reads", v.http, 2000, "GET / HTTP/1.0\r\n\r\n")
 	held("metrics that nobody reads", v.http, 2000, "GET /metrics HTTP/1.0\r\n\r\n")
 	held("histories that nobody reads", v.http, 2000, "GET /history HTTP/1.0\r\n\r\n")
 	held("event streams that nobody reads", v.http, 2000, "GET /events HTTP/1.0\r\n\r\n")
+	held("live pages that nobody reads", v.http, 2000, "GET /live HTTP/1.0\r\n\r\n")
 	flood := func(name, addr string, n int, text string) {
-		v.during(name, quiet, func() { v.attack(addr, n, max(100, n/2), false, text) })
+		v.suffers(name, attack{Addr: addr, Connections: n, PerSecond: max(100, n/2), Text: []byte(text)})
 	}
 	flood("new HTTP connections, reset at once", v.http, 10_000, "")
 	flood("new agent connections, reset at once", v.agent, 10_000, "")
@@ -240,32 +269,27 @@ func TestAbuse(t *testing.T) {
 	garbage := strings.Repeat("\x16\x03\x01\x00\xff\r\n\x00\xde\xad\r\n\r\n", 100)
 	flood("garbage to HTTP", v.http, 5000, garbage)
 	flood("garbage to the agent", v.agent, 5000, garbage)
-	v.during("2,000 pipelined requests", quiet, func() { v.pipeline("GET /node/pg1 HTTP/1.1\r\nhost: x\r\n\r\n", 2000) })
-
 	for _, n := range sim.Nodes() {
 		n.ResetCounters()
 	}
 	begun := time.Now()
-	v.during("2,000 pipelined posts of refresh", quiet, func() { v.pipeline("POST /node/pg1/refresh HTTP/1.1\r\nhost: x\r\n\r\n", 2000) })
+	flood("posts of refresh", v.http, 5000, "POST /node/pg1/refresh HTTP/1.1\r\nhost: x\r\n\r\n")
 	for _, n := range sim.Nodes() {
 		if polls, most := n.Total(), 12*int(time.Since(begun).Seconds()+1); polls > most || n.MaxOpen() > 1 {
 			t.Errorf("refresh made Patroni of %s be asked %d times in %v, by %d connections at once", n.Name(), polls, time.Since(begun), n.MaxOpen())
 		}
 	}
+	pipelined := func(name, request string) {
+		v.suffers(name, attack{Addr: v.http, Connections: 4, Text: []byte(request), Times: 500, Answers: true})
+	}
+	pipelined("2,000 pipelined checks", "GET /node/pg1/primary HTTP/1.1\r\nhost: x\r\n\r\n")
+	pipelined("2,000 pipelined posts of refresh", "POST /node/pg1/refresh HTTP/1.1\r\nhost: x\r\n\r\n")
 	until(t, "nobody holds a connection any more", func() bool {
 		return v.metric("patroniglue_http_connections") < 16 && v.metric("patroniglue_agent_connections") < 16
 	})
 	if lines := v.log.lines("level", "error"); len(lines) > 0 {
 		t.Errorf("it complained: %s", lines)
 	}
-}
-
-// pipeline sends n requests before it has read the answers, and reads them all.
-func (v *victim) pipeline(request string, n int) {
-	v.t.Helper()
-	wait, end := attack{Addr: v.http, Connections: 4, Text: []byte(request), Times: n / 4, Answers: true}.start(v.t)
-	wait()
-	end()
 }
 
 // With too few files for its limits it says so, takes fewer connections, and has
@@ -278,16 +302,14 @@ func TestFewFiles(t *testing.T) {
 	if !slices.Contains(warnings, want) {
 		t.Errorf("it warns %q, want %q", warnings, want)
 	}
-	var ends []func()
-	v.during("1000 idle connections with 256 files", 0, func() {
+	v.during("1000 idle connections with 256 files", func() {
 		for _, addr := range []string{v.http, v.agent} {
-			ends = append(ends, v.attack(addr, 500, 5000, true, ""))
+			wait, end := attack{Addr: addr, Connections: 500, Hold: true}.start(t)
+			wait()
+			defer end()
 		}
 		time.Sleep(6 * time.Second) // beyond the ttl: it has to poll
 	})
-	for _, end := range ends {
-		end()
-	}
 	if lines := v.log.lines("level", "error"); len(lines) > 0 {
 		t.Errorf("it complained: %s", lines)
 	}

@@ -90,4 +90,20 @@ func TestCertificates(t *testing.T) {
 			t.Errorf("status %s: %v, want exit code 1 and %q:\n%s", flag, err, want, &stdout)
 		}
 	}
+
+	make("front", 90)
+	const over, wrong = "no longer wrong with the supervisor itself", "something is wrong with the supervisor itself"
+	until(t, "the log says that the frontend's certificate is renewed", func() bool {
+		return slices.Equal(p.log.values("reason", "message", over, "level", "info"), []string{own[0].Text})
+	})
+	make("front", -1)
+	expired := 0
+	until(t, "the log says that it is over", func() bool {
+		expired = len(p.log.lines("message", wrong, "level", "error"))
+		return expired > 0
+	})
+	time.Sleep(2 * lookEvery)
+	if n := len(p.log.lines("message", wrong)); expired != 1 || n != 3 || len(p.log.lines("message", over)) != 1 {
+		t.Errorf("what is wrong is logged %d times, of which %d at error; want 3 and 1:\n%s", n, expired, p.log)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -93,7 +94,9 @@ func (d *daemon) run(ctx context.Context) error {
 	})
 	eg.Go(func() error {
 		if d.sup.WaitReady(ctx) == nil {
+			own := d.logOwnHealth(nil)
 			d.logHealth()
+			d.watchOwnHealth(ctx, own)
 		}
 		return nil
 	})
@@ -130,9 +133,6 @@ func listenError(err error) error {
 // what was wrong before the start is no change, and would not be logged.
 func (d *daemon) logHealth() {
 	now := time.Now()
-	for _, r := range d.http.OwnHealth(now).Reasons {
-		d.log.WithLevel(levelOfHealth(r.Level)).Str("reason", r.Text).Msg("something is wrong with the supervisor itself")
-	}
 	for _, v := range d.sup.Views() {
 		h := v.Health(now)
 		e := d.log.WithLevel(levelOfHealth(h.Level)).Str("cluster", v.Cluster).Str("leader", cmp.Or(v.Leader, "none")).Stringer("health", h.Level)
@@ -141,4 +141,35 @@ func (d *daemon) logHealth() {
 		}
 		e.Msg("ready: every node was polled")
 	}
+}
+
+// watchOwnHealth logs what begins to be wrong with the supervisor itself after
+// before, and when it is over, until ctx ends.
+func (d *daemon) watchOwnHealth(ctx context.Context, before []cluster.Reason) {
+	looks := time.NewTicker(lookEvery)
+	defer looks.Stop()
+	for {
+		select {
+		case <-looks.C:
+			before = d.logOwnHealth(before)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// logOwnHealth logs what is new and what is gone since before, and gives what is so now.
+func (d *daemon) logOwnHealth(before []cluster.Reason) []cluster.Reason {
+	now := d.http.OwnHealth(time.Now()).Reasons
+	for _, r := range before {
+		if !slices.Contains(now, r) {
+			d.log.Info().Str("reason", r.Text).Msg("no longer wrong with the supervisor itself")
+		}
+	}
+	for _, r := range now {
+		if !slices.Contains(before, r) && r.Code != cluster.CodeReloadFailed { // which reload and look have logged
+			d.log.WithLevel(levelOfHealth(r.Level)).Str("reason", r.Text).Msg("something is wrong with the supervisor itself")
+		}
+	}
+	return now
 }

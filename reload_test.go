@@ -530,6 +530,9 @@ func TestCertificatesRenewed(t *testing.T) {
 	if _, body := ask(t, &tls.Config{InsecureSkipVerify: true}, "GET", "https://"+p.http+"/health"); strings.Contains(body, "reload_failed") {
 		t.Errorf("/health: %s", body)
 	}
+	until(t, "the log says that half a pair is over, once", func() bool {
+		return len(p.log.lines("message", "no longer wrong with the supervisor itself")) == 1
+	})
 	if got := p.log.values("changed", "message", loadedAnew); len(got) != 1 || !strings.Contains(got[0], "self.crt") || strings.Contains(got[0], "frontend") {
 		t.Errorf("changed: %q, want the two files", got)
 	}

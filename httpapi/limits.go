@@ -148,8 +148,9 @@ func (l *load) pause(ctx context.Context) {
 func (l *load) admit(c net.Conn) net.Conn { return &visit{Conn: l.conns.Add(c)} }
 
 // large answers what is made of all nodes or of many changes. One such answer is
-// made at a time, so that a check never waits behind many, and it is made in
-// whole before its reader gets any of it, so that a slow one holds up nobody.
+// made at a time, and then none for as long as it took, so that a check never
+// waits behind many; and it is made in whole before its reader gets any of it, so
+// that a slow one holds up nobody.
 func (s *Server) large(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -149,7 +150,8 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
-// One large answer is made at a time: who waits for it too long is put off.
+// One large answer is made at a time, and then none for as long: who waits for it
+// too long is put off.
 func TestLargeAnswersWaitForTheirTurn(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		making, most := 0, 0
@@ -172,8 +174,47 @@ func TestLargeAnswersWaitForTheirTurn(t *testing.T) {
 		for range 10 {
 			count[<-got]++
 		}
-		if count[200] != 3 || count[503] != 7 || most != 1 || s.server.PutOff() != 7 {
-			t.Errorf("%v, at most %d at once, %d put off; want 3 answers, one at a time, and 7 put off", count, most, s.server.PutOff())
+		if count[200] != 2 || count[503] != 8 || most != 1 || s.server.PutOff() != 8 {
+			t.Errorf("%v, at most %d at once, %d put off; want 2 answers, one at a time, and 8 put off", count, most, s.server.PutOff())
+		}
+	})
+}
+
+// Who sends requests without waiting for answers holds up himself alone.
+func TestPipelinedRequestsWait(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		settle()
+		const request = "GET /node/pg1/primary HTTP/1.1\r\nhost: glue\r\n\r\n"
+		ask := func(n int, text string) (took time.Duration) {
+			c := s.dial()
+			defer c.Close()
+			begun := time.Now()
+			go io.WriteString(c, text)
+			r := bufio.NewReader(c)
+			for range n {
+				resp, err := http.ReadResponse(r, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 200 {
+					t.Errorf("%s, %v", resp.Status, err)
+				}
+			}
+			return time.Since(begun)
+		}
+		took := make(chan time.Duration, 2)
+		for range cap(took) {
+			go func() { took <- ask(100, strings.Repeat(request, 100)) }()
+		}
+		time.Sleep(20 * time.Millisecond)
+		if d := ask(1, request); d != 0 {
+			t.Errorf("a check beside them takes %v", d)
+		}
+		for range cap(took) {
+			if d := <-took; d < 150*time.Millisecond || d > 200*time.Millisecond {
+				t.Errorf("a hundred on each of two connections take %v, want some 200 requests of 1 ms", d)
+			}
 		}
 	})
 }

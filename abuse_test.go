@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // What the daemon owes, whatever clients do to it with the default limits.
@@ -30,17 +33,25 @@ const (
 type victim struct {
 	t           *testing.T
 	http, agent string
+	trust       *tls.Config
 	pid         int
 	log         *programLog
 	quiet       time.Duration // p99 of checks when nobody else asks
 	mostTimes   float64       // that it may be during an attack; 0 = any
 }
 
-// startVictim runs the binary with a shell command in front of it.
-func startVictim(t *testing.T, before, text string) *victim {
+// startVictim runs the binary with a shell command in front of it, and with more in
+// [frontend], which is TLS where trust is not nil.
+func startVictim(t *testing.T, before, frontend, text string, trust *tls.Config) *victim {
 	t.Helper()
-	v := &victim{t: t, http: freePort(t), agent: freePort(t), log: new(programLog)}
-	path := writeFile(t, "c.toml", "[frontend]\nhost = '127.0.0.1'\nport = "+portOf(v.http)+"\n[agent]\nlisten = '"+v.agent+"'\n"+text)
+	v := &victim{t: t, http: freePort(t), agent: freePort(t), trust: trust, log: new(programLog)}
+	if most := os.Getenv(abuseFactor); most != "" {
+		var err error
+		if v.mostTimes, err = strconv.ParseFloat(most, 64); err != nil {
+			t.Fatalf("%s: %v", abuseFactor, err)
+		}
+	}
+	path := writeFile(t, "c.toml", "[frontend]\nhost = '127.0.0.1'\nport = "+portOf(v.http)+"\n"+frontend+"[agent]\nlisten = '"+v.agent+"'\n"+text)
 	cmd := exec.Command("sh", "-c", before+` exec "$0" -config "$1"`, builtBinary(t), path)
 	cmd.Stdout, cmd.Stderr = v.log, v.log
 	if err := cmd.Start(); err != nil {
@@ -60,10 +71,17 @@ func startVictim(t *testing.T, before, text string) *victim {
 	return v
 }
 
+func (v *victim) url() string {
+	if v.trust != nil {
+		return "https://" + v.http
+	}
+	return "http://" + v.http
+}
+
 // metric gives a sample of /metrics.
 func (v *victim) metric(name string) float64 {
 	v.t.Helper()
-	_, body := ask(v.t, nil, "GET", "http://"+v.http+"/metrics")
+	_, body := ask(v.t, v.trust, "GET", v.url()+"/metrics")
 	m := regexp.MustCompile(`(?m)^` + name + ` (.*)$`).FindStringSubmatch(body)
 	if m == nil {
 		v.t.Fatalf("/metrics has no %s", name)
@@ -188,7 +206,7 @@ func (v *victim) suffers(name string, a attack) {
 func (v *victim) askHTTP(node, check string) (bool, error) {
 	ctx, cancel := context.WithTimeout(v.t.Context(), mostWait)
 	defer cancel()
-	resp, _, err := tryToAsk(ctx, nil, "GET", "http://"+v.http+"/node/"+node+"/"+check)
+	resp, _, err := tryToAsk(ctx, v.trust, "GET", v.url()+"/node/"+node+"/"+check)
 	if err != nil {
 		return false, err
 	}
@@ -229,13 +247,7 @@ func TestAbuse(t *testing.T) {
 		many = most
 	}
 	sim := newSimulated(t, "pg1", "pg2", "pg3")
-	v := startVictim(t, "", nodesOf(sim, ""))
-	if text := os.Getenv(abuseFactor); text != "" {
-		var err error
-		if v.mostTimes, err = strconv.ParseFloat(text, 64); err != nil {
-			t.Fatalf("%s: %v", abuseFactor, err)
-		}
-	}
+	v := startVictim(t, "", "", nodesOf(sim, ""), nil)
 	v.quiet = v.during("quiet", func() { time.Sleep(2 * time.Second) })
 
 	held := func(name, addr string, n int, text string) {
@@ -292,11 +304,65 @@ func TestAbuse(t *testing.T) {
 	}
 }
 
+// The same where checks come by TLS, which costs who answers more than who asks.
+func TestAbuseOfTLS(t *testing.T) {
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	ca := newAuthority(t)
+	ca.make(t, "server", serverCert())
+	v := startVictim(t, "", ca.pair("server"), nodesOf(sim, ""), &tls.Config{RootCAs: ca.pool()})
+	v.quiet = v.during("quiet, by TLS", func() { time.Sleep(2 * time.Second) })
+
+	hello := clientHello(t)
+	v.suffers("handshakes that nobody ends", attack{Addr: v.http, Connections: 2000, PerSecond: 1000, Hold: true, Text: hello})
+	v.suffers("half of a handshake's first message", attack{Addr: v.http, Connections: 5000, PerSecond: 5000, Hold: true, Text: hello[:len(hello)/2]})
+	v.suffers("requests without TLS", attack{Addr: v.http, Connections: 5000, PerSecond: 2500, Text: []byte("GET /node/pg1/primary HTTP/1.1\r\nhost: x\r\n\r\n")})
+	if lines := v.log.lines("level", "error"); len(lines) > 0 {
+		t.Errorf("it complained: %s", lines)
+	}
+}
+
+// clientHello is what a client of TLS sends first.
+func clientHello(t *testing.T) []byte {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	go func() {
+		tls.Client(ours, &tls.Config{ServerName: "localhost"}).Handshake()
+		ours.Close()
+	}()
+	buf := make([]byte, 16<<10)
+	n, err := theirs.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return buf[:n]
+}
+
+// And whoever is not let in by the operators' listener.
+func TestAbuseOfTheOperators(t *testing.T) {
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	hash, err := bcrypt.GenerateFromPassword([]byte("right"), 10) // docs/security.md shows that cost
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator := freePort(t)
+	v := startVictim(t, "", "", "[operator]\nlisten = '"+operator+"'\npassword-file = '"+writeFile(t, "passwords", "alice:"+string(hash)+"\n")+"'\n"+nodesOf(sim, ""), nil)
+	v.quiet = v.during("quiet, beside operators", func() { time.Sleep(2 * time.Second) })
+
+	login := "GET / HTTP/1.1\r\nhost: x\r\nauthorization: " + basicAuth("alice", "wrong") + "\r\n\r\n"
+	v.suffers("wrong passwords", attack{Addr: operator, Connections: 5000, PerSecond: 2500, Hold: true, Text: []byte(login)})
+	v.suffers("garbage to the operators' listener", attack{Addr: operator, Connections: 5000, PerSecond: 2500, Text: []byte("\x00\xff\r\n\r\n")})
+	v.suffers("idle connections to the operators' listener", attack{Addr: operator, Connections: 10_000, PerSecond: 5000, Hold: true})
+	if lines := v.log.lines("level", "error"); len(lines) > 0 {
+		t.Errorf("it complained: %s", lines)
+	}
+}
+
 // With too few files for its limits it says so, takes fewer connections, and has
 // files left for its polls.
 func TestFewFiles(t *testing.T) {
 	sim := newSimulated(t, "pg1", "pg2", "pg3")
-	v := startVictim(t, "ulimit -n 256;", nodesOf(sim, ""))
+	v := startVictim(t, "ulimit -n 256;", "", nodesOf(sim, ""), nil)
 	warnings := v.log.values("message", "level", "warn")
 	want := "limits: at most 92 HTTP and 92 agent connections, because the process may have 256 files open, want 8264 (LimitNOFILE of its systemd unit, or ulimit -n)"
 	if !slices.Contains(warnings, want) {

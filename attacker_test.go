@@ -138,15 +138,15 @@ func (a attack) connect() error {
 	if !a.Hold {
 		c.Close()
 	} else {
-		held.Lock()
-		defer held.Unlock()
-		held.conns = append(held.conns, c) // else they are closed as garbage
+		keptOpen.Lock()
+		defer keptOpen.Unlock()
+		keptOpen.conns = append(keptOpen.conns, c) // else they are closed as garbage
 	}
 	return nil
 }
 
-// held are an attacker's connections that stay open.
-var held struct {
+// keptOpen are an attacker's connections with Hold.
+var keptOpen struct {
 	sync.Mutex
 	conns []net.Conn
 }

@@ -41,16 +41,17 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	shared := s.watched.join(q)
 	defer s.watched.leave(q)
 
-	sent := make(map[string]uint64)
+	var shown *sums
 	due := time.Now()
 	for {
-		p, err := shared.since(due, func(now time.Time) (*page, error) { return s.render(q, now) })
+		event, latest, err := shared.event(due, shown, func(now time.Time) (*page, error) { return s.render(q, now) })
 		if err != nil {
 			return // the cluster is gone; who comes back is told
 		}
-		if out.send(liveEventOf(p, sent)); out.err != nil {
+		if out.send(event); out.err != nil {
 			return
 		}
+		shown = latest
 		now := time.Now()
 		next := now.Add(liveEvery - time.Duration(now.UnixNano())%liveEvery) // the same for all
 		tick := time.After(next.Sub(now))
@@ -74,8 +75,8 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// watched are the pages that are watched live: each is rendered once for all who
-// watch it.
+// watched are the pages that are watched live. Each is rendered once for all who
+// watch it, and so is the event that says what changed since they saw it last.
 type watched struct {
 	mu    sync.Mutex // guards the rest
 	pages map[pageQuery]*watchedPage
@@ -84,17 +85,16 @@ type watched struct {
 type watchedPage struct {
 	watchers int // guarded by watched.mu
 
-	mu    sync.Mutex // guards the rest, also while it is rendered: the others wait for that
-	begun time.Time
-	page  *page // read-only
+	mu     sync.Mutex // guards the rest, also while it is rendered: the others wait for that
+	begun  time.Time
+	page   *page
+	sums   *sums            // of page
+	events map[*sums]string // of page, for who saw that before; nil = nothing yet
 }
 
 func (w *watched) join(q pageQuery) *watchedPage {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.pages == nil {
-		w.pages = make(map[pageQuery]*watchedPage)
-	}
 	if w.pages[q] == nil {
 		w.pages[q] = new(watchedPage)
 	}
@@ -110,29 +110,34 @@ func (w *watched) leave(q pageQuery) {
 	}
 }
 
-// since gives the page as it was at that time or later.
-func (w *watchedPage) since(due time.Time, render func(now time.Time) (*page, error)) (*page, error) {
+// event tells of the page as it was at due or later, to who has been shown what
+// has the sums before.
+func (w *watchedPage) event(due time.Time, before *sums, render func(now time.Time) (*page, error)) (event string, latest *sums, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.begun.Before(due) {
 		begun := time.Now()
 		page, err := render(begun)
 		if err != nil {
-			return nil, err
+			return "", nil, err
 		}
-		page.sum()
-		w.begun, w.page = begun, page
+		w.begun, w.page, w.sums, w.events = begun, page, page.sum(), make(map[*sums]string)
 	}
-	return w.page, nil
+	event, ok := w.events[before]
+	if !ok {
+		event = liveEventOf(w.page, w.page.changed(w.sums, before))
+		w.events[before] = event
+	}
+	return event, w.sums, nil
 }
 
-func liveEventOf(p *page, sent map[string]uint64) string {
+func liveEventOf(p *page, sections map[string]string) string {
 	var buf bytes.Buffer
 	buf.WriteString("event: page\ndata: ")
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false) // it is no HTML page that this stands in, and grows by half
 	// Nothing in it fails. Its only line break is the last.
-	enc.Encode(liveEvent{p.ID, p.LevelName, p.Title, p.Clock, p.changed(sent)})
+	enc.Encode(liveEvent{p.ID, p.LevelName, p.Title, p.Clock, sections})
 	buf.WriteByte('\n')
 	return buf.String()
 }

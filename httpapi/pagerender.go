@@ -110,8 +110,7 @@ var signs = [...]template.HTML{cluster.OK: rendered("sign", "ok"), cluster.Warni
 type section struct {
 	id       string
 	from, to int
-	parent   int    // -1 = none
-	sum      uint64 // of its text; see sum
+	parent   int // -1 = none
 }
 
 // Begin is called by a template in front of an element with this id; parts are
@@ -134,12 +133,14 @@ func (r *rendering) End() string {
 	return ""
 }
 
-// sum notes of each section what tells it from another: of its text outside of the
-// sections in it.
-func (r *rendering) sum() {
+// sums tell sections from what they were before: of each, by id, the sum of its
+// text outside of the sections in it.
+type sums map[string]uint64
+
+func (r *rendering) sum() *sums {
+	out := make(sums)
 	text := r.buf.Bytes()
-	for i := range r.sections { // outer ones first
-		s := &r.sections[i]
+	for i, s := range r.sections { // outer ones first
 		h := fnv.New64a()
 		at := s.from
 		for j := i + 1; j < len(r.sections) && r.sections[j].from < s.to; j++ {
@@ -149,23 +150,26 @@ func (r *rendering) sum() {
 			}
 		}
 		h.Write(text[at:s.to])
-		s.sum = h.Sum64()
+		out[s.id] = h.Sum64()
 	}
+	return &out
 }
 
-// changed gives the sections that differ from those in sent, by id, and updates
-// sent. A section whose text differs outside of the sections in it is given as a
-// whole, else only those in it that differ.
-func (r *rendering) changed(sent map[string]uint64) map[string]string {
+// changed gives the sections, whose sums are now, that differ from before, by id;
+// nil = nothing was before. A section whose text differs outside of the sections
+// in it is given as a whole, else only those in it that differ.
+func (r *rendering) changed(now, before *sums) map[string]string {
+	if before == nil {
+		before = new(sums)
+	}
 	out := make(map[string]string)
 	whole := make([]bool, len(r.sections)) // given, as part of this or as itself
 	for i, s := range r.sections {         // outer ones first
-		before, known := sent[s.id]
-		sent[s.id] = s.sum
+		was, known := (*before)[s.id]
 		switch {
 		case s.parent >= 0 && whole[s.parent]:
 			whole[i] = true
-		case !known || before != s.sum:
+		case !known || was != (*now)[s.id]:
 			whole[i] = true
 			out[s.id] = string(bytes.TrimSpace(r.buf.Bytes()[s.from:s.to]))
 		}

@@ -88,7 +88,7 @@ type Server struct {
 
 // New makes a server; it serves nothing before Serve.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, sup: cfg.Supervisor, build: buildID(cfg.Version), load: newLoad(), logins: newLogins()}
+	s := &Server{cfg: cfg, sup: cfg.Supervisor, build: buildID(cfg.Version), load: newLoad(), logins: newLogins(), watched: watched{pages: make(map[pageQuery]*watchedPage)}}
 	s.Apply(cfg.Settings)
 	s.cfg.Settings = Settings{} // from now on they are in settings only
 	s.handler, s.checks = s.routes()

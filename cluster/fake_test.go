@@ -296,7 +296,7 @@ func three(t testing.TB, rules ...func(*Config)) *world {
 
 // settle waits until polling is slow, at an odd moment.
 func (w *world) settle() {
-	time.Sleep(3*time.Second + time.Duration(rand.N(1000))*time.Millisecond)
+	time.Sleep(3*time.Second + time.Duration(10+rand.N(990))*time.Millisecond)
 	synctest.Wait()
 	w.drain()
 }

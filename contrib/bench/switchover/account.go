@@ -62,15 +62,19 @@ type sample struct {
 	moments        []moment
 }
 
-// result is a variant with all its samples.
+// result is a variant with all its samples, or delays where it is asked only.
 type result struct {
 	variant variant
 	samples []sample
+	delays  []delay
 }
 
 // writeTables prints what was measured: the variants, and where the time goes.
 func writeTables(w io.Writer, results []result, reads, markdown bool) {
-	writeTable(w, summary(results, reads), markdown)
+	rows := summary(results, reads)
+	if len(rows) > 2 {
+		writeTable(w, rows, markdown)
+	}
 	for _, r := range results {
 		if r.variant.missing != "" {
 			fmt.Fprintf(w, "\n%s is not available: %s\n", r.variant.name, r.variant.missing)
@@ -78,6 +82,11 @@ func writeTables(w io.Writer, results []result, reads, markdown bool) {
 	}
 	if rows := whereabouts(results); !reads && len(rows) > 1 { // gaps of reads are those of the machine
 		fmt.Fprintln(w, "\nWhere the time goes: milliseconds after the first line, medians.")
+		fmt.Fprintln(w)
+		writeTable(w, rows, markdown)
+	}
+	if rows := answersTable(results); len(rows) > 1 {
+		fmt.Fprintln(w, "\nHow late the answers are: below 0 patroniglue's was the first.")
 		fmt.Fprintln(w)
 		writeTable(w, rows, markdown)
 	}
@@ -98,7 +107,7 @@ func summary(results []result, reads bool) [][]string {
 	}
 	rows = append(rows, summaryRow(floorName+": "+floorWhat, floors, nil, reads))
 	for _, r := range results {
-		if r.variant.missing != "" {
+		if r.variant.missing != "" || r.variant.asked {
 			continue
 		}
 		var own, floors []tally

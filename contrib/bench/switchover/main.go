@@ -55,7 +55,7 @@ type options struct {
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var o options
-	names, loss := "b,c,c100,hold,hold100,d,e", false
+	names, loss := strings.Join(variantNames(), ","), false
 	var tries []string
 	fs := flag.NewFlagSet("switchover", flag.ContinueOnError)
 	fs.SetOutput(stderr)
@@ -98,8 +98,11 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		o.variants = append(o.variants, v)
 	}
 	for i := range o.variants {
-		if v := &o.variants[i]; loss && v.announce {
+		switch v := &o.variants[i]; {
+		case loss && v.announce:
 			v.missing = "nobody announces a loss"
+		case o.reads && v.asked:
+			v.missing = "nobody reads in it"
 		}
 	}
 	for _, s := range tries {
@@ -172,13 +175,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 				continue
 			}
 			fmt.Fprintf(stderr, "round %d of %d, %s: ", round+1, o.rounds, r.variant.name)
-			s, err := b.measure(ctx, r.variant)
-			if err != nil {
+			if err := b.add(ctx, r); err != nil {
 				writeTables(stdout, results, b.reads, o.markdown) // what there is took minutes
 				return fmt.Errorf("measuring %s: %w", r.variant.name, cmp.Or(context.Cause(ctx), err))
 			}
-			fmt.Fprintf(stderr, "gap %s, floor %s, failed %d\n", seconds(s.variant.gap), seconds(s.floor.gap), s.variant.failed())
-			r.samples = append(r.samples, s)
 		}
 	}
 	lost, err := b.lostWrites(ctx)
@@ -186,9 +186,29 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	writeTables(stdout, results, b.reads, o.markdown)
-	if !b.reads {
+	if len(b.acked) > 0 {
 		fmt.Fprintf(stdout, "\n%d writes were acknowledged, %d of them are lost.\n", len(b.acked), lost)
 	}
+	return nil
+}
+
+// add lets a variant see one event.
+func (b *bench) add(ctx context.Context, r *result) error {
+	if r.variant.asked {
+		d, err := b.measureAnswers(ctx, r.variant)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(b.log, "new primary %v later than Patroni, old %v\n", d.in.Round(time.Millisecond), d.out.Round(time.Millisecond))
+		r.delays = append(r.delays, d)
+		return nil
+	}
+	s, err := b.measure(ctx, r.variant)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b.log, "gap %s, floor %s, failed %d\n", seconds(s.variant.gap), seconds(s.floor.gap), s.variant.failed())
+	r.samples = append(r.samples, s)
 	return nil
 }
 

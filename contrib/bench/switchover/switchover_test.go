@@ -129,8 +129,9 @@ func TestTables(t *testing.T) {
 		}
 	}
 	results := []result{
-		{variant{name: "x", what: "one"}, []sample{event(1000, 1100, 5), event(2000, 2100, 3), event(1000, 1300, 4)}},
-		{variant{name: "y", what: "two", missing: "not written yet"}, nil},
+		{variant: variant{name: "x", what: "one"}, samples: []sample{event(1000, 1100, 5), event(2000, 2100, 3), event(1000, 1300, 4)}},
+		{variant: variant{name: "y", what: "two", missing: "not written yet"}},
+		{variant: variant{name: "z", what: "three", asked: true}, delays: []delay{{ms(90), ms(-700)}, {ms(10), ms(20)}, {ms(30), ms(-800)}}},
 	}
 	const want = `| variant | events | gap min | median | max | ÷ floor | worst | failed median | max | of all of them | writes misrouted | slowest served |
 |---|---|---|---|---|---|---|---|---|---|---|---|
@@ -145,6 +146,12 @@ Where the time goes: milliseconds after the first line, medians.
 |---|---|
 | stop | 0 |
 | good again | 1290 |
+
+How late the answers are: below 0 patroniglue's was the first.
+
+| from Patroni's own answer to patroniglue's | events | new primary passes: median | max | old primary passes no more: median | max |
+|---|---|---|---|---|---|
+| z: three | 3 | 30 ms | 90 ms | -700 ms | 20 ms |
 `
 	var got bytes.Buffer
 	writeTables(&got, results, false, true)
@@ -188,8 +195,9 @@ func TestTry(t *testing.T) {
 		t.Errorf("edit of an unknown keyword: %v", err)
 	}
 	for s, want := range map[string]string{
-		"z, retries=1": "want some of " + strings.Join([]string{"b", "c", "c100", "hold", "hold100", "d", "e"}, ", ") + ` (got "z")`,
+		"z, retries=1": "want some of " + strings.Join(variantNames(), ", ") + ` (got "z")`,
 		"c, retries":   `want NAME, KEY=VALUE, ... (got "c, retries")`,
+		"fast, rise=1": `fast has no HAProxy: want keys of [backend], some of interval, primary-interval, fast-interval (got "rise")`,
 	} {
 		if _, err := parseTry(s); err == nil || err.Error() != want {
 			t.Errorf("parseTry(%q): %v, want %s", s, err, want)

@@ -29,6 +29,7 @@ type variant struct {
 	edits      map[string]string // keywords of haproxy.cfg with another value
 	callback   bool              // Patroni's on_role_change posts to /node/{node}/refresh
 	announce   bool              // "patroniglue leaving NODE" right before the switchover
+	asked      bool              // nobody connects, there is no HAProxy: how late patroniglue's answers are (answers.go)
 }
 
 const floorName, floorWhat = "a", "libpq, target_session_attrs, straight to the nodes: the floor"
@@ -42,6 +43,17 @@ var variants = []variant{
 	{name: "hold100", what: "hold with primary-interval = \"100ms\"", haproxy: []string{"-hold", "10s"}, backend: map[string]string{"primary-interval": "100ms"}},
 	{name: "d", what: "hold with Patroni's on_role_change callback", haproxy: []string{"-hold", "10s"}, callback: true},
 	{name: "e", what: "hold with \"patroniglue leaving\" before it", haproxy: []string{"-hold", "10s"}, announce: true},
+	{name: "interval", what: "every node polled once a second, whatever happens", asked: true, backend: map[string]string{"primary-interval": "1s", "fast-interval": "1s"}},
+	{name: "fast", what: "the defaults: the primary every 250 ms, while something is unsettled everybody every 100 ms", asked: true},
+	{name: "callback", what: "fast with Patroni's on_role_change callback", asked: true, callback: true},
+}
+
+func variantNames() []string {
+	var names []string
+	for _, v := range variants {
+		names = append(names, v.name)
+	}
+	return names
 }
 
 // callbackScript is what Patroni runs as on_role_change, all the time: so that variants without it have none, it does
@@ -55,14 +67,12 @@ exec %[1]s/patroni-callback "$@"
 `
 
 func findVariant(name string) (variant, error) {
-	var names []string
 	for _, v := range variants {
 		if v.name == name {
 			return v, nil
 		}
-		names = append(names, v.name)
 	}
-	return variant{}, fmt.Errorf("want some of %s (got %q)", strings.Join(names, ", "), name)
+	return variant{}, fmt.Errorf("want some of %s (got %q)", strings.Join(variantNames(), ", "), name)
 }
 
 // backendKeys are those of [backend] that -try takes; every other key is a keyword of haproxy.cfg.
@@ -85,9 +95,12 @@ func parseTry(s string) (variant, error) {
 		if !ok || key == "" || value == "" {
 			return v, fmt.Errorf("want NAME, KEY=VALUE, ... (got %q)", s)
 		}
-		if slices.Contains(backendKeys, key) {
+		switch {
+		case slices.Contains(backendKeys, key):
 			v.backend[key] = value
-		} else {
+		case v.asked:
+			return v, fmt.Errorf("%s has no HAProxy: want keys of [backend], some of %s (got %q)", parts[0], strings.Join(backendKeys, ", "), key)
+		default:
 			v.edits[key] = value
 		}
 	}
@@ -159,7 +172,7 @@ func daemonConfig(text string, backend map[string]string) string {
 
 // processes are those of one variant.
 type processes struct {
-	haproxy, daemon *process // daemon is nil for Patroni's template
+	haproxy, daemon *process // daemon is nil for Patroni's template, haproxy where variants are asked only
 	config          string   // the daemon's
 }
 
@@ -178,6 +191,9 @@ func (b *bench) start(ctx context.Context, v variant) (p processes, err error) {
 		p.daemon, err = b.spawn("patroniglue", b.program, "-config", p.config)
 		if err != nil {
 			return p, err
+		}
+		if v.asked {
+			return p, nil
 		}
 		if text, err = b.haproxyConfig(ctx, p.config, dir, v); err != nil {
 			return p, err

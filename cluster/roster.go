@@ -60,6 +60,10 @@ func (r *roster) ask(c *node.Check) (answers []Answer, done bool) {
 	return answers, done
 }
 
+// polled reports whether node i was polled at least once. What suspends the
+// machine does not change that, so it need not be looked for.
+func (r *roster) polled(i int) bool { return r.view.Load().Members[i].Polled }
+
 func (r *roster) nodeNames() []string {
 	var names []string
 	for _, n := range r.nodes {

@@ -263,7 +263,7 @@ func (s *Supervisor) Find(ctx context.Context, cluster, node string) (*View, *Me
 // await waits until r's node i was polled, at most as long as a poll may take.
 // Meanwhile the node may go, or move to another cluster, so it is found again.
 func (s *Supervisor) await(ctx context.Context, r *roster, i int, cluster, node string) (*roster, int, error) {
-	if r.latest().Members[i].Polled {
+	if r.polled(i) {
 		return r, i, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
@@ -275,7 +275,7 @@ func (s *Supervisor) await(ctx context.Context, r *roster, i int, cluster, node 
 		}
 		var err error
 		r, i, err = s.watched.Load().find(cluster, node)
-		if err != nil || ctx.Err() != nil || r.latest().Members[i].Polled {
+		if err != nil || ctx.Err() != nil || r.polled(i) {
 			return r, i, err
 		}
 	}

@@ -108,38 +108,51 @@ func ParseCheck(name, query string) (Check, error) {
 	if query == "" {
 		return c, nil
 	}
+	if name, value, ok := strings.Cut(query, "="); ok && !strings.ContainsAny(query, "&;%+") { // as load balancers ask: no map is needed
+		if err := c.set(name, value); err != nil {
+			return Check{}, err
+		}
+		return c, nil
+	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return Check{}, &ParameterError{"query", fmt.Sprintf("want name=value&name=value (got %q)", query)}
 	}
-	c.plain = len(values) == 0
 	for _, name := range slices.Sorted(maps.Keys(values)) { // so that the same mistake is always told first
-		value := values[name][0]
 		if len(values[name]) > 1 {
 			return Check{}, &ParameterError{name, "want it once"}
 		}
-		tag, isTag := strings.CutPrefix(name, "tag_")
-		switch {
-		case name == "lag":
-			if c.Lag, err = ParseSize(value); err != nil {
-				return Check{}, &ParameterError{name, err.Error()}
-			}
-		case name == "replication_state":
-			if value == "" {
-				return Check{}, &ParameterError{name, `want a state such as "streaming" (got "")`}
-			}
-			c.ReplicationState = value
-		case name == "mode" && (value == "apply" || value == "write"):
-			c.Received = value == "write"
-		case name == "mode":
-			return Check{}, &ParameterError{name, fmt.Sprintf(`want "apply" or "write" (got %q)`, value)}
-		case isTag && tag != "":
-			c.Tags = append(c.Tags, Tag{tag, value})
-		default:
-			return Check{}, &ParameterError{fmt.Sprintf("%q", name), "unknown, want lag, replication_state, mode or tag_NAME"}
+		if err := c.set(name, values[name][0]); err != nil {
+			return Check{}, err
 		}
 	}
 	return c, nil
+}
+
+// set takes in a parameter.
+func (c *Check) set(name, value string) (err error) {
+	c.plain = false
+	tag, isTag := strings.CutPrefix(name, "tag_")
+	switch {
+	case name == "lag":
+		if c.Lag, err = ParseSize(value); err != nil {
+			return &ParameterError{name, err.Error()}
+		}
+	case name == "replication_state":
+		if value == "" {
+			return &ParameterError{name, `want a state such as "streaming" (got "")`}
+		}
+		c.ReplicationState = value
+	case name == "mode" && (value == "apply" || value == "write"):
+		c.Received = value == "write"
+	case name == "mode":
+		return &ParameterError{name, fmt.Sprintf(`want "apply" or "write" (got %q)`, value)}
+	case isTag && tag != "":
+		c.Tags = append(c.Tags, Tag{tag, value})
+	default:
+		return &ParameterError{fmt.Sprintf("%q", name), "unknown, want lag, replication_state, mode or tag_NAME"}
+	}
+	return nil
 }
 
 // Plain reports whether the check has no parameter, so that its verdict depends

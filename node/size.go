@@ -17,18 +17,18 @@ var units = []struct {
 // parse_int). Unlike Patroni's, the unit's case does not matter, and what
 // cannot be read is an error, not "no limit".
 func ParseSize(s string) (int64, error) {
-	text := strings.ToLower(strings.TrimSpace(s))
-	if hex, ok := strings.CutPrefix(text, "0x"); ok { // without a unit: in 0x1b the b is a digit
-		if n, err := strconv.ParseUint(hex, 16, 63); err == nil {
+	text := strings.TrimSpace(s)
+	if len(text) > 2 && strings.EqualFold(text[:2], "0x") { // without a unit: in 0x1b the b is a digit
+		if n, err := strconv.ParseUint(text[2:], 16, 63); err == nil {
 			return int64(n), nil
 		}
 	}
 	for _, u := range units {
-		num, ok := strings.CutSuffix(text, strings.ToLower(u.name))
-		if !ok {
+		at := len(text) - len(u.name)
+		if at < 0 || !strings.EqualFold(text[at:], u.name) {
 			continue
 		}
-		num = strings.TrimSpace(num)
+		num := strings.TrimSpace(text[:at])
 		if n, err := strconv.ParseUint(num, 10, 63); err == nil && n <= math.MaxInt64/uint64(u.bytes) {
 			return int64(n) * u.bytes, nil
 		}

@@ -45,6 +45,8 @@ func NewTransport() *http.Transport {
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 16 << 10,
+		WriteBufferSize:        512,     // each poll has its own; the request has some 100 bytes,
+		ReadBufferSize:         2 << 10, // the answer rarely more than these
 	}
 }
 

@@ -124,11 +124,22 @@ type position struct {
 type lenient[T any] struct{ v T }
 
 func (l *lenient[T]) UnmarshalJSON(b []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber() // tags are compared by the text of their numbers
 	var v T
-	if dec.Decode(&v) == nil {
+	if json.Unmarshal(b, &v) == nil {
 		l.v = v
+	}
+	return nil
+}
+
+// tags are lenient, too, and compared by the text of their numbers.
+type tags map[string]any
+
+func (t *tags) UnmarshalJSON(b []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber()
+	var v map[string]any
+	if dec.Decode(&v) == nil {
+		*t = v
 	}
 	return nil
 }
@@ -138,23 +149,23 @@ func (l *lenient[T]) UnmarshalJSON(b []byte) error {
 // for display only are left empty when they are of another type.
 func ParseDocument(b []byte) (Document, error) {
 	var in struct {
-		State            *State                  `json:"state"`
-		Role             *Role                   `json:"role"`
-		Timeline         *int64                  `json:"timeline"`
-		Xlog             *position               `json:"xlog"`
-		WAL              *position               `json:"wal"`
-		ReplicationState string                  `json:"replication_state"`
-		SyncStandby      bool                    `json:"sync_standby"`
-		QuorumStandby    bool                    `json:"quorum_standby"`
-		Pause            bool                    `json:"pause"`
-		ClusterUnlocked  bool                    `json:"cluster_unlocked"`
-		Failsafe         bool                    `json:"failsafe_mode_is_active"`
-		DCSLastSeen      int64                   `json:"dcs_last_seen"`
-		Tags             lenient[map[string]any] `json:"tags"`
-		SystemID         string                  `json:"database_system_identifier"`
-		PendingRestart   lenient[bool]           `json:"pending_restart"`
-		ServerVersion    lenient[int64]          `json:"server_version"`
-		PostmasterStart  lenient[string]         `json:"postmaster_start_time"`
+		State            State           `json:"state"`
+		Role             Role            `json:"role"`
+		Timeline         int64           `json:"timeline"`
+		Xlog             *position       `json:"xlog"`
+		WAL              *position       `json:"wal"`
+		ReplicationState string          `json:"replication_state"`
+		SyncStandby      bool            `json:"sync_standby"`
+		QuorumStandby    bool            `json:"quorum_standby"`
+		Pause            bool            `json:"pause"`
+		ClusterUnlocked  bool            `json:"cluster_unlocked"`
+		Failsafe         bool            `json:"failsafe_mode_is_active"`
+		DCSLastSeen      int64           `json:"dcs_last_seen"`
+		Tags             tags            `json:"tags"`
+		SystemID         string          `json:"database_system_identifier"`
+		PendingRestart   lenient[bool]   `json:"pending_restart"`
+		ServerVersion    lenient[int64]  `json:"server_version"`
+		PostmasterStart  lenient[string] `json:"postmaster_start_time"`
 		Patroni          struct {
 			Version lenient[string] `json:"version"`
 			Scope   string          `json:"scope"`
@@ -167,15 +178,16 @@ func ParseDocument(b []byte) (Document, error) {
 	if err := json.Unmarshal(b, &in); err != nil {
 		return Document{}, jsonError(err)
 	}
-	if in.State == nil || *in.State == "" {
+	if in.State == "" {
 		return Document{}, errors.New(`no "state": not Patroni's answer`)
 	}
-	if in.Role == nil || *in.Role == "" {
+	if in.Role == "" {
 		return Document{}, errors.New(`no "role": not Patroni's answer`)
 	}
 	d := Document{
-		State:            State(printable(string(*in.State))),
-		Role:             Role(printable(string(*in.Role))),
+		State:            State(printable(string(in.State))),
+		Role:             Role(printable(string(in.Role))),
+		Timeline:         in.Timeline,
 		ReplicationState: printable(in.ReplicationState),
 		SyncStandby:      in.SyncStandby,
 		QuorumStandby:    in.QuorumStandby,
@@ -183,7 +195,7 @@ func ParseDocument(b []byte) (Document, error) {
 		ClusterUnlocked:  in.ClusterUnlocked,
 		Failsafe:         in.Failsafe,
 		DCSLastSeen:      in.DCSLastSeen,
-		Tags:             in.Tags.v,
+		Tags:             in.Tags,
 		SystemID:         printable(in.SystemID),
 		PendingRestart:   in.PendingRestart.v,
 		ServerVersion:    in.ServerVersion.v,
@@ -194,9 +206,6 @@ func ParseDocument(b []byte) (Document, error) {
 	}
 	if d.Role == "master" { // renamed in Patroni 4.0.0
 		d.Role = RolePrimary
-	}
-	if in.Timeline != nil {
-		d.Timeline = *in.Timeline
 	}
 	if x := in.Xlog; x != nil || in.WAL != nil {
 		if x == nil {

@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
+	"slices"
 	"testing"
 	"time"
 
@@ -37,9 +39,51 @@ func TestVerdictDoesNotAllocate(t *testing.T) {
 		c, _ := node.ParseCheck(name, "")
 		for _, m := range s.Views()[0].Members {
 			if n := testing.AllocsPerRun(100, func() { m.Verdict(&c, now) }); n != 0 {
-				t.Errorf("%s/%s: %v allocations", m.Name, name, n)
+				t.Errorf("%s/%s: %v allocations, want 0: every check would pay for them, and for their collection", m.Name, name, n)
 			}
 		}
+	}
+}
+
+// What load balancers ask, as often as they like.
+func TestAskDoesNotAllocate(t *testing.T) {
+	s := watching(t, 3)
+	s.group().suspension.total = func() time.Duration { return 0 }
+	for _, q := range []Question{
+		{Node: "pg1", Check: "primary"},
+		{Node: "pg2", Check: "primary"},
+		{Cluster: s.group().name, Node: "pg2", Check: "replica"},
+		{Node: "pg2", Check: "replica", Query: "lag=16MB"},
+		{Node: "pg2", Check: "replica", Query: "lag=1"},
+	} {
+		if n := testing.AllocsPerRun(100, func() { s.Ask(t.Context(), q) }); n != 0 {
+			t.Errorf("%+v: %v allocations, want 0: every check of every load balancer would pay for them, and for their collection", q, n)
+		}
+	}
+}
+
+// A view is made for each poll: one node is new in it, and all others are those of the view before.
+func TestPublishAllocations(t *testing.T) {
+	withoutRace(t)
+	const most = 4
+	for _, nodes := range []int{3, 300} {
+		s := watching(t, nodes)
+		g := s.group()
+		r := follows(1).report(t, "pg2")
+		if n := testing.AllocsPerRun(100, func() {
+			r.Began = time.Now()
+			g.merge(g.nodes[1], r.Began, r, nil)
+		}); n > most {
+			t.Errorf("%d nodes: %v allocations for each poll, want at most %d however many nodes there are: a fleet is polled thousands of times a second", nodes, n, most)
+		}
+	}
+}
+
+// withoutRace skips a test where the race detector runs, which makes garbage of its own. ./build.sh test runs these tests
+// once more without it.
+func withoutRace(t *testing.T) {
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("NOT COUNTED with -race: allocations")
 	}
 }
 

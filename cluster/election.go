@@ -27,8 +27,11 @@ type decision struct {
 // elect finds the one leader among those who claim. It waits for nobody who is
 // silent, and whatever the nodes say, there is at most one winner.
 func elect(claims []claim, incumbent string) decision {
-	if slices.ContainsFunc(claims, func(c claim) bool { return !c.held }) {
-		claims = slices.DeleteFunc(slices.Clone(claims), func(c claim) bool { return c.held })
+	held := func(c claim) bool { return c.held }
+	if slices.ContainsFunc(claims, held) { // seldom: for each poll there is an election, and no copy
+		if others := slices.DeleteFunc(slices.Clone(claims), held); len(others) > 0 {
+			claims = others
+		}
 	}
 	switch len(claims) {
 	case 0:

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/debug"
+	"slices"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -45,6 +47,42 @@ func BenchmarkHTTPCheck(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// What a check costs beside net/http: what ServeMux keeps of a path, and by GET the length of the body.
+func TestHTTPCheckAllocations(t *testing.T) {
+	withoutRace(t)
+	h := httpapi.New(httpapi.Config{Supervisor: ready(t)}).Handler()
+	for _, tt := range []struct {
+		method, target string
+		most           float64
+	}{
+		{"GET", "/node/pg1/primary", 4},
+		{"GET", "/node/pg2/replica?lag=1MB", 4},
+		{"HEAD", "/node/pg1/primary", 2},
+		{"OPTIONS", "/node/pg1/primary", 2},
+	} {
+		u, err := url.ParseRequestURI(tt.target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &http.Request{Method: tt.method, URL: u, Header: http.Header{}, Body: http.NoBody}
+		w := &sink{header: http.Header{}}
+		if n := testing.AllocsPerRun(200, func() { h.ServeHTTP(w, r) }); n > tt.most {
+			t.Errorf("%s %s: %v allocations, want at most %v: every check of every load balancer would pay for more, and for their collection", tt.method, tt.target, n, tt.most)
+		}
+		if w.status != 200 {
+			t.Errorf("%s %s: status %d", tt.method, tt.target, w.status)
+		}
+	}
+}
+
+// withoutRace skips a test where the race detector runs, which makes garbage of its own. ./build.sh test runs these tests
+// once more without it.
+func withoutRace(t *testing.T) {
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("NOT COUNTED with -race: allocations")
 	}
 }
 

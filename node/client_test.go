@@ -14,6 +14,8 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -538,6 +540,58 @@ func TestNewClient(t *testing.T) {
 	}
 	if c := NewClient(Options{URL: u, Timeout: time.Second}); c.URL() != "http://pg1:8008/node/pg1" || c.Timeout() != time.Second {
 		t.Errorf("got %s, %s", c.URL(), c.Timeout())
+	}
+}
+
+// canned is a connection on which the answer comes as soon as something was asked.
+type canned struct {
+	net.Conn
+	asked  chan struct{}
+	answer []byte
+}
+
+func (c *canned) Write(b []byte) (int, error) {
+	close(c.asked)
+	return len(b), nil
+}
+
+func (c *canned) Read(b []byte) (int, error) {
+	<-c.asked
+	if len(c.answer) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, c.answer)
+	c.answer = c.answer[n:]
+	return n, nil
+}
+
+func (c *canned) Close() error { return nil }
+
+// Most of them are net/http's and encoding/json's, so another Go may have others.
+func TestPollAllocations(t *testing.T) {
+	withoutRace(t)
+	const most = 155
+	answer := []byte("HTTP/1.0 200 OK\r\nServer: BaseHTTP/0.6 Python/3.11.2\r\nDate: Mon, 02 Mar 2026 15:04:05 GMT\r\nContent-Type: application/json\r\n\r\n" +
+		string(golden(t, "4.1-primary")))
+	client := newTestClient(t, "http://10.0.0.11:8008", time.Minute, func(tr *http.Transport) {
+		tr.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return &canned{asked: make(chan struct{}), answer: answer}, nil
+		}
+	})
+	if n := testing.AllocsPerRun(200, func() {
+		if _, err := client.Poll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}); n > most {
+		t.Errorf("%v allocations for each poll, want at most %d: the processor time of a large fleet is mostly that of its polls", n, most)
+	}
+}
+
+// withoutRace skips a test where the race detector runs, which makes garbage of its own. ./build.sh test runs these tests
+// once more without it.
+func withoutRace(t *testing.T) {
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("NOT COUNTED with -race: allocations")
 	}
 }
 

@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
+benchstat=golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da # it has no releases
 nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0 # the newest that builds from the module proxy alone
 
 usage() {
@@ -12,7 +13,9 @@ usage() {
 ./build.sh [build]              build ./patroniglue, one static binary
 ./build.sh lint                 formatters, vet and linters; changes nothing
 ./build.sh test [go test args]  install what tests need (root on Debian), build, lint, run every test
-./build.sh bench [go test args] run the benchmarks
+./build.sh bench [NAME [args]]  print every table; or that of contrib/bench/NAME (root on Debian), or of go, the packages' own benchmarks
+./build.sh bench-compare REV [go test args]
+                                compare the packages' benchmarks of the commit REV with those of this checkout
 ./build.sh fuzz [TIME]          run every fuzz target for TIME (default 1h), three at once
 ./build.sh soak [MINUTES]       ask 300 simulated nodes' supervisor 1000 times a second for MINUTES (default 10), and compare with the truth
 ./build.sh screenshots          make docs/page-*.png, the README's pictures of the status page, anew
@@ -218,11 +221,56 @@ run_tests() {
 	lint
 	if command -v "$(go env CC)" >/dev/null; then
 		CGO_ENABLED=1 go_test -race -shuffle=on -timeout 25m "$@"
+		if (($# == 0)); then go_test -run Alloca; fi # what is not counted with -race
 	else
 		say "MISSING: a C compiler: the tests run WITHOUT the race detector"
 		go_test -shuffle=on -timeout 25m "$@"
 	fi
 }
+
+# benches: what bench runs.
+benches() {
+	local dir
+	echo go
+	for dir in contrib/bench/*/; do
+		[[ $dir == */soak/ ]] || basename "$dir" # soak is a test: ./build.sh soak
+	done
+}
+
+# bench [NAME [args]] goes on after one has failed, and names those that failed.
+bench() {
+	local name failed=()
+	if (($# == 0)); then
+		for name in $(benches); do
+			say "bench $name"
+			bench "$name" || failed+=("$name")
+		done
+		((${#failed[@]} == 0)) || { say "bench: failed: ${failed[*]}"; return 1; }
+	elif [[ $1 == go ]]; then
+		go_test -run '^$' -bench . -benchmem "${@:2}"
+	elif benches | grep -qxF -e "$1"; then
+		go run "./contrib/bench/$1" "${@:2}"
+	else
+		say "bench: unknown \"$1\", want one of $(benches | xargs)"
+		return 2
+	fi
+}
+
+# bench_compare REV [go test args]: six rounds, as benchstat wants for a confidence of 95 %, one of then and one of now
+# after the other, so that what else the machine does is in both.
+bench_compare() (
+	(($# > 0)) || { say "bench-compare: want a commit to compare with, such as origin/main"; exit 2; }
+	dir=$(mktemp -d)
+	trap 'rm -r "$dir"' EXIT
+	git worktree add --quiet --detach "$dir/then" "$1"
+	trap 'git worktree remove --force "$dir/then"; rm -r "$dir"' EXIT
+	for round in 1 2 3 4 5 6; do
+		say "round $round of 6"
+		(cd "$dir/then" && go_test -run '^$' -bench . -benchmem "${@:2}") >>"$dir/then.txt"
+		go_test -run '^$' -bench . -benchmem "${@:2}" >>"$dir/now.txt"
+	done
+	go run "$benchstat" "$1=$dir/then.txt" "now=$dir/now.txt"
+)
 
 fuzz() {
 	local list
@@ -261,10 +309,11 @@ shift || true
 case $command in
 build | lint | screenshots) "$command" ;;
 test) run_tests "$@" ;;
-bench) go_test -run '^$' -bench . -benchmem "$@" ;;
+bench) bench "$@" ;;
+bench-compare) bench_compare "$@" ;;
 fuzz) fuzz "$@" ;;
 soak) go run ./contrib/bench/soak -minutes "${1:-10}" ;;
 release) release "$@" ;;
 help | -h | --help) usage ;;
-*) say "unknown command \"$command\", want build, lint, test, bench, fuzz, soak, screenshots, release or help"; exit 2 ;;
+*) say "unknown command \"$command\", want build, lint, test, bench, bench-compare, fuzz, soak, screenshots, release or help"; exit 2 ;;
 esac

@@ -248,7 +248,7 @@ bench() {
 		((${#failed[@]} == 0)) || { say "bench: failed: ${failed[*]}"; return 1; }
 	elif [[ $1 == go ]]; then
 		go_test -run '^$' -bench . -benchmem "${@:2}"
-	elif benches | grep -qxF -e "$1"; then
+	elif [[ " $(benches | xargs) " == *" $1 "* ]]; then
 		go run "./contrib/bench/$1" "${@:2}"
 	else
 		say "bench: unknown \"$1\", want one of $(benches | xargs)"

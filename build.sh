@@ -266,8 +266,8 @@ bench_compare() (
 	trap 'git worktree remove --force "$dir/then"; rm -r "$dir"' EXIT
 	for round in 1 2 3 4 5 6; do
 		say "round $round of 6"
-		(cd "$dir/then" && go_test -run '^$' -bench . -benchmem "${@:2}") >>"$dir/then.txt"
-		go_test -run '^$' -bench . -benchmem "${@:2}" >>"$dir/now.txt"
+		(cd "$dir/then" && go_test -run '^$' -bench . -benchmem "${@:2}") | tee -a "$dir/then.txt" >&2
+		go_test -run '^$' -bench . -benchmem "${@:2}" | tee -a "$dir/now.txt" >&2
 	done
 	go run "$benchstat" "$1=$dir/then.txt" "now=$dir/now.txt"
 )

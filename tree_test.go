@@ -24,6 +24,7 @@ var tree = map[string]struct{ imports, testImports []string }{
 	"cluster":                  {imports: []string{"node", "cache"}},
 	"conns":                    {},
 	"contrib/bench/checks":     {imports: []string{"contrib/lab"}},
+	"contrib/bench/fleet":      {imports: []string{"contrib/lab", "node/nodetest"}},
 	"contrib/bench/soak":       {imports: []string{"contrib/lab", "node/nodetest"}},
 	"contrib/bench/switchover": {imports: []string{"contrib/lab"}},
 	"contrib/lab":              {},

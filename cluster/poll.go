@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"hash/fnv"
+	"sync"
 	"time"
 )
 
@@ -33,19 +34,31 @@ func (g *group) watch(ctx context.Context, n *tracked, spread time.Duration) err
 			return nil
 		case <-n.wake:
 		case <-timer.C:
-			n.promises("a poll", client.Timeout())
-			g.poll(ctx, n, client)
-			if ctx.Err() != nil {
+			if g.turn(ctx, n, client); ctx.Err() != nil {
 				return nil
 			}
-			n.promises("reading its settings", client.Timeout())
-			g.readSettings(ctx, n, client)
 		}
 		if due, ok := g.due(n); ok {
 			timer.Reset(time.Until(due))
 			n.promises("waiting for its turn", time.Until(due))
 		}
 	}
+}
+
+// turn asks n once, on a goroutine of its own: the stack that a poll needs is
+// several times what the loop needs that waits for the next one.
+func (g *group) turn(ctx context.Context, n *tracked, client Poller) {
+	var turn sync.WaitGroup
+	turn.Go(func() {
+		n.promises("a poll", client.Timeout())
+		g.poll(ctx, n, client)
+		if ctx.Err() != nil {
+			return
+		}
+		n.promises("reading its settings", client.Timeout())
+		g.readSettings(ctx, n, client)
+	})
+	turn.Wait()
 }
 
 // client is by whom the node is asked; another one is another loop's.

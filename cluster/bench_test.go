@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"testing"
@@ -109,6 +111,53 @@ func BenchmarkAsk(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkFleet is what a poll costs and what a node takes, the network aside,
+// in a fleet of clusters of three. It must not grow.
+func BenchmarkFleet(b *testing.B) {
+	for _, n := range []int{3, 300, 3000, 30000} {
+		b.Run(fmt.Sprint("nodes=", n), func(b *testing.B) {
+			before := inUse()
+			cfg := Config{TTL: time.Hour, Rules: Rules{SameTimeline: true}}
+			reports := []node.Report{leads(1).report(b, "pg1"), follows(1).report(b, "pg2"), follows(1).report(b, "pg3")}
+			var polled []*tracked
+			for i := range n / 3 {
+				c := ClusterConfig{Name: fmt.Sprint("c", i)}
+				for j := range 3 {
+					c.Nodes = append(c.Nodes, NodeConfig{Name: fmt.Sprint("pg", j+1), Client: &fake{}, Interval: time.Second})
+				}
+				cfg.Clusters = append(cfg.Clusters, c)
+			}
+			s := New(cfg)
+			for _, r := range s.watched.Load().rosters {
+				polled = append(polled, r.nodes...)
+			}
+			poll := func(i int) {
+				r := reports[i%3]
+				r.Began = time.Now()
+				polled[i].group.merge(polled[i], r.Began, r, nil)
+			}
+			for i := range 2 * n {
+				poll(i % n)
+			}
+			perNode := float64(inUse()-before) / float64(n)
+			b.ReportAllocs()
+			for b.Loop() {
+				poll(rand.N(n))
+			}
+			b.ReportMetric(perNode, "B/node")
+			runtime.KeepAlive(s)
+		})
+	}
+}
+
+// inUse is what the heap holds.
+func inUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // BenchmarkPublish is what one poll costs, its network aside.

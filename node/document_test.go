@@ -251,3 +251,13 @@ func mustParse(t testing.TB, b []byte) Document {
 	}
 	return d
 }
+
+func BenchmarkParseDocument(b *testing.B) {
+	body := golden(b, "4.1-replica-sync")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseDocument(body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -129,8 +129,15 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	}
 	if err != nil {
 		g.failed(n, began, err)
-	} else if g.known.Put(n.name, r, r.Began) {
-		g.answered(n, &before, &r)
+	} else {
+		if r.Began.Before(before.Began) {
+			// From another supervisor: what it tells later it has not known for longer,
+			// that only seems so when its answer took longer.
+			r.Began = before.Began
+		}
+		if g.known.Put(n.name, r, r.Began) {
+			g.answered(n, &before, &r)
+		}
 	}
 	n.entry = g.known.Get(n.name)
 	if n.refused != "" && g.leader == "" {
@@ -181,6 +188,9 @@ func (g *group) failed(n *tracked, began time.Time, err error) {
 		// A paused Patroni may be down on purpose while PostgreSQL runs on.
 		if f.Hard() && !n.entry.Value.Document.Pause {
 			fall = n.cfg.Fall
+		}
+		if f.Kind == node.KindNotBelieved {
+			fall = 1 // we know nothing that it does not
 		}
 	}
 	if timeout {

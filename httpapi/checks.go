@@ -29,6 +29,9 @@ func (s *Server) nodeCheck(w http.ResponseWriter, r *http.Request) {
 	if a.Verdict.Passes() {
 		status = http.StatusOK
 	}
+	if e := &a.Member.Entry; e.Known && r.Header.Get(node.AgeHeader) != "" {
+		w.Header().Set(node.AgeHeader, node.FormatAge(e.Age(a.At)))
+	}
 	buf := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(buf)
 	buf.Reset()

@@ -158,17 +158,56 @@ func TestStacked(t *testing.T) {
 			t.Errorf("got %s\nwant the document as it is: %s", got, own)
 		}
 
-		// The inner one does not believe pg2 any more, so the outer must not.
+		// A third one above. What is known at the bottom is as old everywhere, so all three stop to believe it at once.
+		top := startAt(t, nw, "top:8009", nil, cluster.Rules{}, part{name: "top", order: []string{"x", "y"}, urls: map[string]string{
+			"x": "http://" + address + "/node/a", "y": "http://" + address + "/node/b",
+		}})
+		settle()
 		c.Node("pg2").Freeze()
-		time.Sleep(ttl + time.Second)
-		if a := inner.get("/node/pg2/replica"); a.status != 503 {
-			t.Errorf("inner = %d", a.status)
+		time.Sleep(2 * time.Second) // an answer may have been under way
+		var st struct {
+			PolledAt time.Time `json:"polled_at"`
+			Age      float64   `json:"age_seconds"`
 		}
-		time.Sleep(ttl + time.Second)
-		a := outer.get("/node/b/replica")
-		if a.status != 503 || !strings.Contains(a.body, "stale: ") {
-			t.Errorf("outer = %d %s, want stale", a.status, a.body)
+		inner.decode("/node/pg2", &st)
+		known := st.PolledAt
+		for what, s := range map[string]*stack{"/node/b": outer, "/node/y": top} {
+			s.decode(what, &st)
+			if early := known.Sub(st.PolledAt); early < 0 || early > 3*time.Millisecond {
+				t.Errorf("%s is known from %s, want %s or some milliseconds earlier", what, st.PolledAt, known)
+			}
 		}
+		replica := func(want int, reason string) {
+			t.Helper()
+			for what, s := range map[string]*stack{"/node/pg2": inner, "/node/b": outer, "/node/y": top} {
+				if a := s.get(what + "/replica"); a.status != want || !strings.Contains(a.body, reason) {
+					t.Errorf("%s = %d %s, want %d with %q", what, a.status, a.body, want, reason)
+				}
+			}
+		}
+		time.Sleep(time.Until(known.Add(ttl - 4*time.Millisecond)))
+		replica(200, "running replica")
+		time.Sleep(4 * time.Millisecond)
+		replica(503, "stale: last answer 5.0s ago, ttl 5s")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		replica(503, "ttl 5s: no answer within 3s") // why, from the bottom
+		if a := outer.get("/node/a/primary"); a.status != 200 {
+			t.Errorf("the other node: %d %s", a.status, a.body)
+		}
+		c.Node("pg2").SetFault(nodetest.None)
+		settle()
+		replica(200, "running replica")
+
+		// What one does not believe, nobody above does, whatever it has heard before.
+		inner.stop()
+		time.Sleep(ttl + time.Second)
+		for what, s := range map[string]*stack{"/node/a": outer, "/node/x": top} {
+			if a := s.get(what + "/primary"); a.status != 503 {
+				t.Errorf("%s = %d %s", what, a.status, a.body)
+			}
+		}
+		top.stop()
 		outer.stop()
 		inner.stop()
 	})

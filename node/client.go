@@ -74,16 +74,21 @@ func (c *Client) Timeout() time.Duration { return c.timeout }
 
 // Poll asks the member once: GET /primary, whose status tells of the lock and
 // whose body tells the rest; and of a standby leader also GET /leader, because
-// its lock shows nowhere else. Any error is a [*Failure].
+// its lock shows nowhere else. Any error is a [*Failure]. Where another
+// supervisor answers for the member, stack.go has what is different.
 func (c *Client) Poll(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	r := Report{Began: time.Now()}
+	var r Report
+	began := time.Now()
 	resp, err := c.health(ctx, "/primary")
 	if err != nil {
 		return Report{}, newFailure(err, c.timeout)
 	}
 	if r.Document, err = ParseDocument(resp.body); err != nil {
+		if f := notBelieved(resp.body); f != nil {
+			return Report{}, f
+		}
 		return Report{}, &Failure{KindDocument, fmt.Errorf("status code %d with a bad document: %w", resp.status, err)}
 	}
 	r.Status, r.Clock, r.Raw, r.CertificateEnds = resp.status, resp.date, bytes.Clone(bytes.TrimSpace(resp.body)), resp.ends
@@ -93,8 +98,9 @@ func (c *Client) Poll(ctx context.Context) (Report, error) {
 			return Report{}, newFailure(err, c.timeout)
 		}
 		r.Leader = leader.status == http.StatusOK
+		resp.age = max(resp.age, leader.age)
 	}
-	r.Took = time.Since(r.Began)
+	r.Took, r.Began = time.Since(began), began.Add(-resp.age)
 	return r, nil
 }
 
@@ -131,7 +137,8 @@ func (c *Client) Settings(ctx context.Context) (Settings, error) {
 type response struct {
 	status int
 	date   time.Time
-	ends   time.Time // the certificate
+	age    time.Duration // of what another supervisor tells
+	ends   time.Time     // the certificate
 	body   []byte
 }
 
@@ -151,6 +158,7 @@ func (c *Client) get(ctx context.Context, path string) (response, error) {
 		return response{}, err
 	}
 	req.Header.Set("User-Agent", "patroniglue")
+	req.Header.Set(AgeHeader, "ms")
 	resp, err := c.http.Do(req)
 	if err != nil {
 		// A transport dials on when its request is over, and without a bound: each
@@ -171,5 +179,6 @@ func (c *Client) get(ctx context.Context, path string) (response, error) {
 	if t, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		out.date = t
 	}
-	return out, nil
+	out.age, err = ageOf(resp.Header)
+	return out, err
 }

@@ -181,7 +181,7 @@ func TestPollLeavesNoConnection(t *testing.T) {
 			}
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			want := "GET /node/pg1/primary HTTP/1.1\r\nHost: " + strings.TrimPrefix(m.url, "http://") + "\r\nUser-Agent: patroniglue\r\nConnection: close\r\n"
+			want := "GET /node/pg1/primary HTTP/1.1\r\nHost: " + strings.TrimPrefix(m.url, "http://") + "\r\nUser-Agent: patroniglue\r\nPatroniglue-Age: ms\r\nConnection: close\r\n"
 			if m.requests[0] != want {
 				t.Errorf("the request is\n%q, want\n%q", m.requests[0], want)
 			}

@@ -33,10 +33,12 @@ const (
 	KindCut      Kind = "cut"       // the connection ended before the answer did
 	KindDocument Kind = "document"  // not a document of Patroni
 	KindOther    Kind = "other"
+
+	KindNotBelieved Kind = "not_believed" // another supervisor answers, and does not believe the member
 )
 
 // Kinds lists every kind, in a fixed order.
-var Kinds = []Kind{KindRefused, KindReset, KindNoRoute, KindTimeout, KindDNS, KindTLS, KindStatus, KindTooLarge, KindCut, KindDocument, KindOther}
+var Kinds = []Kind{KindRefused, KindReset, KindNoRoute, KindTimeout, KindDNS, KindTLS, KindStatus, KindTooLarge, KindCut, KindDocument, KindNotBelieved, KindOther}
 
 // Failure is a poll that brought no answer. It is data, not the daemon's error.
 type Failure struct {

@@ -8,7 +8,7 @@ import (
 // Report is what one good poll brought. It is never changed after [Client.Poll]
 // returned it.
 type Report struct {
-	Began    time.Time     // when the poll began; belief is counted from here
+	Began    time.Time     // when the poll began, or that of the supervisor that answers for the member; belief is counted from here
 	Took     time.Duration // until the answer was complete
 	Status   int           // of GET /primary: 200 or 503
 	Leader   bool          // GET /leader said 200; asked only of a standby leader

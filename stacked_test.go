@@ -1,0 +1,85 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"patroniglue/node/nodetest"
+)
+
+// One supervisor above another, as docs/scale.md shows it: the upper one believes nothing for longer than the lower.
+func TestStackedPrograms(t *testing.T) {
+	const ttl = 2 * time.Second
+	cache := fmt.Sprintf("[cache]\nttl = '%s'\n", ttl)
+	c := newSimulated(t, "pg1", "pg2")
+	lower := startProgram(t, "lower.toml", "[frontend]\n"+anyPort+fastPolls+cache+nodesOf(c, ""))
+	above := "[frontend]\n" + anyPort + "[agent]\nlisten = '127.0.0.1:0'\n" + fastPolls + cache
+	for _, n := range c.Nodes() {
+		above += fmt.Sprintf("[[node]]\nname = '%s'\ncluster = 'main'\nurl = 'http://%s/node/%[1]s'\n", n.Name(), lower.http)
+	}
+	upper := startProgram(t, "upper.toml", above)
+	until(t, "the upper one is content", func() bool { return upper.status(t, "/health?strict") == 200 })
+	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/primary": 503, "/node/pg2/replica": 200} {
+		if got := upper.status(t, path); got != want {
+			t.Errorf("GET %s: %d, want %d", path, got, want)
+		}
+	}
+	if got := askAgent(t, upper.agents[0], "pg1/primary\n"); got != "ready up 100% #primary\n" {
+		t.Errorf("agent: %q", got)
+	}
+
+	c.Switchover("pg2")
+	until(t, "the upper one knows of the switchover", func() bool { return upper.status(t, "/node/pg2/primary") == 200 })
+	until(t, "the upper one is content", func() bool { return upper.status(t, "/health?strict") == 200 })
+
+	c.Node("pg1").Freeze()
+	until(t, "the lower one has noticed", func() bool { return stateOfNode(t, lower, "pg1").Failures > 0 })
+	known := *stateOfNode(t, lower, "pg1").PolledAt
+	until(t, "it is stale above", func() bool {
+		if at := *stateOfNode(t, upper, "pg1").PolledAt; at.After(known) {
+			t.Errorf("the upper one knows pg1 from %s, the lower one from %s", at, known)
+		}
+		asked := time.Now()
+		passes := upper.status(t, "/node/pg1/replica") == 200
+		if passes && asked.Sub(known) > ttl {
+			t.Errorf("pg1 passes %s after it was asked last, the ttl is %s", asked.Sub(known), ttl)
+		}
+		return !passes
+	})
+	until(t, "the upper one says what the lower one says", func() bool {
+		_, body := ask(t, nil, "GET", "http://"+upper.http+"/node/pg1/replica")
+		return strings.Contains(body, "the supervisor there does not believe it: stale: last answer ")
+	})
+	_, page := ask(t, nil, "GET", "http://"+upper.http+"/")
+	_, health := ask(t, nil, "GET", "http://"+upper.http+"/health")
+	_, status, _ := upper.run(t, "status")
+	for what, text := range map[string]string{"the page": page, "/health": health, "status": status} {
+		if !strings.Contains(text, "does not believe it") {
+			t.Errorf("%s does not say why pg1 is out: %s", what, text)
+		}
+	}
+
+	c.Node("pg1").SetFault(nodetest.None)
+	until(t, "the upper one is content", func() bool { return upper.status(t, "/health?strict") == 200 })
+	lower.end()
+	until(t, "without the lower one nothing passes", func() bool { return upper.status(t, "/primary") == http.StatusServiceUnavailable })
+}
+
+// nodeFacts are some of what /node/{node} tells.
+type nodeFacts struct {
+	Failures int        `json:"failures"`
+	PolledAt *time.Time `json:"polled_at"`
+}
+
+func stateOfNode(t *testing.T, p *program, name string) (facts nodeFacts) {
+	t.Helper()
+	_, body := ask(t, nil, "GET", "http://"+p.http+"/node/"+name)
+	if err := json.Unmarshal([]byte(body), &facts); err != nil || facts.PolledAt == nil {
+		t.Fatalf("GET /node/%s of the one at %s: %v: %s", name, p.http, err, body)
+	}
+	return facts
+}

@@ -39,8 +39,9 @@ func (g *group) watch(ctx context.Context, n *tracked, spread time.Duration) err
 			}
 		}
 		if due, ok := g.due(n); ok {
-			timer.Reset(time.Until(due))
-			n.promises("waiting for its turn", time.Until(due))
+			wait := max(0, time.Until(due)) // a node that is asked in another way from now on has no last poll
+			timer.Reset(wait)
+			n.promises("waiting for its turn", wait)
 		}
 	}
 }

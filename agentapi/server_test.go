@@ -188,6 +188,30 @@ func TestAnswerFirst(t *testing.T) {
 	}
 }
 
+// The peer is wrapped for the log, and the names in a request are copied; there is nothing else that an agent check would
+// leave behind.
+func TestAnswerFirstAllocations(t *testing.T) {
+	a, err := pg1IsPrimary(t.Context(), cluster.Question{Node: "pg1", Check: "primary"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(Config{Asker: nowFunc(func(cluster.Question) (cluster.Answer, bool) { return a, true }), Log: zerolog.Nop()})
+	out := make([]byte, 0, MaxLine)
+	for _, tt := range []struct {
+		name, request string
+		q             *cluster.Question
+		most          float64
+	}{
+		{"a dedicated port", "", &cluster.Question{Node: "pg1", Check: "primary"}, 1},
+		{"a shared one", "pg1/primary\n", nil, 3},
+	} {
+		first := []byte(tt.request)
+		if n := testing.AllocsPerRun(100, func() { s.AnswerFirst(tt.q, loopback, first, out) }); n > tt.most {
+			t.Errorf("%s: %v allocations, want at most %v: every agent check would pay for more, and for their collection", tt.name, n, tt.most)
+		}
+	}
+}
+
 // nowFunc is an Asker that is only asked for what is known.
 type nowFunc func(cluster.Question) (cluster.Answer, bool)
 

@@ -50,6 +50,23 @@ func BenchmarkHTTPCheck(b *testing.B) {
 	}
 }
 
+// By the short way a check makes one: the request as a string, of which the names in it are parts.
+func TestPlainAllocations(t *testing.T) {
+	withoutRace(t)
+	const most = 1
+	s := httpapi.New(httpapi.Config{Supervisor: ready(t), Settings: httpapi.Settings{Plain: true}})
+	for _, name := range []string{"HAProxy, option httpchk", "HAProxy, http-check send", "HAProxy, ver HTTP/1.1 hdr", "one that does not pass, close"} {
+		request, out := []byte(checkers[name]), make([]byte, 0, 4096)
+		if n := testing.AllocsPerRun(200, func() {
+			if s.AnswerFirst(loopback, request, out) == nil {
+				t.Fatal("no answer")
+			}
+		}); n > most {
+			t.Errorf("%s: %v allocations, want at most %d: every check of every load balancer would pay for more, and for their collection", name, n, most)
+		}
+	}
+}
+
 // What a check costs beside net/http: what ServeMux keeps of a path, and by GET the length of the body.
 func TestHTTPCheckAllocations(t *testing.T) {
 	withoutRace(t)

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -35,15 +36,16 @@ import (
 // a size is a string ("100MB") or a number of bytes. Paths are as the process
 // sees them: relative ones start at its working directory.
 type config struct {
-	Frontend frontendConfig // [frontend]
-	Operator operatorConfig // [operator]
-	Backend  backendConfig  // [backend]: what nodes start from; a node's own values are in Nodes
-	Cache    cacheConfig    // [cache]
-	Checks   checksConfig   // [checks]
-	Agent    agentConfig    // [agent]
-	History  historyConfig  // [history]
-	Limits   limitsConfig   // [limits]
-	Nodes    []nodeConfig   // every [[node]], at least one, in the file's order
+	Frontend  frontendConfig  // [frontend]
+	Operator  operatorConfig  // [operator]
+	Backend   backendConfig   // [backend]: what nodes start from; a node's own values are in Nodes
+	Cache     cacheConfig     // [cache]
+	Checks    checksConfig    // [checks]
+	Agent     agentConfig     // [agent]
+	History   historyConfig   // [history]
+	Limits    limitsConfig    // [limits]
+	Discovery discoveryConfig // [discovery]
+	Nodes     []nodeConfig    // every [[node]], at least one without discovery, in the file's order
 
 	// Legacy says that the file was the YAML of patroniglue 1.x.
 	Legacy bool
@@ -233,6 +235,49 @@ type limitsConfig struct {
 	EventStreams int
 }
 
+// discoveryConfig says where to read which members there are. They are polled as
+// [backend] says.
+type discoveryConfig struct {
+	// Etcd ("etcd") are URLs of the members of one etcd, http or https, with a port.
+	// Default empty: nothing is discovered.
+	Etcd []string
+
+	// Namespaces ("namespace", a string or a list of them) are Patroni's, with one
+	// slash at both ends. Default "/service/", as Patroni's.
+	Namespaces []string
+
+	// Scopes ("scopes") are the clusters of interest. Default empty: all.
+	Scopes []string
+
+	// Username ("username") and PasswordFile ("password-file"), a file with nothing
+	// but the password, are for an etcd with authentication; both or neither.
+	// Default "". Password is what the file holds.
+	Username, PasswordFile, Password string
+
+	// CAfile ("cafile") is a PEM file of the authorities that sign etcd's
+	// certificates. Default "": those of the system.
+	CAfile string
+
+	// Certfile and Keyfile ("certfile", "keyfile") are our client certificate, for
+	// etcd's client-cert-auth; both or neither. Default "".
+	Certfile, Keyfile string
+
+	// Allow ("allow") lists the networks of the members that may be polled, as CIDRs
+	// or IP addresses. Default empty: all.
+	Allow []netip.Prefix
+
+	// APIPort ("api-port") is asked instead of the port that a member announces for
+	// its REST API. Default 0: the announced one.
+	APIPort int
+
+	// Rewrite ("rewrite") maps an announced host:port to the host:port to ask
+	// instead, or a host to a host; before APIPort. Default empty.
+	Rewrite map[string]string
+}
+
+// on reports whether anything is discovered.
+func (d *discoveryConfig) on() bool { return len(d.Etcd) > 0 }
+
 // nodeConfig is one [[node]]: one Patroni member.
 type nodeConfig struct {
 	// Name ("name") has letters, digits, ".", "_" and "-", and is unique in its
@@ -279,10 +324,11 @@ func defaultConfig() *config {
 			Timeout:         3 * time.Second,
 			Fall:            3,
 		},
-		Cache:   cacheConfig{TTL: 5 * time.Second},
-		Checks:  checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
-		History: historyConfig{Size: cluster.DefaultHistory},
-		Limits:  limitsConfig{HTTPConnections: 4096, AgentConnections: 4096, EventStreams: 256},
+		Cache:     cacheConfig{TTL: 5 * time.Second},
+		Checks:    checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
+		History:   historyConfig{Size: cluster.DefaultHistory},
+		Limits:    limitsConfig{HTTPConnections: 4096, AgentConnections: 4096, EventStreams: 256},
+		Discovery: discoveryConfig{Namespaces: []string{"/service/"}},
 	}
 }
 
@@ -364,6 +410,7 @@ func parseConfig(data []byte, readFile func(string) ([]byte, error)) (*config, e
 	c.Agent.read(top.table("agent"))
 	c.History.read(top.table("history"))
 	c.Limits.read(top.table("limits"))
+	c.Discovery.read(top.table("discovery"))
 	c.outlive(cache, backend)
 
 	for _, t := range top.tables("node") {
@@ -376,8 +423,8 @@ func parseConfig(data []byte, readFile func(string) ([]byte, error)) (*config, e
 	}
 	top.done()
 	c.distinct(r)
-	if len(c.Nodes) == 0 && top.valid("node") {
-		r.add("node", "want at least one [[node]] (got nothing)")
+	if len(c.Nodes) == 0 && top.valid("node") && !c.Discovery.on() && !slices.ContainsFunc(r.mistakes, func(m mistake) bool { return strings.HasPrefix(m.path, "discovery") }) {
+		r.add("node", "want at least one [[node]], or [discovery] (got nothing)")
 	}
 	c.Notes = r.notes
 	if err := r.err(); err != nil {
@@ -647,6 +694,119 @@ func (l *limitsConfig) read(t *table) {
 	t.integer("agent-connections", &l.AgentConnections, fewestConnections, 1_000_000)
 	t.integer("event-streams", &l.EventStreams, 1, 1_000_000)
 	t.done()
+}
+
+func (d *discoveryConfig) read(t *table) {
+	t.texts("etcd", "URLs", func(path, s string) {
+		switch u, err := parseNodeURL(s); {
+		case err != nil || u.Path != "" || u.Port() == "":
+			t.add(path, `want the URL of a member of etcd, such as "https://10.0.0.1:2379" (got %s)`, show(s))
+		case slices.Contains(d.Etcd, u.String()):
+			t.add(path, "want each member of etcd once (got %s twice)", show(s))
+		default:
+			d.Etcd = append(d.Etcd, u.String())
+		}
+	})
+	t.namespaces("namespace", &d.Namespaces)
+	t.texts("scopes", "scopes", func(path, s string) {
+		if !nodeName.MatchString(s) || s == "." || s == ".." {
+			t.add(path, `want a scope of letters, digits, ".", "_" and "-" only (got %s)`, show(s))
+			return
+		}
+		d.Scopes = append(d.Scopes, s)
+	})
+	t.text("username", &d.Username)
+	t.text("password-file", &d.PasswordFile)
+	if content, ok := t.file("password-file", d.PasswordFile); ok {
+		if d.Password = strings.TrimRight(string(content), "\r\n"); d.Password == "" || strings.ContainsAny(d.Password, "\r\n") {
+			t.wrong("password-file", "want a file with one line, the password, it has another")
+		}
+	}
+	if t.valid("username") && t.valid("password-file") && (d.Username == "") != (d.PasswordFile == "") {
+		missing, alone := "password-file", "username"
+		if d.Username == "" {
+			missing, alone = alone, missing
+		}
+		t.add(t.at(missing), "want username and password-file or neither (got %s alone)", alone)
+	}
+	t.authorities("cafile", &d.CAfile)
+	t.keyPair(&d.Certfile, &d.Keyfile)
+	t.networks("allow", &d.Allow)
+	t.integer("api-port", &d.APIPort, 0, math.MaxUint16)
+	rewrite := t.table("rewrite")
+	for _, from := range slices.Sorted(maps.Keys(rewrite.values)) {
+		var to string
+		rewrite.text(from, &to)
+		if !rewrite.valid(from) {
+			continue
+		}
+		if !isAddressPair(from, to) {
+			rewrite.wrong(from, `want a host:port for a host:port, such as "10.0.0.11:8008" = "192.0.2.1:18008", or a host for a host`)
+			continue
+		}
+		if d.Rewrite == nil {
+			d.Rewrite = make(map[string]string)
+		}
+		d.Rewrite[from] = to
+	}
+	secure := slices.ContainsFunc(d.Etcd, func(u string) bool { return strings.HasPrefix(u, "https:") })
+	plain := slices.ContainsFunc(d.Etcd, func(u string) bool { return strings.HasPrefix(u, "http:") })
+	switch {
+	case d.on():
+		if !secure && t.valid("etcd") {
+			for _, key := range []string{"cafile", "certfile"} {
+				if t.given(key) && t.valid(key) {
+					t.wrong(key, "want etcd with https://, or nothing here: http has no certificates")
+				}
+			}
+		}
+		if plain && d.Password != "" {
+			t.notes = append(t.notes, "discovery.etcd: the password crosses the network as plain text: want https://")
+		}
+	case !reflect.DeepEqual(*d, defaultConfig().Discovery) && t.valid("etcd") && !t.given("etcd"):
+		t.wrong("etcd", `want URLs such as ["https://10.0.0.1:2379"]: without them the rest of [discovery] does nothing`)
+	}
+	t.done()
+}
+
+// isAddressPair: both have a port, or both have none.
+func isAddressPair(from, to string) bool {
+	port := func(s string) (host string, has, ok bool) {
+		if ip, err := netip.ParseAddr(s); err == nil {
+			return s, false, ip.Zone() == ""
+		}
+		if host, port, err := splitAddress(s); err == nil {
+			return host, true, host != "" && port > 0
+		}
+		return s, false, s != "" && validHost(s) && !strings.Contains(s, ",")
+	}
+	_, a, fromOK := port(from)
+	_, b, toOK := port(to)
+	return fromOK && toOK && a == b
+}
+
+// namespaces reads one or a list, and writes them as Patroni makes them (AbstractDCS.__init__).
+func (t *table) namespaces(key string, p *[]string) {
+	if s, one := t.values[key].(string); one {
+		t.values[key] = []any{s}
+	}
+	var all []string
+	t.texts(key, "namespaces, or one", func(path, s string) {
+		parts := strings.FieldsFunc(s, func(r rune) bool { return r == '/' })
+		if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			t.add(path, `want Patroni's namespace, such as "/service/" (got %s)`, show(s))
+			return
+		}
+		namespace := strings.TrimSuffix("/"+strings.Join(parts, "/"), "/") + "/"
+		if slices.Contains(all, namespace) {
+			t.add(path, "want each namespace once (got %s twice)", show(namespace))
+			return
+		}
+		all = append(all, namespace)
+	})
+	if t.given(key) && t.valid(key) && len(all) > 0 {
+		*p = all
+	}
 }
 
 // defaultCluster is the cluster of the nodes that name none.

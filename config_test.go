@@ -392,8 +392,8 @@ func TestConfigMistakes(t *testing.T) {
 func TestConfigNodeMistakes(t *testing.T) {
 	const good = "name = 'pg1'\nurl = 'http://pg1'\n"
 	for _, tt := range []struct{ name, text, want string }{
-		{"none", "", `node: want at least one [[node]] (got nothing)`},
-		{"empty list", "node = []", `node: want at least one [[node]] (got nothing)`},
+		{"none", "", `node: want at least one [[node]], or [discovery] (got nothing)`},
+		{"empty list", "node = []", `node: want at least one [[node]], or [discovery] (got nothing)`},
 		{"no list", "[node]", `node: want a list of tables, each [[node]] (got a table)`},
 		{"no tables", "node = ['http://pg1']", `node: want tables, each [[node]] (got a list)`},
 		{"unknown key", "[[node]]\nttl = 1\n" + good, `node[1].ttl: unknown key, want one of name, cluster, scheme, cafile, certfile, keyfile, insecure, interval, primary-interval, fast-interval, timeout, fall, url, host, port, postgres, agent`},
@@ -476,7 +476,7 @@ frontend.prot: unknown key, did you mean "port"?
 backend.interval: want a duration above 0, such as "1s" (got "fast")
 node[1].agent.replicas: unknown check, did you mean "replica"?
 node[2].url: want the address of Patroni's REST API, such as "http://10.0.0.11:8008" (got nothing)
-colour: unknown key, want one of frontend, operator, backend, cache, checks, agent, history, limits, node
+colour: unknown key, want one of frontend, operator, backend, cache, checks, agent, history, limits, discovery, node
 node[2].name: want unique names in a cluster, "pg1" stands twice
 node[1].agent.primary: want an address of its own, agent.listen has ":1" too (got ":1")`)
 }

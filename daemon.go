@@ -31,9 +31,12 @@ type daemon struct {
 	history *historyFile
 	metrics *metrics
 	reloads reloads
-	log     zerolog.Logger
-	opened  func()      // called when all ports are open, for demo and tests; may be nil
-	serve   func(*port) // answers on it until its stop is called, or run ends; set by run
+
+	discovered *discovered
+
+	log    zerolog.Logger
+	opened func()      // called when all ports are open, for demo and tests; may be nil
+	serve  func(*port) // answers on it until its stop is called, or run ends; set by run
 }
 
 // run listens on everything or nothing, then polls and answers until ctx ends.
@@ -84,6 +87,8 @@ func (d *daemon) run(ctx context.Context) error {
 		d.serve(p)
 	}
 	eg.Go(func() error { return d.sup.Run(ctx) })
+	d.discovered.watcher.Apply(d.plan.Load().source)
+	eg.Go(func() error { return d.discovered.watcher.Run(ctx) })
 	eg.Go(func() error {
 		logChanges(ctx, changes, d.log)
 		return nil
@@ -127,6 +132,11 @@ func listenError(err error) error {
 		return fmt.Errorf("%w: want an address of this machine, or none for all", err)
 	}
 	return err
+}
+
+// reasons are what is wrong with the supervisor itself.
+func (d *daemon) reasons() []cluster.Reason {
+	return slices.Concat(d.reloads.reasons(), d.discovered.reasons(time.Now()))
 }
 
 // logHealth says once what every cluster looks like when each node was polled:

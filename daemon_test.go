@@ -144,6 +144,15 @@ func writeFile(t *testing.T, name, text string) string {
 // and returns when every node was polled.
 func startProgram(t *testing.T, name, text string, flags ...string) *program {
 	t.Helper()
+	p := beginProgram(t, name, text, flags...)
+	p.awaitReady(t, text, strings.Count(text, "agent = ")+strings.Count(text, "listen = ")-strings.Count(text, "[operator]"))
+	p.config = writeFile(t, name, strings.Replace(text, "port = 0", "port = "+portOf(p.http), 1))
+	return p
+}
+
+// beginProgram is startProgram that waits for nothing.
+func beginProgram(t *testing.T, name, text string, flags ...string) *program {
+	t.Helper()
 	path := writeFile(t, name, text)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	p := &program{path: path, log: new(programLog), ended: make(chan struct{}), end: func() { cancel(errors.New("the test ends it")) }}
@@ -160,8 +169,6 @@ func startProgram(t *testing.T, name, text string, flags ...string) *program {
 			t.Logf("log:\n%s", p.log)
 		}
 	})
-	p.awaitReady(t, text, strings.Count(text, "agent = ")+strings.Count(text, "listen = ")-strings.Count(text, "[operator]"))
-	p.config = writeFile(t, name, strings.Replace(text, "port = 0", "port = "+portOf(p.http), 1))
 	return p
 }
 

@@ -159,7 +159,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if len(cfg.Nodes) == 1 {
 			nodes = "node"
 		}
-		fmt.Fprintf(stdout, "%s: ok, %d %s\n", path, len(cfg.Nodes), nodes)
+		discovery := ""
+		if cfg.Discovery.on() {
+			discovery = fmt.Sprintf(", others are discovered from %d endpoints of etcd", len(cfg.Discovery.Etcd))
+		}
+		fmt.Fprintf(stdout, "%s: ok, %d %s%s\n", path, len(cfg.Nodes), nodes, discovery)
 		return nil
 	}
 	for _, note := range d.plan.Load().notes {

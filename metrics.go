@@ -172,6 +172,12 @@ var (
 	eventsSent    = desc("events_sent_total", "Events sent to streams, also those that only keep them alive.")
 	eventsDropped = desc("event_streams_dropped_total", "Streams of events that ended because their reader was too slow.")
 	eventsRefused = desc("event_streams_refused_total", "Streams of events that were refused because too many were open.")
+	nodeLeft      = desc("node_left", "1 while the DCS does not list the node any more; no sample of others.", nodeLabels...)
+	discUp        = desc("discovery_up", "Whether the watch of etcd works.")
+	discHeard     = desc("discovery_last_heard_timestamp_seconds", "When etcd was heard last, in Unix time.")
+	discMembers   = desc("discovery_members", "Members that are known by discovery: listed, or left.", "state")
+	discProblems  = desc("discovery_problems", "Things that etcd lists and that cannot be used, but those that are of one node.")
+	discRestarts  = desc("discovery_restarts_total", "How often everything was read anew from etcd.")
 	certExpires   = desc("certificate_expiry_timestamp_seconds", "When a certificate of the supervisor itself expires, in Unix time: of the frontend, of the operator's listener, or shown to nodes as a client.", "use", "file")
 	reloadFine    = desc("config_last_reload_successful", "Whether the configuration, and the files that it names, could be loaded when that was tried last.")
 	reloadedAt    = desc("config_last_reload_success_timestamp_seconds", "When the configuration was loaded last, in Unix time.")
@@ -247,6 +253,9 @@ func collectNode(s samples, v *cluster.View, m *cluster.Member, now time.Time) {
 	s.is(nodeElected, v.Leader == m.Name, v.Cluster, m.Name)
 	_, leaves := m.Leaving(now)
 	s.is(nodeLeaving, leaves, v.Cluster, m.Name)
+	if !m.Left.IsZero() {
+		s.gauge(nodeLeft, 1, v.Cluster, m.Name)
+	}
 	if m.Polled {
 		s.is(nodeAnswering, e.Failures == 0, v.Cluster, m.Name)
 	}
@@ -326,8 +335,36 @@ func (m *metrics) collectServers(s samples) {
 			s.gauge(certExpires, float64(c.Ends.Unix()), c.Use, c.File)
 		}
 	}
+	m.d.discovered.collect(s)
 	m.d.reloads.collect(s)
 	s.gauge(buildInfo, 1, version, runtime.Version())
+}
+
+// collect has samples only where something is discovered.
+func (f *discovered) collect(s samples) {
+	p := f.d.plan.Load()
+	if p.source == nil {
+		return
+	}
+	status := f.watcher.Status()
+	s.is(discUp, status.Live)
+	if !status.Heard.IsZero() {
+		s.gauge(discHeard, float64(status.Heard.Unix()))
+	}
+	s.counter(discRestarts, float64(status.Restarts))
+	left := 0
+	for i := range p.members {
+		if !p.members[i].Left.IsZero() {
+			left++
+		}
+	}
+	s.gauge(discMembers, float64(len(p.members)-left), "listed")
+	s.gauge(discMembers, float64(left), "left")
+	problems := 0
+	if p := f.problems.Load(); p != nil {
+		problems = len(*p)
+	}
+	s.gauge(discProblems, float64(problems))
 }
 
 func (r *reloads) collect(s samples) {

@@ -193,7 +193,7 @@ func TestPackage(t *testing.T) {
 	// Started as it is, it says what is missing and is not started again and again.
 	cmd := exec.CommandContext(t.Context(), "/usr/bin/patroniglue", "-config", installedConfig)
 	out, err := cmd.CombinedOutput()
-	want := "patroniglue: " + installedConfig + ": node: want at least one [[node]] (got nothing)\n"
+	want := "patroniglue: " + installedConfig + ": node: want at least one [[node]], or [discovery] (got nothing)\n"
 	if string(out) != want || cmd.ProcessState.ExitCode() != 78 || !strings.Contains(readFile(t, unitFile), "\nRestartPreventExitStatus=78\n") {
 		t.Errorf("run as installed: %s, %v, want %sand exit code 78, for which the unit does not restart it", out, err, want)
 	}

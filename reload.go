@@ -39,6 +39,9 @@ func (d *daemon) watchConfig(ctx context.Context, hangups <-chan os.Signal) {
 			d.reload(ctx)
 		case <-looks.C:
 			files.look(ctx, d)
+			d.discovered.look(time.Now())
+		case <-d.discovered.watcher.News():
+			d.discovered.look(time.Now())
 		case <-ctx.Done():
 			return
 		}
@@ -109,7 +112,8 @@ func (r *reloads) reasons() []cluster.Reason {
 // is not touched; of the rest, new ports are opened before old ones are closed.
 func (d *daemon) apply(ctx context.Context, cfg *config) error {
 	before := d.plan.Load()
-	p, err := newPlan(cfg, before, d.metrics)
+	book := d.discovered.reread(cfg, time.Now())
+	p, err := newPlan(cfg, book.found(cfg), before, d.metrics)
 	if err != nil {
 		return &configError{d.path, err}
 	}
@@ -119,9 +123,9 @@ func (d *daemon) apply(ctx context.Context, cfg *config) error {
 		return err
 	}
 	// From here on nothing can go wrong.
-	d.plan.Store(p)
-	d.sup.Apply(p.clusters)
-	d.metrics.keep(p.clusters.Clusters)
+	d.discovered.use(book)
+	d.watch(p)
+	d.discovered.watcher.Apply(p.source)
 	d.http.Apply(p.http)
 	d.agents.Apply(p.agents)
 	begun, leaving := d.ports.commit(ports, wanted)
@@ -138,6 +142,13 @@ func (d *daemon) apply(ctx context.Context, cfg *config) error {
 	}
 	d.log.Info().Strs("changed", cfg.since(before.cfg)).Stringer("http", d.ports.addrs(frontend)[0]).Msg("the configuration is loaded anew")
 	return nil
+}
+
+// watch makes the nodes of a plan those that are watched.
+func (d *daemon) watch(p *plan) {
+	d.plan.Store(p)
+	d.sup.Apply(p.clusters)
+	d.metrics.keep(p.clusters.Clusters)
 }
 
 // changedFiles looks at the files that the configuration names: certificates are
@@ -206,6 +217,7 @@ func (c *config) since(before *config) []string {
 	section("[agent]", before.Agent, c.Agent)
 	section("[history]", before.History, c.History)
 	section("[limits]", before.Limits, c.Limits)
+	section("[discovery]", before.Discovery, c.Discovery)
 	nodes := func(c *config) map[string]*nodeConfig {
 		all := make(map[string]*nodeConfig)
 		for i := range c.Nodes {

@@ -16,8 +16,8 @@ import (
 // A new package gets its line here.
 var tree = map[string]struct{ imports, testImports []string }{
 	".": {
-		imports:     []string{"node", "node/nodetest", "cache", "cluster", "conns", "httpapi", "agentapi"},
-		testImports: []string{"contrib/lab"},
+		imports:     []string{"node", "node/nodetest", "cache", "cluster", "conns", "discovery", "httpapi", "agentapi"},
+		testImports: []string{"contrib/lab", "discovery/discoverytest"},
 	},
 	"agentapi":                 {imports: []string{"node", "cluster", "conns"}},
 	"cache":                    {},
@@ -28,6 +28,8 @@ var tree = map[string]struct{ imports, testImports []string }{
 	"contrib/bench/soak":       {imports: []string{"contrib/lab", "node/nodetest"}},
 	"contrib/bench/switchover": {imports: []string{"contrib/lab"}},
 	"contrib/lab":              {},
+	"discovery":                {testImports: []string{"discovery/discoverytest"}},
+	"discovery/discoverytest":  {},
 	"httpapi":                  {imports: []string{"node", "cluster", "conns"}},
 	"node":                     {testImports: []string{"contrib/lab"}}, // its conformance test asks a real Patroni
 	"node/nodetest":            {},
@@ -39,10 +41,12 @@ var dependencies = []string{
 	"github.com/coreos/go-systemd/v22",
 	"github.com/prometheus/client_golang",
 	"github.com/rs/zerolog",
+	"go.etcd.io/etcd/client/v3", // etcd's own client: TLS, authentication and a watch over gRPC, which its JSON gateway has not
 	"go.yaml.in/yaml/v3",
 	"golang.org/x/crypto", // bcrypt
 	"golang.org/x/sync",
-	"golang.org/x/sys", // the size of a terminal, SO_REUSEPORT, the clock that runs while the machine is suspended
+	"google.golang.org/grpc", // below etcd's client, which waits for a connection and does not say why there is none
+	"golang.org/x/sys",       // the size of a terminal, SO_REUSEPORT, the clock that runs while the machine is suspended
 
 	// For tests.
 	"github.com/chromedp/cdproto", // chromedp's own vocabulary

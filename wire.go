@@ -7,8 +7,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"patroniglue/agentapi"
 	"patroniglue/cluster"
 	"patroniglue/conns"
+	"patroniglue/discovery"
 	"patroniglue/httpapi"
 	"patroniglue/node"
 )
@@ -26,25 +29,27 @@ import (
 // only a port that cannot be opened can go wrong.
 type plan struct {
 	cfg        *config
+	members    []discovery.Member  // that cfg's discovery found
+	source     *discovery.Settings // where it reads them; nil = it is off
 	clusters   cluster.Config
 	pollers    map[pollerKey]cluster.Poller
 	transports map[backendTLS]*http.Transport
 	http       httpapi.Settings
 	agents     agentapi.Settings
-	notes      []string // the configuration's, and what else people should know
+	notes      []string                        // the configuration's, and what else people should know
+	sums       map[[3]string][sha256.Size]byte // of the contents of files
 }
 
 // newPlan makes a plan. What is the same as before, which may be nil, it takes
 // over: who polls a node in another way is another poller.
-func newPlan(cfg *config, before *plan, m *metrics) (*plan, error) {
+func newPlan(cfg *config, found found, before *plan, m *metrics) (*plan, error) {
 	if before == nil {
 		before = &plan{}
 	}
-	limits, lowered := cfg.Limits.fit(openFiles(), len(cfg.Nodes), len(cfg.listeners()))
 	p := &plan{
-		cfg: cfg, notes: slices.Concat(cfg.Notes, lowered), pollers: make(map[pollerKey]cluster.Poller), transports: make(map[backendTLS]*http.Transport),
-		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Plain: cfg.Frontend.FastChecks, MaxConns: limits.HTTPConnections, MaxStreams: limits.EventStreams},
-		agents: agentapi.Settings{Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second, MaxConns: limits.AgentConnections},
+		cfg:    cfg,
+		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Plain: cfg.Frontend.FastChecks},
+		agents: agentapi.Settings{Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second},
 		clusters: cluster.Config{
 			TTL: cfg.Cache.TTL,
 			Rules: cluster.Rules{
@@ -70,7 +75,26 @@ func newPlan(cfg *config, before *plan, m *metrics) (*plan, error) {
 			p.http.Operator.Users = httpapi.NewUsers(o.Users)
 		}
 	}
-	return p, p.addClusters(before, m)
+	if p.source, err = discoverySettings(cfg, before); err != nil {
+		return nil, err
+	}
+	return p, p.watch(found, before, m)
+}
+
+// with is the same plan for others that discovery found.
+func (p *plan) with(found found, m *metrics) (*plan, error) {
+	next := *p
+	return &next, next.watch(found, p, m)
+}
+
+// watch fills in what depends on who is watched.
+func (p *plan) watch(found found, before *plan, m *metrics) error {
+	p.pollers, p.transports, p.sums = make(map[pollerKey]cluster.Poller), make(map[backendTLS]*http.Transport), make(map[[3]string][sha256.Size]byte)
+	p.members, p.clusters.Clusters, p.clusters.Pending = found.members, nil, found.pending
+	limits, lowered := p.cfg.Limits.fit(openFiles(), len(p.cfg.Nodes)+len(found.members), len(p.cfg.listeners()))
+	p.http.MaxConns, p.http.MaxStreams, p.agents.MaxConns = limits.HTTPConnections, limits.EventStreams, limits.AgentConnections
+	p.notes = slices.Concat(p.cfg.Notes, lowered)
+	return p.addClusters(before, m)
 }
 
 // newDaemon gives each package what it needs of the configuration at path. It
@@ -79,7 +103,8 @@ func newDaemon(path string, cfg *config, log zerolog.Logger) (*daemon, error) {
 	d := &daemon{path: path, log: log, history: newHistoryFile(cfg.History.File, cfg.History.Size, log), ports: newPorts(log)}
 	certificates := func() []httpapi.Certificate { return d.plan.Load().certificates() }
 	d.metrics = newMetrics(certificates)
-	p, err := newPlan(cfg, nil, d.metrics)
+	d.discovered = newDiscovered(d)
+	p, err := newPlan(cfg, found{pending: pendingText(cfg, discovery.Status{})}, nil, d.metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +112,7 @@ func newDaemon(path string, cfg *config, log zerolog.Logger) (*daemon, error) {
 	d.sup = cluster.New(p.clusters)
 	d.http = httpapi.New(httpapi.Config{
 		Supervisor: d.sup, Settings: p.http, Version: version, Metrics: d.metrics.handler(log), Log: log,
-		Certificates: certificates, Reasons: d.reloads.reasons, AgentLine: agentapi.AppendLine,
+		Certificates: certificates, Reasons: d.reasons, AgentLine: agentapi.AppendLine,
 	})
 	d.agents = agentapi.New(agentapi.Config{Asker: d.sup, Settings: p.agents, Log: log})
 	d.ports.quick = d.quick
@@ -110,6 +135,9 @@ func longestPoll(cfg *config) time.Duration {
 	for i := range cfg.Nodes {
 		longest = max(longest, cfg.Nodes[i].Timeout)
 	}
+	if cfg.Discovery.on() {
+		longest = max(longest, cfg.Backend.Timeout)
+	}
 	return longest
 }
 
@@ -117,46 +145,75 @@ func longestPoll(cfg *config) time.Duration {
 // pointer would be another one each time.
 type pollerKey struct {
 	cluster, node, url string
+	refused            string // why it is not polled
 	timeout            time.Duration
 	tls                backendTLS
 }
 
-// addClusters sorts nodes into their clusters, in the order of the file.
+// addClusters sorts nodes into their clusters, in the order of the file, and then
+// those that were discovered by name.
 func (p *plan) addClusters(before *plan, m *metrics) error {
 	index := make(map[string]int)
+	add := func(name, scope string, n *cluster.NodeConfig, b *backendConfig) {
+		at, ok := index[name]
+		if !ok {
+			at = len(p.clusters.Clusters)
+			index[name] = at
+			p.clusters.Clusters = append(p.clusters.Clusters, cluster.ClusterConfig{Name: name, Scope: scope})
+		}
+		n.Interval, n.PrimaryInterval, n.FastInterval, n.Fall = b.Interval, b.PrimaryInterval, b.FastInterval, b.Fall
+		c := &p.clusters.Clusters[at]
+		c.Nodes = append(c.Nodes, *n)
+	}
+	configured := make(map[labels]bool)
 	for i := range p.cfg.Nodes {
 		n := &p.cfg.Nodes[i]
-		poller, err := p.poller(n, before, m)
+		transport, how, err := p.transport(&n.backendConfig, nil, before)
 		if err != nil {
 			return fmt.Errorf("node %q: %w", n.Name, err)
 		}
-		at, ok := index[n.Cluster]
-		if !ok {
-			at = len(p.clusters.Clusters)
-			index[n.Cluster] = at
-			p.clusters.Clusters = append(p.clusters.Clusters, cluster.ClusterConfig{Name: n.Cluster, Scope: n.Scope})
+		key := pollerKey{n.Cluster, n.Name, n.URL.String(), "", n.Timeout, how}
+		poller := p.poller(key, n.URL, transport, before, m)
+		add(n.Cluster, n.Scope, &cluster.NodeConfig{Name: n.Name, Member: n.Member, Postgres: n.Postgres, Client: poller}, &n.backendConfig)
+		configured[labels{n.Cluster, n.Name}] = true
+	}
+	if !p.cfg.Discovery.on() {
+		return nil
+	}
+	b := &p.cfg.Backend
+	transport, how, err := p.transport(b, p.cfg.Discovery.Allow, before)
+	if err != nil {
+		return fmt.Errorf("backend: %w", err)
+	}
+	for i := range p.members {
+		d := &p.members[i]
+		if configured[labels{d.Scope, d.Name}] {
+			continue
 		}
-		c := &p.clusters.Clusters[at]
-		c.Nodes = append(c.Nodes, cluster.NodeConfig{
-			Name: n.Name, Member: n.Member, Postgres: n.Postgres, Client: poller,
-			Interval: n.Interval, PrimaryInterval: n.PrimaryInterval, FastInterval: n.FastInterval, Fall: n.Fall,
-		})
+		key := pollerKey{cluster: d.Scope, node: d.Name, timeout: b.Timeout, tls: how}
+		if d.API == nil {
+			key.refused = cmp.Or(d.Problem, "its address was never known")
+		} else {
+			key.url = d.API.String()
+		}
+		poller := p.poller(key, d.API, transport, before, m)
+		add(d.Scope, d.Scope, &cluster.NodeConfig{Name: d.Name, Member: d.Name, Postgres: d.Postgres, Client: poller, Left: d.Left}, b)
 	}
 	return nil
 }
 
-func (p *plan) poller(n *nodeConfig, before *plan, m *metrics) (cluster.Poller, error) {
-	transport, how, err := p.transport(n, before)
-	if err != nil {
-		return nil, err
-	}
-	key := pollerKey{n.Cluster, n.Name, n.URL.String(), n.Timeout, how}
+// poller is as before where nothing differs.
+func (p *plan) poller(key pollerKey, u *url.URL, transport *http.Transport, before *plan, m *metrics) cluster.Poller {
 	poller := before.pollers[key]
-	if poller == nil {
-		poller = m.measure(n.Cluster, n.Name, node.NewClient(node.Options{URL: n.URL, Timeout: n.Timeout, Transport: transport}))
+	switch {
+	case poller != nil:
+	case key.refused != "":
+		poller = &notAsked{key.refused, key.timeout}
+	default:
+		poller = m.measure(key.cluster, key.node, node.NewClient(node.Options{URL: u, Timeout: key.timeout, Transport: transport}))
 	}
 	p.pollers[key] = poller
-	return poller, nil
+	return poller
 }
 
 // backendTLS is all that makes one node's transport differ from another's.
@@ -164,14 +221,19 @@ type backendTLS struct {
 	cafile, certfile, keyfile string
 	insecure                  bool
 	contents                  [sha256.Size]byte // of the three files
+	allow                     string            // who may be dialled
 }
 
-func (p *plan) transport(n *nodeConfig, before *plan) (*http.Transport, backendTLS, error) {
+// transport dials nobody but allow, where that is not empty.
+func (p *plan) transport(n *backendConfig, allow []netip.Prefix, before *plan) (*http.Transport, backendTLS, error) {
 	files := p.cfg.Files
-	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, contentsOf(files, n.CAfile, n.Certfile, n.Keyfile)}
+	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, p.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
 	t := cmp.Or(p.transports[key], before.transports[key])
 	if t == nil {
 		t = node.NewTransport()
+		if len(allow) > 0 {
+			t.DialContext = (&net.Dialer{KeepAlive: -1, Control: onlyTo(allow)}).DialContext
+		}
 		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: n.Insecure}
 		if n.CAfile != "" {
 			pool, err := authorities(files, n.CAfile)
@@ -192,12 +254,17 @@ func (p *plan) transport(n *nodeConfig, before *plan) (*http.Transport, backendT
 	return t, key, nil
 }
 
-func contentsOf(files map[string][]byte, names ...string) (sum [sha256.Size]byte) {
+func (p *plan) contentsOf(names ...string) (sum [sha256.Size]byte) {
+	key := [3]string(names)
+	if sum, ok := p.sums[key]; ok {
+		return sum
+	}
 	h := sha256.New()
 	for _, name := range names {
-		fmt.Fprintf(h, "%d\n%s", len(files[name]), files[name])
+		fmt.Fprintf(h, "%d\n%s", len(p.cfg.Files[name]), p.cfg.Files[name])
 	}
 	h.Sum(sum[:0])
+	p.sums[key] = sum
 	return sum
 }
 
@@ -234,6 +301,9 @@ func (p *plan) certificates() []httpapi.Certificate {
 	}
 	if o := p.http.Operator; o != nil && o.TLS != nil && p.cfg.Operator.Certfile != p.cfg.Frontend.Certfile {
 		add("operator", p.cfg.Operator.Certfile, o.TLS)
+	}
+	if p.source != nil && p.source.TLS != nil && len(p.source.TLS.Certificates) > 0 {
+		add("discovery", p.cfg.Discovery.Certfile, p.source.TLS)
 	}
 	clients := make(map[string]*tls.Config)
 	for key, t := range p.transports {

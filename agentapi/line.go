@@ -1,6 +1,7 @@
 package agentapi
 
 import (
+	"errors"
 	"unicode/utf8"
 
 	"patroniglue/cluster"
@@ -59,7 +60,15 @@ func AppendLine(dst []byte, a cluster.Answer) []byte {
 // AppendError appends the line that answers a question that cannot be
 // answered: an unknown node, an unknown check, a malformed request.
 func AppendError(dst []byte, err error) []byte {
-	return appendLine(dst, maintDown, err.Error())
+	return appendLine(dst, wordsForError(err), err.Error())
+}
+
+// wordsForError: that a node is not known yet is a fault, that there is none is not.
+func wordsForError(err error) words {
+	if e, ok := errors.AsType[*cluster.UnknownError](err); ok && e.Pending != "" {
+		return readyDown
+	}
+	return maintDown
 }
 
 func appendLine(dst []byte, w words, text string) []byte {

@@ -240,7 +240,7 @@ func (s *Server) answer(ctx context.Context, conn net.Conn, q *cluster.Question,
 	case err != nil && dedicated: // the question is the configuration's, which is changing just now
 		return 0, nil, err
 	case err != nil:
-		return maintDown, AppendError(mem.out[:0], err), nil
+		return wordsForError(err), AppendError(mem.out[:0], err), nil
 	default:
 		return wordsFor(a.Check, a.Verdict.Outcome), AppendLine(mem.out[:0], a), nil
 	}

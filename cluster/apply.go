@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 )
 
@@ -15,11 +16,13 @@ func (s *Supervisor) Apply(cfg Config) {
 	defer s.mu.Unlock()
 	s.subs.resize(cmp.Or(cfg.History, DefaultHistory))
 	old := s.watched.Load()
-	next := &watched{byName: make(map[string]*roster), byNode: make(map[string][]*roster)}
+	next := &watched{byName: make(map[string]*roster), byNode: make(map[string][]*roster), pending: cfg.Pending, over: make(chan struct{})}
 	var began []*tracked // whose poll loop has to begin, or to begin anew
 	for _, c := range cfg.Clusters {
 		var r *roster
-		if was := old.byName[c.Name]; was != nil && was.continuedBy(&c) {
+		if was := old.byName[c.Name]; was != nil && was.same(&cfg, &c) {
+			r = was // one of a thousand clusters changes: the others cost next to nothing
+		} else if was != nil && was.continuedBy(&c) {
 			var changed []*tracked
 			r, changed = was.group.apply(cfg, c)
 			began = append(began, changed...)
@@ -34,6 +37,7 @@ func (s *Supervisor) Apply(cfg Config) {
 		}
 	}
 	s.watched.Store(next)
+	close(old.over)
 	s.endLocked(old, next)
 	s.subs.publish(ended(old, next))
 	s.startLocked(began) // at last: a node that moves is polled by one loop at a time
@@ -44,10 +48,15 @@ func (s *Supervisor) Apply(cfg Config) {
 func ended(old, next *watched) (changes []Change) {
 	for _, r := range old.rosters {
 		if now := next.byName[r.group.name]; now == nil || now.group != r.group {
-			changes = append(changes, Change{At: time.Now(), Cluster: r.group.name, Kind: KindWatching, Before: "yes", After: "no", Reason: "not configured any more"})
+			changes = append(changes, Change{At: time.Now(), Cluster: r.group.name, Kind: KindWatching, Before: "yes", After: "no", Reason: "not configured any more, nor announced"})
 		}
 	}
 	return changes
+}
+
+// same reports whether nothing of the cluster changes.
+func (r *roster) same(cfg *Config, c *ClusterConfig) bool {
+	return r.rules == cfg.Rules && r.ttl == cfg.TTL && r.cfg.Scope == c.Scope && slices.Equal(r.cfg.Nodes, c.Nodes)
 }
 
 // continuedBy: where no node stays it is another cluster of that name, with
@@ -71,9 +80,8 @@ func (g *group) apply(cfg Config, c ClusterConfig) (r *roster, began []*tracked)
 	defer g.mu.Unlock()
 	now := time.Now()
 	before := g.view.Load()
-	g.rules, g.ttl = cfg.Rules, cfg.TTL
 	g.known.SetTTL(cfg.TTL, now)
-	r = newRoster(g, c, cfg.TTL, func(nc *NodeConfig) *tracked {
+	r = newRoster(g, cfg, c, func(nc *NodeConfig) *tracked {
 		n := g.byName[nc.Name]
 		if n == nil {
 			return nil
@@ -84,10 +92,10 @@ func (g *group) apply(cfg Config, c ClusterConfig) (r *roster, began []*tracked)
 		}
 		n.cfg = *nc
 		n.entry = g.known.Get(n.name)
-		if g.rules.MaxLag == 0 {
+		if cfg.Rules.MaxLag == 0 {
 			n.lagging = hold{}
 		}
-		if !g.rules.SameTimeline {
+		if !cfg.Rules.SameTimeline {
 			n.behind = hold{}
 		}
 		return n

@@ -38,6 +38,7 @@ const (
 	KindTimeline  = "timeline"
 	KindIdentity  = "identity" // whether the node is of this cluster: "right", "wrong"
 	KindLeaving   = "leaving"  // whether the node's announced stop holds: "no", "yes"; "yes", "yes" when it was announced again
+	KindLeft      = "left"     // whether the DCS does not list the node any more: "no", "yes"
 	KindReplica   = "replica"  // the replica check's outcome while the role stays
 	KindSettings  = "settings" // whether the cache's TTL is safe: "safe", "unsafe"
 	KindWatching  = "watching" // of no cluster: the supervisor stopped, "yes", "no"; nothing says so after a crash
@@ -182,6 +183,7 @@ func diffMember(old, m *Member, before, at time.Time, note func(node, kind, was,
 		leaving = m.leaving.why(at)
 	}
 	note(m.Name, KindLeaving, yes(old.leaves(before)), yes(m.leaves(at)), leaving)
+	note(m.Name, KindLeft, yes(!old.Left.IsZero()), yes(!m.Left.IsZero()), m.left(at))
 	note(m.Name, KindIdentity, right(old.Refused), right(m.Refused), m.Refused)
 	o, d := &old.Entry.Value.Document, &m.Entry.Value.Document
 	note(m.Name, KindRole, cmp.Or(string(o.Role), "none"), cmp.Or(string(d.Role), "none"), "")

@@ -24,9 +24,7 @@ type group struct {
 	suspension suspension
 
 	mu         sync.Mutex
-	*roster          // the latest; this and all below is guarded by mu
-	rules      Rules // as configured, as is ttl
-	ttl        time.Duration
+	*roster              // the latest; this and all below is guarded by mu
 	systemID   string    // pinned by the first good report
 	seenScope  string    // pinned too
 	leader     string    // the elected node
@@ -76,14 +74,14 @@ type tracked struct {
 
 func newGroup(cfg Config, c ClusterConfig, subs *subscribers) *group {
 	g := &group{
-		name: c.Name, scope: c.Scope, rules: cfg.Rules, ttl: cfg.TTL, subs: subs, start: time.Now(),
+		name: c.Name, scope: c.Scope, subs: subs, start: time.Now(),
 		known: cache.New[string, node.Report](cfg.TTL), position: -1, arrival: make(chan struct{}),
 		suspension: suspension{total: cfg.Suspended},
 	}
 	if cfg.Suspended != nil {
 		g.suspension.known.Store(int64(cfg.Suspended()))
 	}
-	g.roster = newRoster(g, c, cfg.TTL, func(*NodeConfig) *tracked { return nil })
+	g.roster = newRoster(g, cfg, c, func(*NodeConfig) *tracked { return nil })
 	return g
 }
 
@@ -339,10 +337,10 @@ func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	standings := g.standings(now, d)
 	for i, n := range g.nodes {
 		m := old.Members[i]
-		if n == polled || m.Polled != n.polled || m.Standing != standings[i] || m.Refused != n.refused || m.leaving != n.leaving || m.Entry.Ended != n.entry.Ended {
+		if n == polled || m.Polled != n.polled || m.Standing != standings[i] || m.Refused != n.refused || m.leaving != n.leaving || m.Left != n.cfg.Left || m.Entry.Ended != n.entry.Ended {
 			m = &Member{
 				Name: m.Name, URL: m.URL, Postgres: m.Postgres, Polled: n.polled, Entry: n.entry,
-				Refused: n.refused, Since: n.since, Standing: standings[i], leaving: n.leaving,
+				Refused: n.refused, Left: n.cfg.Left, Since: n.since, Standing: standings[i], leaving: n.leaving,
 			}
 			m.judge(now)
 		}

@@ -45,6 +45,7 @@ const (
 	CodeNodeDown       = "node_down"       // nothing is believed of the node; critical when of none
 	CodeWrongCluster   = "wrong_cluster"   // the node belongs to another cluster, or is another member, than configured
 	CodeLeaving        = "leaving"         // the node's announced stop holds
+	CodeLeft           = "left"            // the DCS does not list the node any more
 	CodeReplicaMissing = "replica_missing" // the node answers, but its PostgreSQL is no replica that works
 	CodeWrongTimeline  = "wrong_timeline"  // the replica does not follow the primary's timeline
 	CodeLag            = "lag"             // the replica is excluded for lag
@@ -56,12 +57,15 @@ const (
 	CodeCertificateExpiring = "certificate_expiring" // ends within [ExpiryWarning]: the node's, or one of the supervisor itself
 	CodeCertificateExpired  = "certificate_expired"  // is over, and used nevertheless
 	CodeReloadFailed        = "reload_failed"        // a new configuration cannot be used, so the supervisor goes on with the old one
+	CodeDiscoveryStale      = "discovery_stale"      // the DCS is not heard: members are those that were known
+	CodeDiscoveryProblem    = "discovery_problem"    // something that the DCS says of members cannot be used
 )
 
 // Codes lists every code, in a fixed order.
 var Codes = []string{
-	CodeSplitBrain, CodeNoPrimary, CodeNodeDown, CodeWrongCluster, CodeLeaving, CodeReplicaMissing, CodeWrongTimeline, CodeLag,
+	CodeSplitBrain, CodeNoPrimary, CodeNodeDown, CodeWrongCluster, CodeLeaving, CodeLeft, CodeReplicaMissing, CodeWrongTimeline, CodeLag,
 	CodeDCSUnseen, CodePaused, CodeFailsafe, CodeTTLUnsafe, CodeCertificateExpiring, CodeCertificateExpired, CodeReloadFailed,
+	CodeDiscoveryStale, CodeDiscoveryProblem,
 }
 
 // Reason is one thing that is wrong.
@@ -125,11 +129,15 @@ func (v *View) Health(now time.Time) Health {
 		if m.leaves(now) {
 			add(Warning, CodeLeaving, m.Name, m.leaving.why(now))
 		}
+		if !m.Left.IsZero() && (fresh || answering > 0) {
+			add(Warning, CodeLeft, m.Name, m.left(now))
+		}
 		switch {
 		case !fresh && answering == 0:
 			add(Critical, CodeNodeDown, m.Name, replica.Reason)
-		case !fresh:
+		case !fresh && m.Left.IsZero():
 			add(Warning, CodeNodeDown, m.Name, replica.Reason)
+		case !fresh:
 		case m.Refused != "":
 			add(Warning, CodeWrongCluster, m.Name, m.Refused)
 		case m.Name == v.Leader:

@@ -126,11 +126,11 @@ func (s *Supervisor) known(f Filter, kept []Change) error {
 	w := s.watched.Load()
 	if f.Cluster != "" && w.byName[f.Cluster] == nil &&
 		!slices.ContainsFunc(kept, func(c Change) bool { return c.Cluster == f.Cluster }) {
-		return &UnknownError{"cluster", f.Cluster, w.clusterNames()}
+		return &UnknownError{"cluster", f.Cluster, w.clusterNames(), w.pending}
 	}
 	if f.Node != "" && w.byNode[f.Node] == nil &&
 		!slices.ContainsFunc(kept, func(c Change) bool { return c.Node == f.Node }) {
-		return &UnknownError{"node", f.Node, w.nodeNames()}
+		return &UnknownError{"node", f.Node, w.nodeNames(), w.pending}
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func (g *group) leave(name string, d time.Duration) (Announcement, error) {
 	defer g.mu.Unlock()
 	n := g.byName[name]
 	if n == nil {
-		return Announcement{}, &UnknownError{"node", name, g.nodeNames()} // gone since it was found
+		return Announcement{}, &UnknownError{"node", name, g.nodeNames(), ""} // gone since it was found
 	}
 	now := time.Now()
 	a := Announcement{Cluster: g.name, Node: n.name}
@@ -124,7 +124,7 @@ func (g *group) stay(name string) (Announcement, error) {
 	defer g.mu.Unlock()
 	n := g.byName[name]
 	if n == nil {
-		return Announcement{}, &UnknownError{"node", name, g.nodeNames()}
+		return Announcement{}, &UnknownError{"node", name, g.nodeNames(), ""}
 	}
 	now := time.Now()
 	a := Announcement{Cluster: g.name, Node: n.name, Reason: "it was not leaving"}

@@ -18,14 +18,20 @@ type roster struct {
 	byName  map[string]*tracked
 	alone   bool          // one node only is watched
 	timeout time.Duration // the longest that a node's poll may take
+	cfg     ClusterConfig // as configured, as are rules and ttl
+	rules   Rules
+	ttl     time.Duration
 	view    atomic.Pointer[View]
 }
 
 // newRoster makes a roster whose view knows nothing yet. kept gives the node
 // that is watched already, or nil.
-func newRoster(g *group, c ClusterConfig, ttl time.Duration, kept func(*NodeConfig) *tracked) *roster {
-	r := &roster{group: g, index: make(map[string]int), byName: make(map[string]*tracked), alone: len(c.Nodes) == 1}
-	v := &View{Cluster: c.Name, Scope: c.Scope, TTL: ttl, index: r.index}
+func newRoster(g *group, cfg Config, c ClusterConfig, kept func(*NodeConfig) *tracked) *roster {
+	r := &roster{
+		group: g, index: make(map[string]int), byName: make(map[string]*tracked), alone: len(c.Nodes) == 1,
+		cfg: c, rules: cfg.Rules, ttl: cfg.TTL,
+	}
+	v := &View{Cluster: c.Name, Scope: c.Scope, TTL: cfg.TTL, index: r.index}
 	for i, nc := range c.Nodes {
 		n := kept(&nc)
 		if n == nil {
@@ -34,7 +40,7 @@ func newRoster(g *group, c ClusterConfig, ttl time.Duration, kept func(*NodeConf
 		r.nodes = append(r.nodes, n)
 		r.timeout = max(r.timeout, nc.Client.Timeout())
 		r.index[nc.Name], r.byName[nc.Name] = i, n
-		v.Members = append(v.Members, &Member{Name: nc.Name, URL: nc.Client.URL(), Postgres: nc.Postgres})
+		v.Members = append(v.Members, &Member{Name: nc.Name, URL: nc.Client.URL(), Postgres: nc.Postgres, Left: nc.Left})
 	}
 	r.view.Store(v)
 	return r

@@ -36,6 +36,10 @@ type Config struct {
 	History  int // how many changes are kept; 0 = DefaultHistory
 	Clusters []ClusterConfig
 
+	// Pending says why there may be clusters and nodes that are not known yet; "" =
+	// these are all. It is about the start, before whoever knows them has answered.
+	Pending string
+
 	// Suspended gives how long the machine has been suspended in all; nil = it never
 	// is. It is called for each question, by many at once.
 	Suspended func() time.Duration
@@ -54,6 +58,7 @@ type NodeConfig struct {
 	Member          string // Patroni's name of the member, "" = any
 	Postgres        string // host:port, "" = unknown
 	Client          Poller
+	Left            time.Time // since when it is not announced any more; zero = it is, or it is configured
 	Interval        time.Duration
 	PrimaryInterval time.Duration // while it is the elected leader
 	FastInterval    time.Duration // while the cluster is unsettled
@@ -76,12 +81,14 @@ type watched struct {
 	rosters []*roster
 	byName  map[string]*roster   // by cluster
 	byNode  map[string][]*roster // more than one when a name repeats across clusters
+	pending string               // as configured
+	over    chan struct{}        // closed when something else is watched
 }
 
 // New makes a supervisor; nothing is polled before Run.
 func New(cfg Config) *Supervisor {
 	s := &Supervisor{subs: &subscribers{history: newHistory(cmp.Or(cfg.History, DefaultHistory))}}
-	s.watched.Store(&watched{})
+	s.watched.Store(&watched{over: make(chan struct{})})
 	s.Apply(cfg)
 	return s
 }
@@ -134,15 +141,27 @@ func (s *Supervisor) View(cluster string) (*View, error) {
 // loses what exceeds its buffer.
 func (s *Supervisor) Subscribe(buffer int) *Subscription { return s.subs.subscribe(buffer) }
 
-// Ready reports whether every node was polled at least once.
+// Pending says why there may be nodes that are not known yet; "" = there are not.
+func (s *Supervisor) Pending() string { return s.watched.Load().pending }
+
+// Ready reports whether every node is known and was polled at least once.
 func (s *Supervisor) Ready() bool {
-	return !slices.ContainsFunc(s.Views(), func(v *View) bool { return !v.polled() })
+	return s.Pending() == "" && !slices.ContainsFunc(s.Views(), func(v *View) bool { return !v.polled() })
 }
 
-// WaitReady returns when every node that is watched now was polled at least
-// once, or ctx ended.
+// WaitReady returns when all nodes are known, and every node that is watched then
+// was polled at least once, or ctx ended.
 func (s *Supervisor) WaitReady(ctx context.Context) error {
-	for _, r := range s.watched.Load().rosters {
+	w := s.watched.Load()
+	for w.pending != "" {
+		select {
+		case <-w.over:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		w = s.watched.Load()
+	}
+	for _, r := range w.rosters {
 		for _, n := range r.nodes {
 			select {
 			case <-n.first:
@@ -157,6 +176,16 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 // Refresh makes the node's cluster be polled at once.
 func (s *Supervisor) Refresh(cluster, node string) error {
 	r, _, err := s.watched.Load().find(cluster, node)
+	if err != nil {
+		return err
+	}
+	r.group.refresh()
+	return nil
+}
+
+// RefreshCluster makes the cluster be polled at once.
+func (s *Supervisor) RefreshCluster(cluster string) error {
+	r, err := s.watched.Load().cluster(cluster)
 	if err != nil {
 		return err
 	}
@@ -182,11 +211,12 @@ type Answer struct {
 }
 
 // Ask answers a question from memory. Only when the node's first poll is not
-// back yet it waits for that, at most as long as a poll may take. What is wrong
-// with the question is an [*UnknownError], a [*node.UnknownCheckError] or a
+// back yet it waits for that, at most as long as a poll may take; and for a node
+// that is not known while others may come, some seconds. What is wrong with the
+// question is an [*UnknownError], a [*node.UnknownCheckError] or a
 // [*node.ParameterError].
 func (s *Supervisor) Ask(ctx context.Context, q Question) (Answer, error) {
-	r, i, err := s.watched.Load().find(q.Cluster, q.Node)
+	r, i, err := s.find(ctx, q.Cluster, q.Node)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -217,7 +247,8 @@ func (s *Supervisor) AskNow(q Question) (a Answer, ok bool) {
 // AskAll answers a check for every node of a cluster. It waits for first polls
 // only as long as nobody passes. Errors are as Ask's.
 func (s *Supervisor) AskAll(ctx context.Context, cluster, check, query string) ([]Answer, error) {
-	r, err := s.watched.Load().cluster(cluster)
+	w := s.settled(ctx, func(w *watched) bool { return w.byName[cluster] != nil })
+	r, err := w.cluster(cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +280,7 @@ func (s *Supervisor) AskAll(ctx context.Context, cluster, check, query string) (
 // Find gives a node and the view that it stands in, after its first poll as Ask
 // does.
 func (s *Supervisor) Find(ctx context.Context, cluster, node string) (*View, *Member, error) {
-	r, i, err := s.watched.Load().find(cluster, node)
+	r, i, err := s.find(ctx, cluster, node)
 	if err == nil {
 		r, i, err = s.await(ctx, r, i, cluster, node)
 	}
@@ -258,6 +289,36 @@ func (s *Supervisor) Find(ctx context.Context, cluster, node string) (*View, *Me
 	}
 	v := r.latest()
 	return v, v.Members[i], nil
+}
+
+// pendingWait bounds how long a question waits for a node that is not known yet.
+const pendingWait = 3 * time.Second
+
+// settled gives what is watched, when it has what is asked for or nothing more is to
+// come, or after pendingWait.
+func (s *Supervisor) settled(ctx context.Context, has func(*watched) bool) *watched {
+	w := s.watched.Load()
+	if w.pending == "" || has(w) {
+		return w
+	}
+	ctx, cancel := context.WithTimeout(ctx, pendingWait)
+	defer cancel()
+	for w.pending != "" && !has(w) {
+		select {
+		case <-w.over:
+		case <-ctx.Done():
+			return w
+		}
+		w = s.watched.Load()
+	}
+	return w
+}
+
+func (s *Supervisor) find(ctx context.Context, cluster, node string) (*roster, int, error) {
+	return s.settled(ctx, func(w *watched) bool {
+		_, _, err := w.find(cluster, node)
+		return err == nil
+	}).find(cluster, node)
 }
 
 // await waits until r's node i was polled, at most as long as a poll may take.
@@ -284,7 +345,7 @@ func (s *Supervisor) await(ctx context.Context, r *roster, i int, cluster, node 
 func (w *watched) cluster(name string) (*roster, error) {
 	r := w.byName[name]
 	if r == nil {
-		return nil, &UnknownError{"cluster", name, w.clusterNames()}
+		return nil, &UnknownError{"cluster", name, w.clusterNames(), w.pending}
 	}
 	return r, nil
 }
@@ -298,7 +359,7 @@ func (w *watched) find(cluster, name string) (*roster, int, error) {
 		}
 		i, ok := r.index[name]
 		if !ok {
-			return nil, 0, &UnknownError{"node", name, r.nodeNames()}
+			return nil, 0, &UnknownError{"node", name, r.nodeNames(), w.pending}
 		}
 		return r, i, nil
 	}
@@ -306,7 +367,7 @@ func (w *watched) find(cluster, name string) (*roster, int, error) {
 	case 1:
 		return rosters[0], rosters[0].index[name], nil
 	case 0:
-		return nil, 0, &UnknownError{"node", name, w.nodeNames()}
+		return nil, 0, &UnknownError{"node", name, w.nodeNames(), w.pending}
 	default:
 		e := &AmbiguousError{Node: name}
 		for _, r := range rosters {
@@ -330,12 +391,16 @@ func (w *watched) clusterNames() []string {
 type UnknownError struct {
 	What, Name string
 	Valid      []string
+	Pending    string // why it may be one that is not known yet; "" = there is none
 }
 
 // maxNamed bounds how many names an error lists.
 const maxNamed = 20
 
 func (e *UnknownError) Error() string {
+	if e.Pending != "" {
+		return fmt.Sprintf("%s %q is not known yet: %s", e.What, e.Name, e.Pending)
+	}
 	valid := e.Valid[:min(len(e.Valid), maxNamed)]
 	text := fmt.Sprintf("unknown %s %q, want one of %s", e.What, e.Name, strings.Join(valid, ", "))
 	if more := len(e.Valid) - len(valid); more > 0 {

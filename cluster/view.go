@@ -144,6 +144,7 @@ type Member struct {
 	Polled   bool   // at least one poll is back
 	Entry    cache.Entry[node.Report]
 	Refused  string    // why the node is not of this cluster; "" when it is
+	Left     time.Time // since when the DCS does not list it any more; zero while it does, or when it is configured
 	Since    time.Time // role, state and claim are unchanged since
 	Standing node.Standing
 
@@ -173,23 +174,44 @@ func (m *Member) Verdict(c *node.Check, now time.Time) node.Verdict {
 
 // unknown says why nothing is believed of the node.
 func (m *Member) unknown(now time.Time) node.Verdict {
+	if why := m.left(now); why != "" {
+		return node.FaultFor(why)
+	}
+	return node.FaultFor(m.silent(now))
+}
+
+// left says that the node left, and how it answers; "" when it did not. By itself
+// that takes nobody out: the DCS may have lost its keys, while Patroni goes on.
+func (m *Member) left(now time.Time) string {
+	left := "left: the DCS does not list it since " + m.Left.UTC().Format("2006-01-02 15:04:05 UTC")
+	switch {
+	case m.Left.IsZero():
+		return ""
+	case m.Entry.Fresh(now):
+		return left + ", but it answers"
+	}
+	return left + "; " + m.silent(now)
+}
+
+// silent says why nothing is known of the node that can be believed.
+func (m *Member) silent(now time.Time) string {
 	e := &m.Entry
 	switch {
 	case !m.Polled:
-		return node.FaultFor("unknown: not polled yet")
+		return "unknown: not polled yet"
 	case !e.Known:
-		return node.FaultFor("no answer yet: " + errText(e.Err))
+		return "no answer yet: " + errText(e.Err)
 	case e.Ended:
 		if s, ok := errors.AsType[suspendedError](e.Err); ok {
-			return node.FaultFor(s.Error())
+			return s.Error()
 		}
-		return node.FaultFor(fmt.Sprintf("not answering: %s (%d times in a row)", errText(e.Err), e.Failures))
+		return fmt.Sprintf("not answering: %s (%d times in a row)", errText(e.Err), e.Failures)
 	}
 	reason := fmt.Sprintf("stale: last answer %.1fs ago, ttl %s", e.Age(now).Seconds(), e.TTL)
 	if e.Err != nil {
 		reason += ": " + e.Err.Error()
 	}
-	return node.FaultFor(reason)
+	return reason
 }
 
 func errText(err error) string {

@@ -172,7 +172,7 @@ func TestQuestionsThatCannotBeAnswered(t *testing.T) {
 	if _, err := s.AskAll(t.Context(), "x", "primary", ""); err == nil {
 		t.Error("no error for an unknown cluster")
 	}
-	many := &UnknownError{"node", "x", slices.Repeat([]string{"n"}, 23)}
+	many := &UnknownError{What: "node", Name: "x", Valid: slices.Repeat([]string{"n"}, 23)}
 	if got, want := many.Error(), `unknown node "x", want one of n, n, n, n, n, n, n, n, n, n, n, n, n, n, n, n, n, n, n, n or 3 more`; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -158,6 +159,10 @@ func (s *Server) clusterName(w http.ResponseWriter, r *http.Request) (string, bo
 	if len(views) == 1 {
 		return views[0].Cluster, true
 	}
+	if len(views) == 0 {
+		writeError(w, r, http.StatusServiceUnavailable, "no cluster is known: "+cmp.Or(s.sup.Pending(), "discovery: no member is listed"))
+		return "", false
+	}
 	var full []string
 	for _, v := range views[:min(len(views), maxNamed)] {
 		full = append(full, "/cluster/"+v.Cluster+strings.TrimPrefix(r.URL.Path, "/cluster"))
@@ -198,6 +203,10 @@ func (s *Server) writeQuestionError(w http.ResponseWriter, r *http.Request, err 
 			full = append(full, "/cluster/"+c+r.URL.Path)
 		}
 		text = "node " + quote(e.Node) + " is in several clusters, want one of " + strings.Join(full, ", ")
+	}
+	if e, ok := errors.AsType[*cluster.UnknownError](err); ok && e.Pending != "" {
+		writeError(w, r, http.StatusServiceUnavailable, text)
+		return
 	}
 	writeError(w, r, http.StatusNotFound, text)
 }

@@ -75,7 +75,7 @@ func parseStrict(query map[string]string) (bool, error) {
 
 // Certificate is one that the supervisor itself shows.
 type Certificate struct {
-	Use  string // "frontend": to who asks it; "operator": the same on their listener; "client": to nodes
+	Use  string // "frontend": to who asks it; "operator": the same on their listener; "client": to nodes; "discovery": to etcd
 	File string
 	Ends time.Time
 }
@@ -98,6 +98,8 @@ func (s *Server) OwnHealth(now time.Time) cluster.Health {
 		switch c.Use {
 		case "operator":
 			what, over = "the certificate of [operator] ("+c.File+")", cluster.Warning
+		case "discovery":
+			what, over = "the certificate that is shown to etcd ("+c.File+")", cluster.Warning
 		case "client":
 			what, over = "the certificate that is shown to nodes ("+c.File+")", cluster.Warning
 		}

@@ -18,7 +18,8 @@ type NodeState struct {
 	Leader   bool                    `json:"leader"`            // elected by the supervisor
 	Leaving  bool                    `json:"leaving"`           // its stop was announced: it leads no more
 	Until    *time.Time              `json:"leaving_until,omitzero"`
-	Fresh    bool                    `json:"fresh"` // what follows is believed
+	Left     *time.Time              `json:"left,omitzero"` // since when the DCS does not list it any more
+	Fresh    bool                    `json:"fresh"`         // what follows is believed
 	Role     *string                 `json:"role"`
 	State    *string                 `json:"state"`
 	Timeline *int64                  `json:"timeline"`
@@ -63,6 +64,9 @@ func stateOf(v *cluster.View, m *cluster.Member, now time.Time) NodeState {
 	if until, leaves := m.Leaving(now); leaves {
 		out.Leaving, out.Until = true, new(until.UTC())
 	}
+	if !m.Left.IsZero() {
+		out.Left = new(m.Left.UTC())
+	}
 	if e.Err != nil {
 		out.Error = e.Err.Error()
 	}
@@ -97,8 +101,12 @@ func (s *Server) livez(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, http.StatusOK, map[string]bool{"alive": true})
 }
 
-// readyz: every node was polled at least once.
+// readyz: all nodes are known, and every one was polled at least once.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	if pending := s.sup.Pending(); pending != "" {
+		writeError(w, r, http.StatusServiceUnavailable, pending)
+		return
+	}
 	var waiting []string
 	for _, v := range s.sup.Views() {
 		for _, m := range v.Members {

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"crypto/sha256"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"patroniglue/discovery/discoverytest"
+)
+
+// discovering is a configuration without any node.
+func discovering(t testing.TB, e *discoverytest.Etcd, more string) string {
+	return "[frontend]\nhost = '127.0.0.1'\nport = " + portOf(freePort(t)) + "\n" + fastPolls + "[discovery]\netcd = ['" + e.URL + "']\n" + more + "\n"
+}
+
+// untilBody waits for an answer to GET path that has all of the parts.
+func (p *program) untilBody(t *testing.T, path string, parts ...string) {
+	t.Helper()
+	var body string
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		_, body = ask(t, nil, "GET", "http://"+p.http+path)
+		missing := ""
+		for _, part := range parts {
+			if !strings.Contains(body, part) {
+				missing = part
+			}
+		}
+		if missing == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("GET %s lacks %q for 30 s:\n%s\nlog:\n%s", path, missing, body, p.log)
+		}
+	}
+}
+
+// Members that Patroni announces are watched without a reload, and one whose key is
+// gone is asked on: as long as it answers, its answers count.
+func TestDiscovery(t *testing.T) {
+	e := discoverytest.Start(t)
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	for _, name := range []string{"pg1", "pg2"} {
+		e.Announce("main", name, sim.Node(name).URL())
+	}
+	p := startProgram(t, "c.toml", discovering(t, e, ""))
+	until(t, "the primary is known", func() bool { return p.status(t, "/cluster/main/node/pg1/primary") == 200 })
+	until(t, "all is ready", func() bool { return p.status(t, "/readyz") == 200 })
+	if got := p.status(t, "/cluster/main/node/pg3/replica"); got != 404 {
+		t.Errorf("GET of pg3, which nobody announced: %d, want 404", got)
+	}
+	e.Announce("main", "pg3", sim.Node("pg3").URL())
+	until(t, "pg3 is watched", func() bool { return p.status(t, "/node/pg3/replica") == 200 })
+
+	e.DeleteAll("/service/")
+	p.untilBody(t, "/health", `"code":"left"`, `"node":"pg1"`, `"node":"pg2"`, `"node":"pg3"`, "but it answers", `"code":"discovery_problem"`, "no member is listed below")
+	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/node/pg3/replica": 200} {
+		if got := p.status(t, path); got != want {
+			t.Errorf("GET %s with all keys gone: %d, want %d", path, got, want)
+		}
+	}
+	sim.Node("pg3").Close()
+	until(t, "pg3 answers no more", func() bool { return p.status(t, "/node/pg3/replica") == 503 })
+	p.untilBody(t, "/node/pg3/replica", "left: the DCS does not list it since ", "connection refused")
+	p.untilBody(t, "/metrics", `patroniglue_node_left{cluster="main",node="pg3"} 1`, `patroniglue_discovery_members{state="left"} 3`)
+	p.untilBody(t, "/ui/main", "the DCS does not list it since")
+
+	e.Announce("main", "pg1", sim.Node("pg1").URL())
+	e.Announce("main", "pg2", sim.Node("pg2").URL())
+	p.untilBody(t, "/metrics", `patroniglue_discovery_members{state="left"} 1`, `patroniglue_discovery_members{state="listed"} 2`)
+}
+
+// A leader key that changes makes its cluster be polled at once, also when its polls
+// are far apart.
+func TestDiscoveryLeader(t *testing.T) {
+	e := discoverytest.Start(t)
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	for _, name := range []string{"pg1", "pg2", "pg3"} {
+		e.Announce("main", name, sim.Node(name).URL())
+	}
+	e.Put("/service/main/leader", "pg1")
+	slow := "[backend]\ninterval = '1h'\nprimary-interval = '1h'\nfast-interval = '10ms'\n[cache]\nttl = '2h'\n"
+	p := startProgram(t, "c.toml", strings.Replace(discovering(t, e, ""), fastPolls, slow, 1))
+	until(t, "the primary is known", func() bool { return p.status(t, "/cluster/main/node/pg1/primary") == 200 })
+	until(t, "all is ready", func() bool { return p.status(t, "/readyz") == 200 })
+	time.Sleep(1500 * time.Millisecond) // until all is settled, and polls are an hour apart
+	sim.Switchover("pg2")
+	if got := p.status(t, "/cluster/main/node/pg1/primary"); got != 200 {
+		t.Fatalf("polls are not far apart: pg1 is %d", got)
+	}
+	e.Put("/service/main/leader", "pg2")
+	until(t, "the new primary is known", func() bool { return p.status(t, "/cluster/main/node/pg2/primary") == 200 })
+	if got := p.status(t, "/cluster/main/node/pg1/primary"); got != 503 {
+		t.Errorf("the old primary: %d, want 503", got)
+	}
+}
+
+// What cannot be asked, or may not, is listed with the reason and not contacted.
+func TestDiscoveryRefuses(t *testing.T) {
+	e := discoverytest.Start(t)
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	contacted := make(chan struct{}, 10)
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			contacted <- struct{}{}
+			c.Close()
+		}
+	}()
+	e.Announce("main", "pg1", sim.Node("pg1").URL())
+	e.Announce("main", "outside", "http://"+l.Addr().String())
+	e.Announce("main", "twin", sim.Node("pg1").URL())
+	e.Put("/service/main/members/words", "no json")
+	e.Put("/service/main/members/evil\x1b[31m<b>", "{}")
+	e.Put("/service/main/0/members/pg1", discoverytest.Document("http://127.0.0.1:1"))
+	e.Announce("main", "named", "http://"+strings.Replace(l.Addr().String(), "127.0.0.2", "pg.example", 1))
+	p := startProgram(t, "c.toml", discovering(t, e, "allow = ['127.0.0.1']\nrewrite = { 'pg.example' = '127.0.0.2' }"))
+	until(t, "the primary is known", func() bool { return p.status(t, "/node/pg1/primary") == 200 })
+	p.untilBody(t, "/node/outside/replica", "is not asked: it is not in discovery.allow")
+	p.untilBody(t, "/node/named/replica", "is not asked: it is not in discovery.allow")
+	p.untilBody(t, "/node/twin/replica", "main/pg1 announces this address too")
+	p.untilBody(t, "/node/words/replica", "its document is no JSON object")
+	p.untilBody(t, "/health", `evil\\x1b[31m`, "groups of Citus are not discovered")
+	p.untilBody(t, "/", "groups of Citus are not discovered", "evil\\x1b[31m&lt;b&gt;")
+	select {
+	case <-contacted:
+		t.Error("an address outside of allow was contacted")
+	case <-time.After(500 * time.Millisecond):
+	}
+	const message = "discovery: something that the DCS lists cannot be used"
+	if got := p.log.lines("message", message); len(got) != 6 {
+		t.Errorf("%d problems are logged, want each once:\n%s", len(got), strings.Join(got, "\n"))
+	}
+}
+
+// Without etcd configured nodes are answered for, and of all others it is said why
+// nothing is known; with it all is well by itself.
+func TestDiscoveryLater(t *testing.T) {
+	e := discoverytest.Start(t)
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	for _, name := range []string{"pg1", "pg2", "pg3"} {
+		e.Announce("main", name, sim.Node(name).URL())
+	}
+	e.Stop()
+	agent := freePort(t)
+	p := beginProgram(t, "c.toml", discovering(t, e, "")+"[agent]\nlisten = '"+agent+"'\n"+nodeTable(sim.Node("pg1"), "pg1", "cluster = 'main'"))
+	until(t, "its ports are open", func() bool { return len(p.log.lines("message", "answering agent checks")) > 0 })
+	p.http = p.log.values("http", "message", "supervising")[0]
+	until(t, "the configured node is known", func() bool { return p.status(t, "/node/pg1/primary") == 200 })
+	p.untilBody(t, "/readyz", "discovery: no answer from etcd yet: etcd at "+e.URL+": ", "connection refused")
+	p.untilBody(t, "/health", `"code":"discovery_stale"`, "no answer from etcd yet")
+	if got := p.status(t, "/cluster/main/node/pg2/replica"); got != 503 {
+		t.Errorf("GET of a node that may exist: %d, want 503", got)
+	}
+	if got := askAgent(t, agent, "main/pg2/replica\n"); !strings.HasPrefix(got, `ready down #node "pg2" is not known yet: discovery: no answer`) {
+		t.Errorf("agent: %q", got)
+	}
+	e.Run()
+	until(t, "the others are known", func() bool { return p.status(t, "/cluster/main/node/pg2/replica") == 200 })
+	until(t, "all is ready", func() bool { return p.status(t, "/readyz") == 200 })
+	if got := len(p.log.lines("message", "discovery: etcd is not heard, members stay as known")); got != 1 {
+		t.Errorf("that etcd is not heard is logged %d times, want once", got)
+	}
+	if got := len(p.log.lines("message", "discovery: etcd is heard")); got != 1 {
+		t.Errorf("that etcd is heard is logged %d times, want once", got)
+	}
+	_, body := ask(t, nil, "GET", "http://"+p.http+"/health")
+	if strings.Contains(body, "discovery_") {
+		t.Errorf("/health: %s", body)
+	}
+
+	// A reload changes nothing of what is known.
+	p.reload(t, strings.Replace(readFile(t, p.path), "[discovery]", "[discovery]\nallow = ['127.0.0.0/8']", 1), loadedAnew)
+	if got := p.status(t, "/cluster/main/node/pg2/replica"); got != 200 {
+		t.Errorf("GET after a reload: %d", got)
+	}
+}
+
+// A name that is announced may resolve to anything: who dials looks at the address.
+func TestDiscoveryDials(t *testing.T) {
+	contacted := make(chan struct{}, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { contacted <- struct{}{} }))
+	defer server.Close()
+	p := &plan{cfg: defaultConfig(), transports: make(map[backendTLS]*http.Transport), sums: make(map[[3]string][sha256.Size]byte)}
+	for _, tc := range []struct {
+		allow, err string
+	}{
+		{"10.0.0.0/8", "is not asked: it is not in discovery.allow"},
+		{"127.0.0.0/8", ""},
+	} {
+		transport, _, err := p.transport(&p.cfg.Backend, []netip.Prefix{netip.MustParsePrefix(tc.allow), netip.MustParsePrefix("fe80::/10")}, &plan{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := (&http.Client{Transport: transport}).Get(strings.Replace(server.URL, "127.0.0.1", "localhost", 1))
+		if err == nil {
+			resp.Body.Close()
+		}
+		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
+			t.Errorf("allow %s: %v, want %q", tc.allow, err, tc.err)
+		}
+		if got := len(contacted) > 0; got != (tc.err == "") {
+			t.Errorf("allow %s: contacted: %t", tc.allow, got)
+		}
+	}
+}

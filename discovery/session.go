@@ -1,0 +1,305 @@
+package discovery
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+)
+
+// Bounds of one session with etcd.
+const (
+	maxPage     = 500      // keys that are read at once
+	maxMessage  = 64 << 20 // bytes of an answer; etcd's own limit of a value is 1.5 MiB
+	askTimeout  = 5 * time.Second
+	askEvery    = 3 * time.Second // whether the watch still works
+	silentAfter = StaleAfter      // without an answer it does not
+	coalesce    = 50 * time.Millisecond
+	rest        = 100 * time.Millisecond // at least, between two snapshots
+	readAnew    = 5 * time.Minute        // whatever a watch may have missed
+)
+
+var errReadAnew = errors.New("everything is read anew from time to time")
+
+// session is one connection to one endpoint: all is read once, and from then on
+// watched. It ends with the first thing that goes wrong; the next one reads anew,
+// so nothing that happened in between is missed: a compaction, a restored backup.
+type session struct {
+	w        *Watcher
+	settings *Settings
+	endpoint string
+	page     int64 // keys that are read at once
+
+	leaders map[place]string // as an earlier session left them; nil = there was none
+
+	client    *clientv3.Client
+	table     *table
+	revision  int64   // at which all was read
+	revisions []int64 // by namespace: the newest that was heard of
+	cluster   uint64  // etcd's cluster
+}
+
+func (s *session) run(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		if s.client != nil {
+			s.client.Close()
+		}
+		if err != nil && !errors.Is(err, errReadAnew) {
+			err = fmt.Errorf("etcd at %s: %w", s.endpoint, err)
+		}
+	}()
+	if err := s.connect(ctx); err != nil {
+		return explain(err)
+	}
+	if err := s.read(ctx); err != nil {
+		return explain(err)
+	}
+	return s.watch(ctx)
+}
+
+func (s *session) connect(ctx context.Context) (err error) {
+	config := clientv3.Config{
+		Endpoints: []string{s.endpoint}, Context: ctx,
+		Username: s.settings.Username, Password: s.settings.Password,
+		DialTimeout: askTimeout, // for the password
+		// A member that hangs ends the connection: no FIN would come.
+		DialKeepAliveTime: StaleAfter, DialKeepAliveTimeout: askTimeout,
+		MaxCallRecvMsgSize: maxMessage,
+		MaxUnaryRetries:    2,                                                       // the second one with another token; else another session is tried
+		Logger:             clientv3.NewCtxClient(context.Background()).GetLogger(), // none: what matters is in our errors
+	}
+	// Or a question waits for a connection, and never says why there is none.
+	config.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(
+		func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			return invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false))...)
+		})}
+	if strings.HasPrefix(s.endpoint, "https://") {
+		if config.TLS = s.settings.TLS; config.TLS == nil {
+			config.TLS = &tls.Config{}
+		}
+		config.TLS = config.TLS.Clone() // clientv3 changes it
+	}
+	s.client, err = clientv3.New(config)
+	return err
+}
+
+// read reads every namespace, all at one revision, page by page: only what matters
+// is kept of a page. A linearizable read: it fails where no leader is.
+func (s *session) read(ctx context.Context) error {
+	s.table = newTable(s.settings)
+	for n, namespace := range s.settings.Namespaces {
+		key, end := namespace, clientv3.GetPrefixRangeEnd(namespace)
+		for more := true; more; {
+			resp, err := s.get(ctx, key, clientv3.WithRange(end), clientv3.WithLimit(s.page), clientv3.WithRev(s.revision),
+				clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+			if err != nil {
+				if strings.Contains(err.Error(), "larger than max") {
+					s.page = max(1, s.page/8) // for the next session
+				}
+				return fmt.Errorf("reading %q: %w", namespace, err)
+			}
+			for _, kv := range resp.Kvs {
+				s.table.see(string(kv.Key))
+				s.table.put(n, string(kv.Key), kv.Value, kv.CreateRevision)
+				key = string(kv.Key) + "\x00"
+			}
+			more = resp.More
+		}
+	}
+	if s.table.keys == 0 {
+		// A hint for who has the wrong namespace. Not everybody may read elsewhere.
+		if resp, err := s.get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithLimit(3), clientv3.WithKeysOnly()); err == nil {
+			for _, kv := range resp.Kvs {
+				s.table.some = append(s.table.some, string(kv.Key))
+			}
+		}
+	}
+	s.w.publish(s.settings, s.table.snapshot())
+	for at, name := range s.table.leaders { // what changed while nobody looked
+		if was, ok := s.leaders[at]; s.leaders != nil && (!ok || was != name) {
+			s.w.moved(at.scope)
+		}
+	}
+	return nil
+}
+
+func (s *session) get(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	resp, err := s.client.Get(ctx, key, options...)
+	if err != nil {
+		return nil, err
+	}
+	s.cluster = resp.Header.ClusterId
+	if s.revision == 0 {
+		s.revision = resp.Header.Revision
+	}
+	return resp, nil
+}
+
+// response is what one of the watches brought.
+type response struct {
+	namespace int
+	clientv3.WatchResponse
+	ended bool
+}
+
+// watch takes in what changes after read.
+func (s *session) watch(ctx context.Context) error {
+	ctx = clientv3.WithRequireLeader(ctx) // or a member that is cut off from the others would be silent
+	responses, broken := make(chan response), make(chan string, 1)
+	s.revisions = slices.Repeat([]int64{s.revision}, len(s.settings.Namespaces))
+	for n := range s.settings.Namespaces { // all on one stream, as their context is the same
+		go s.follow(ctx, n, responses)
+	}
+	go s.connection(ctx, broken)
+
+	ask, silent := time.NewTicker(askEvery), time.NewTimer(silentAfter)
+	defer ask.Stop()
+	defer silent.Stop()
+	again := time.NewTimer(time.Duration(float64(readAnew) * (0.9 + 0.2*rand.Float64())))
+	defer again.Stop()
+	publish := time.NewTimer(0)
+	defer publish.Stop()
+	<-publish.C
+	dirty, asking, last := false, make(chan struct{}, 1), time.Now()
+	for {
+		select {
+		case r := <-responses:
+			if err := s.judge(&r); err != nil {
+				return err
+			}
+			silent.Reset(silentAfter)
+			s.w.heard(s.settings)
+			if s.take(&r) && !dirty {
+				dirty = true
+				publish.Reset(max(coalesce, rest-time.Since(last)))
+			}
+		case <-publish.C:
+			dirty, last = false, time.Now()
+			s.w.publish(s.settings, s.table.snapshot())
+		case <-ask.C:
+			select {
+			case asking <- struct{}{}:
+				go func() {
+					_ = s.client.RequestProgress(ctx) // the answer comes as a response, or not at all
+					<-asking
+				}()
+			default:
+			}
+		case <-silent.C:
+			return fmt.Errorf("the watch is silent for %s", silentAfter)
+		case why := <-broken:
+			return errors.New(why)
+		case <-again.C:
+			return errReadAnew
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// follow passes on the responses of a watch.
+func (s *session) follow(ctx context.Context, n int, to chan<- response) {
+	send := func(r response) {
+		select {
+		case to <- r:
+		case <-ctx.Done():
+		}
+	}
+	watch := s.client.Watch(ctx, s.settings.Namespaces[n], clientv3.WithPrefix(), clientv3.WithRev(s.revision+1),
+		clientv3.WithCreatedNotify(), clientv3.WithProgressNotify(), clientv3.WithFragment())
+	for r := range watch {
+		send(response{namespace: n, WatchResponse: r})
+	}
+	send(response{ended: true})
+}
+
+// connection tells when the connection is lost. clientv3 would go on watching over
+// another one, to the same member or what was restored in its place, from a
+// revision that may be one of the future there.
+func (s *session) connection(ctx context.Context, broken chan<- string) {
+	conn := s.client.ActiveConnection()
+	for state := conn.GetState(); ctx.Err() == nil; state = conn.GetState() {
+		if state != connectivity.Ready {
+			broken <- "the connection is lost"
+			return
+		}
+		conn.WaitForStateChange(ctx, state)
+	}
+}
+
+// judge says why a response ends the watch.
+func (s *session) judge(r *response) error {
+	if r.CompactRevision != 0 {
+		return fmt.Errorf("revision %d is compacted, up to %d: changes were missed", s.revisions[r.namespace], r.CompactRevision)
+	}
+	if err := r.Err(); err != nil {
+		return fmt.Errorf("the watch is cancelled: %w", explain(err))
+	}
+	switch h := r.Header; {
+	case r.ended:
+		return errors.New("the watch has ended")
+	case h.ClusterId != 0 && h.ClusterId != s.cluster:
+		return fmt.Errorf("another etcd cluster answers, %x, not %x: restored from a backup?", h.ClusterId, s.cluster)
+	case h.Revision != 0 && h.Revision < s.revisions[r.namespace]:
+		return fmt.Errorf("its revision went back from %d to %d: restored from a backup?", s.revisions[r.namespace], h.Revision)
+	}
+	s.revisions[r.namespace] = max(s.revisions[r.namespace], r.Header.Revision)
+	return nil
+}
+
+// take takes in events, and says whether a snapshot would be another one.
+func (s *session) take(r *response) (changed bool) {
+	var moved []string
+	for _, ev := range r.Events {
+		key := string(ev.Kv.Key)
+		var scope string
+		var is, led bool
+		if ev.Type == clientv3.EventTypeDelete {
+			scope, is, led = s.table.remove(r.namespace, key)
+		} else {
+			scope, is, led = s.table.put(r.namespace, key, ev.Kv.Value, ev.Kv.CreateRevision)
+		}
+		changed = changed || is
+		if led && !slices.Contains(moved, scope) {
+			moved = append(moved, scope)
+		}
+	}
+	for _, scope := range moved {
+		s.w.moved(scope)
+	}
+	return changed
+}
+
+// explain makes of gRPC's errors what an operator wants to read.
+func explain(err error) error {
+	text, quoted := err.Error(), false
+	for _, noise := range []string{`rpc error: code = Unavailable desc = `, `connection error: desc = "transport: `, `Error while dialing: `} {
+		if before, after, ok := strings.Cut(text, noise); ok {
+			text, quoted = before+after, quoted || strings.HasSuffix(noise, `"transport: `)
+		}
+	}
+	if quoted {
+		text = strings.ReplaceAll(strings.TrimSuffix(text, `"`), `\"`, `"`)
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "DeadlineExceeded"):
+		text = fmt.Sprintf("no answer within %s (%s)", askTimeout, text)
+	case strings.Contains(text, "permission denied"):
+		text += ": want a user whose role may read the namespace (docs/security.md)"
+	case strings.Contains(text, "user name is empty"):
+		text += ": it wants a username and a password-file, or a client certificate"
+	}
+	return errors.New(text)
+}

@@ -1,0 +1,351 @@
+package discovery
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Bounds of what is taken from the DCS: what is over them is not used, and told.
+const (
+	MaxMembers  = 20_000   // of all clusters together
+	maxDocument = 64 << 10 // bytes; Patroni's have less than 1 kB
+	maxProblems = 100      // that a snapshot tells of one by one
+)
+
+// Announced is a member as the DCS lists it.
+type Announced struct {
+	Scope, Name string
+	API         *url.URL // scheme and host of its api_url; nil when Problem is set
+	Postgres    string   // host:port of its conn_url, "" = unknown
+	Problem     string   // what is wrong with its document; "" = nothing
+	Created     int64    // grows with each key that is created: who was there first
+}
+
+// Snapshot is what the DCS listed at one moment. It is never changed.
+type Snapshot struct {
+	Members  []Announced // by scope and name
+	Problems []string    // what cannot be used and belongs to no member, in a fixed order
+}
+
+// table is what is known of the keys, kept up to date by a watch.
+type table struct {
+	namespaces []string
+	scopes     map[string]bool // of interest; nil = all
+	members    map[place]*Announced
+	leaders    map[place]string // whose name is ""
+	problems   map[string]string
+	keys       int      // as they were read
+	some       []string // of them, or, where there were none, of others
+	over       int      // members over MaxMembers
+}
+
+// place is where a key belongs to.
+type place struct {
+	namespace   int
+	scope, name string
+}
+
+func newTable(s *Settings) *table {
+	t := &table{namespaces: s.Namespaces, members: make(map[place]*Announced), leaders: make(map[place]string), problems: make(map[string]string)}
+	if len(s.Scopes) > 0 {
+		t.scopes = make(map[string]bool)
+		for _, scope := range s.Scopes {
+			t.scopes[scope] = true
+		}
+	}
+	return t
+}
+
+// kind is what a key is about.
+type kind int
+
+const (
+	other  kind = iota // nothing that matters here, such as status, history and config
+	member             // a member
+	leader             // who leads
+	group              // a member of a Citus group
+)
+
+// parseKey takes apart a key below a namespace.
+func parseKey(rest string) (k kind, scope, name string) {
+	scope, tail, _ := strings.Cut(rest, "/")
+	if tail == "leader" {
+		return leader, scope, ""
+	}
+	if name, ok := strings.CutPrefix(tail, "members/"); ok {
+		return member, scope, name
+	}
+	// {scope}/{group}/members/{name} (AbstractDCS.client_path)
+	if number, below, ok := strings.Cut(tail, "/"); ok && strings.HasPrefix(below, "members/") && number != "" && strings.Trim(number, "0123456789") == "" {
+		return group, scope, ""
+	}
+	return other, scope, ""
+}
+
+// validName is the rule that names in the configuration obey: they stand in paths,
+// agent lines and labels.
+var validName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,200}$`)
+
+func isName(s string) bool { return s != "." && s != ".." && validName.MatchString(s) }
+
+// put takes in a key. changed says that a snapshot would be another one, moved
+// that another member leads the scope, or nobody.
+func (t *table) put(namespace int, key string, value []byte, created int64) (scope string, changed, moved bool) {
+	k, scope, name := parseKey(key[len(t.namespaces[namespace]):])
+	if k == other || t.scopes != nil && !t.scopes[scope] {
+		return scope, false, false
+	}
+	if problem := nameProblem(k, scope, name); problem != "" {
+		return scope, t.complain(key, problem), false
+	}
+	at := place{namespace, scope, name}
+	if k == leader {
+		was, known := t.leaders[at]
+		now := cut(string(value[:min(len(value), 300)]))
+		if known && was == now || !known && len(t.leaders) >= MaxMembers {
+			return scope, false, false
+		}
+		t.leaders[at] = now
+		return scope, false, true
+	}
+	m := parseMember(value)
+	m.Scope, m.Name, m.Created = scope, name, created
+	was := t.members[at]
+	switch {
+	case was == nil && len(t.members) >= MaxMembers:
+		t.over++
+		return scope, t.over == 1, false
+	case was != nil && was.same(&m):
+		return scope, false, false
+	}
+	t.members[at] = &m
+	return scope, true, false
+}
+
+// see counts a key that was read, for who has the wrong namespace.
+func (t *table) see(key string) {
+	if t.keys++; len(t.some) < 3 {
+		t.some = append(t.some, key)
+	}
+}
+
+func (t *table) complain(key, problem string) bool {
+	_, known := t.problems[key]
+	if known || len(t.problems) >= maxProblems {
+		return false
+	}
+	t.problems[key] = problem
+	return true
+}
+
+func nameProblem(k kind, scope, name string) string {
+	const want = `want letters, digits, ".", "_" and "-" only, at most 200, and not "." or ".."`
+	switch {
+	case !isName(scope):
+		return "the scope: " + want
+	case k == group:
+		return "groups of Citus are not discovered: want a [[node]] for each of their members"
+	case k == member && !isName(name):
+		return "the member's name: " + want
+	}
+	return ""
+}
+
+// remove takes out a key.
+func (t *table) remove(namespace int, key string) (scope string, changed, moved bool) {
+	k, scope, name := parseKey(key[len(t.namespaces[namespace]):])
+	if _, ok := t.problems[key]; ok {
+		delete(t.problems, key)
+		return scope, true, false
+	}
+	at := place{namespace, scope, name}
+	switch k {
+	case leader:
+		_, moved = t.leaders[at]
+		delete(t.leaders, at)
+	case member:
+		_, changed = t.members[at]
+		delete(t.members, at)
+	}
+	return scope, changed, moved
+}
+
+// snapshot tells what is listed now. Of a scope that several namespaces have, the
+// first namespace counts.
+func (t *table) snapshot() *Snapshot {
+	s := &Snapshot{}
+	first := make(map[string]int)
+	for at := range t.members {
+		if n, ok := first[at.scope]; !ok || at.namespace < n {
+			first[at.scope] = at.namespace
+		}
+	}
+	shared := make(map[string]string)
+	found := make([]bool, len(t.namespaces))
+	for at, m := range t.members {
+		found[at.namespace] = true
+		if n := first[at.scope]; n != at.namespace {
+			shared[at.scope] = fmt.Sprintf("scope %q is below %q and below %q: only the first is used; want one namespace, or other scopes", at.scope, t.namespaces[n], t.namespaces[at.namespace])
+			continue
+		}
+		s.Members = append(s.Members, *m)
+	}
+	slices.SortFunc(s.Members, func(a, b Announced) int {
+		return cmp.Or(strings.Compare(a.Scope, b.Scope), strings.Compare(a.Name, b.Name))
+	})
+	for n, namespace := range t.namespaces {
+		if !found[n] {
+			s.Problems = append(s.Problems, t.nothing(namespace))
+		}
+	}
+	for key, problem := range t.problems {
+		s.Problems = append(s.Problems, cut(fmt.Sprintf("key %q: %s", key, problem)))
+	}
+	for _, problem := range shared {
+		s.Problems = append(s.Problems, problem)
+	}
+	if t.over > 0 {
+		s.Problems = append(s.Problems, fmt.Sprintf("more than %d members are listed: the others are not watched; want scopes, or several supervisors", MaxMembers))
+	}
+	slices.Sort(s.Problems)
+	if more := len(s.Problems) - maxProblems; more > 0 {
+		s.Problems = append(s.Problems[:maxProblems], fmt.Sprintf("and %d more", more))
+	}
+	return s
+}
+
+// nothing says what was looked at where no member was found.
+func (t *table) nothing(namespace string) string {
+	text := fmt.Sprintf(`no member is listed below %q (looked for %[1]s{scope}/members/{name}`, namespace)
+	if len(t.scopes) > 0 {
+		text += ", of the scopes that are configured"
+	}
+	switch {
+	case len(t.some) == 0:
+		text += "; no key that may be read is there, nor elsewhere"
+	case t.keys > 0:
+		text += fmt.Sprintf("; %d keys are there, such as %q", t.keys, t.some)
+	default:
+		text += fmt.Sprintf("; keys elsewhere are %q", t.some)
+	}
+	return cut(text) + `): want the namespace of Patroni's configuration, and there "etcd3:", because what it writes with "etcd:" (API v2) is not seen here`
+}
+
+func (a *Announced) same(b *Announced) bool {
+	return a.Problem == b.Problem && a.Postgres == b.Postgres && a.Created == b.Created && sameURL(a.API, b.API)
+}
+
+func sameURL(a, b *url.URL) bool {
+	return a == b || a != nil && b != nil && a.Scheme == b.Scheme && a.Host == b.Host
+}
+
+// parseMember reads what Patroni writes of a member (ha.py, touch_member). It
+// looks at addresses only: all else is better asked of the member itself.
+func parseMember(value []byte) Announced {
+	problem := func(format string, args ...any) Announced {
+		return Announced{Problem: cut(fmt.Sprintf(format, args...))}
+	}
+	if len(value) > maxDocument {
+		return problem("its document has %d bytes, want at most %d", len(value), maxDocument)
+	}
+	var in struct {
+		API  json.RawMessage `json:"api_url"`
+		Conn json.RawMessage `json:"conn_url"`
+	}
+	if err := json.Unmarshal(value, &in); err != nil {
+		return problem("its document is no JSON object: %v (got %s)", err, excerpt(value))
+	}
+	var raw, conn string
+	if json.Unmarshal(in.API, &raw) != nil || raw == "" {
+		return problem(`its document has no api_url, want one such as "http://10.0.0.11:8008/patroni" (got %s)`, excerpt(in.API))
+	}
+	api, err := parseAPI(raw)
+	if err != nil {
+		return problem("its api_url: %v (got %s)", err, excerpt(in.API))
+	}
+	_ = json.Unmarshal(in.Conn, &conn) // without it the member is watched as well
+	return Announced{API: api, Postgres: parsePostgres(conn)}
+}
+
+// parseAPI reads an api_url, whose path, /patroni, is not of interest.
+func parseAPI(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || !isHostPort(u.Host) {
+		return nil, fmt.Errorf(`want http:// or https://, a host and a port, such as "http://10.0.0.11:8008/patroni"`)
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}
+
+// parsePostgres gives the host:port of a conn_url such as postgres://10.0.0.11:5432/postgres.
+func parsePostgres(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Hostname() == "" {
+		return ""
+	}
+	hostport := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "5432"))
+	if !isHostPort(hostport) {
+		return ""
+	}
+	return hostport
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,253})$`)
+
+// isHostPort reports whether s is a name or an IP address with or without a port.
+func isHostPort(s string) bool {
+	u := url.URL{Host: s}
+	host, port := u.Hostname(), u.Port()
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if ip.Zone() != "" || ip.Is6() != strings.HasPrefix(s, "[") {
+			return false
+		}
+	} else if !hostName.MatchString(host) {
+		return false
+	}
+	if port == "" {
+		return !strings.HasSuffix(s, ":")
+	}
+	return len(port) <= 5 && portNumber(port) > 0
+}
+
+func portNumber(s string) int {
+	n := 0
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return 0
+		}
+		n = n*10 + int(c-'0')
+	}
+	if n > 65535 {
+		return 0
+	}
+	return n
+}
+
+// excerpt quotes the beginning of what was found.
+func excerpt(b []byte) string {
+	const most = 60
+	if len(b) == 0 {
+		return "nothing"
+	}
+	if len(b) > most {
+		return fmt.Sprintf("%q...", b[:most])
+	}
+	return fmt.Sprintf("%q", b)
+}
+
+// cut bounds a text that has something of others in it.
+func cut(s string) string {
+	const most = 500
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}

@@ -1,0 +1,234 @@
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"patroniglue/discovery/discoverytest"
+)
+
+// watching is a watcher that runs, and whom it said to ask at once.
+type watching struct {
+	*Watcher
+	mu    sync.Mutex
+	moves []string
+}
+
+func start(t *testing.T, s *Settings) *watching {
+	t.Helper()
+	w := &watching{}
+	w.Watcher = NewWatcher(func(scope string) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.moves = append(w.moves, scope)
+	})
+	w.Apply(s)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Error("Run has not ended")
+		}
+	})
+	return w
+}
+
+func (w *watching) moved() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.moves)
+}
+
+// lists gives who is listed, as scope/name@host:port.
+func (w *watching) lists() string {
+	s := w.Snapshot()
+	if s == nil {
+		return "nothing read"
+	}
+	var all []string
+	for _, m := range s.Members {
+		at := m.Problem
+		if m.API != nil {
+			at = m.API.Host
+		}
+		all = append(all, m.Scope+"/"+m.Name+"@"+at)
+	}
+	return strings.Join(all, " ")
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+func (w *watching) untilLists(t *testing.T, want string) {
+	t.Helper()
+	until(t, "etcd is read", func() bool { return w.Snapshot() != nil })
+	defer func() {
+		if t.Failed() {
+			s := w.Status()
+			t.Logf("listed: %q, status %+v", w.lists(), s)
+		}
+	}()
+	until(t, want, func() bool { return w.lists() == want })
+}
+
+func settings(e *discoverytest.Etcd) *Settings {
+	return &Settings{Endpoints: []string{e.URL}, Namespaces: []string{"/service/"}}
+}
+
+// Who appears, moves or leaves is known without reading anew.
+func TestWatch(t *testing.T) {
+	e := discoverytest.Start(t)
+	e.Announce("main", "pg1", "http://10.0.0.1:8008")
+	e.Put("/service/main/leader", "pg1")
+	e.Put("/elsewhere/other/members/pg1", discoverytest.Document("http://10.0.0.9:8008"))
+	w := start(t, settings(e))
+	w.untilLists(t, "main/pg1@10.0.0.1:8008")
+	until(t, "it is live", func() bool { s := w.Status(); return s.Live })
+	e.Announce("main", "pg2", "http://10.0.0.2:8008")
+	w.untilLists(t, "main/pg1@10.0.0.1:8008 main/pg2@10.0.0.2:8008")
+	e.Announce("main", "pg1", "http://10.0.0.3:8009")
+	w.untilLists(t, "main/pg1@10.0.0.3:8009 main/pg2@10.0.0.2:8008")
+	e.Put("/service/main/leader", "pg1") // the same
+	e.Put("/service/main/status", "{}")
+	e.Delete("/service/main/members/pg1")
+	w.untilLists(t, "main/pg2@10.0.0.2:8008")
+	if got := w.moved(); len(got) > 0 {
+		t.Errorf("moved: %q, and no leader did", got)
+	}
+	e.Put("/service/main/leader", "pg2")
+	e.Delete("/service/main/leader")
+	until(t, "the leader moved twice", func() bool { return len(w.moved()) == 2 })
+	if s := w.Status(); s.Restarts != 0 || !s.Live || s.Err != nil {
+		t.Errorf("status %+v, want that of a first session", s)
+	}
+}
+
+// Documents that are written anew, and keys that are of no interest, publish nothing.
+func TestNoNews(t *testing.T) {
+	e := discoverytest.Start(t)
+	e.Announce("main", "pg1", "http://10.0.0.1:8008")
+	w := start(t, settings(e))
+	w.untilLists(t, "main/pg1@10.0.0.1:8008")
+	before := w.Snapshot()
+	for range 100 {
+		e.Announce("main", "pg1", "http://10.0.0.1:8008")
+		e.Put("/service/main/status", `{"optime":1}`)
+	}
+	e.Put("/service/main/leader", "pg1")
+	until(t, "all was seen", func() bool { return len(w.moved()) == 1 })
+	time.Sleep(4 * coalesce)
+	if w.Snapshot() != before {
+		t.Error("another snapshot, though nobody came, moved or left")
+	}
+}
+
+// What happens while etcd is away is seen when it is back, whatever its revision
+// is then.
+func TestAway(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		away func(*discoverytest.Etcd)
+	}{
+		{"restarted", func(e *discoverytest.Etcd) { e.Stop(); time.Sleep(300 * time.Millisecond); e.Run() }},
+		{"wiped", (*discoverytest.Etcd).Wipe},
+		{"frozen", func(e *discoverytest.Etcd) { e.Freeze(); time.Sleep(StaleAfter + 2*time.Second); e.Thaw() }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			e := discoverytest.Start(t)
+			for n := range 50 { // so that the revision of a wiped one is far behind
+				e.Announce("main", fmt.Sprint("old", n), fmt.Sprintf("http://10.0.0.%d:8008", n))
+			}
+			e.DeleteAll("/service/")
+			e.Announce("main", "pg1", "http://10.0.0.1:8008")
+			e.Put("/service/main/leader", "pg1")
+			w := start(t, settings(e))
+			w.untilLists(t, "main/pg1@10.0.0.1:8008")
+			until(t, "it is live", func() bool { s := w.Status(); return s.Live })
+			tc.away(e)
+			e.Announce("main", "pg1", "http://10.0.0.1:8009")
+			e.Announce("main", "pg2", "http://10.0.0.2:8008")
+			e.Put("/service/main/leader", "pg2")
+			w.untilLists(t, "main/pg1@10.0.0.1:8009 main/pg2@10.0.0.2:8008")
+			until(t, "the leader moved", func() bool { return slices.Contains(w.moved(), "main") })
+			until(t, "it is live", func() bool { s := w.Status(); return s.Live })
+		})
+	}
+}
+
+// A frozen etcd closes no connection: its silence is noticed and told, and who was
+// listed stays.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	e := discoverytest.Start(t)
+	e.Announce("main", "pg1", "http://10.0.0.1:8008")
+	w := start(t, settings(e))
+	w.untilLists(t, "main/pg1@10.0.0.1:8008")
+	e.Freeze()
+	defer e.Thaw()
+	until(t, "its silence is noticed", func() bool {
+		s := w.Status()
+		_, stale := s.Stale(time.Now())
+		return stale && s.Err != nil
+	})
+	if got := w.lists(); got != "main/pg1@10.0.0.1:8008" {
+		t.Errorf("listed: %q", got)
+	}
+}
+
+// One endpoint that refuses, and one that hangs, keep nobody from the third.
+func TestEndpoints(t *testing.T) {
+	t.Parallel()
+	e, hangs := discoverytest.Start(t), discoverytest.Start(t)
+	e.Announce("main", "pg1", "http://10.0.0.1:8008")
+	hangs.Freeze()
+	defer hangs.Thaw()
+	s := settings(e)
+	s.Endpoints = []string{"http://127.0.0.1:1", hangs.URL, e.URL}
+	start(t, s).untilLists(t, "main/pg1@10.0.0.1:8008")
+}
+
+// Other settings are used at once; who was listed stays meanwhile.
+func TestApply(t *testing.T) {
+	e := discoverytest.Start(t)
+	e.Announce("a", "pg1", "http://10.0.0.1:8008")
+	e.Announce("b", "pg1", "http://10.0.0.2:8008")
+	w := start(t, settings(e))
+	w.untilLists(t, "a/pg1@10.0.0.1:8008 b/pg1@10.0.0.2:8008")
+	s := settings(e)
+	s.Endpoints = []string{"http://127.0.0.1:1"}
+	w.Apply(s)
+	until(t, "there is an error", func() bool { s := w.Status(); return s.Err != nil && !s.Live })
+	if got, want := w.Status().Err.Error(), "etcd at http://127.0.0.1:1: reading \"/service/\": "; !strings.HasPrefix(got, want) || !strings.Contains(got, "connection refused") {
+		t.Errorf("error %q, want %q and what refused", got, want)
+	}
+	if got := w.lists(); got != "a/pg1@10.0.0.1:8008 b/pg1@10.0.0.2:8008" {
+		t.Errorf("listed: %q", got)
+	}
+	s = settings(e)
+	s.Scopes = []string{"b"}
+	w.Apply(s)
+	w.untilLists(t, "b/pg1@10.0.0.2:8008")
+	w.Apply(nil)
+	if w.Snapshot() != nil {
+		t.Error("a snapshot of nothing")
+	}
+}

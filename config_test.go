@@ -96,12 +96,13 @@ func TestConfigDefaults(t *testing.T) {
 		Fall:            3,
 	}
 	want := &config{
-		Frontend: frontendConfig{Host: "localhost", Port: 8009, TLSMinVersion: tls.VersionTLS12, FastChecks: true},
-		Backend:  poll,
-		Cache:    cacheConfig{TTL: 5 * time.Second},
-		Checks:   checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
-		History:  historyConfig{Size: 10000},
-		Limits:   limitsConfig{HTTPConnections: 4096, AgentConnections: 4096, EventStreams: 256},
+		Frontend:  frontendConfig{Host: "localhost", Port: 8009, TLSMinVersion: tls.VersionTLS12, FastChecks: true},
+		Backend:   poll,
+		Cache:     cacheConfig{TTL: 5 * time.Second},
+		Checks:    checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
+		History:   historyConfig{Size: 10000},
+		Limits:    limitsConfig{HTTPConnections: 4096, AgentConnections: 4096, EventStreams: 256},
+		Discovery: discoveryConfig{Namespaces: []string{"/service/"}},
 		Nodes: []nodeConfig{{
 			Name: "pg1", Cluster: "default", Member: "pg1", URL: mustURL(t, "http://pg1:8008"), backendConfig: poll,
 		}},
@@ -169,6 +170,19 @@ http-connections = 100
 agent-connections = 200
 event-streams = 3
 
+[discovery]
+etcd = ["https://10.0.0.1:2379", "http://etcd2:2379/"]
+namespace = ["service", "//db/prod//"]
+scopes = ["main", "other"]
+username = "patroniglue"
+password-file = "token"
+cafile = "b.crt"
+certfile = "b.crt"
+keyfile = "b.key"
+allow = ["10.1.2.3/8"]
+api-port = 8009
+rewrite = { "10.0.0.11:8008" = "192.0.2.1:18011", "pg.example" = "2001:db8::1" }
+
 [[node]]
 name = "pg1"
 url = "https://pg1:8008/"
@@ -220,6 +234,12 @@ url = "http://site:8009/node/pg1/"
 		Agent:   agentConfig{Listen: ":5555"},
 		History: historyConfig{Size: 500, File: "history.jsonl"},
 		Limits:  limitsConfig{HTTPConnections: 100, AgentConnections: 200, EventStreams: 3},
+		Discovery: discoveryConfig{
+			Etcd: []string{"https://10.0.0.1:2379", "http://etcd2:2379"}, Namespaces: []string{"/service/", "/db/prod/"}, Scopes: []string{"main", "other"},
+			Username: "patroniglue", PasswordFile: "token", Password: "secret", CAfile: "b.crt", Certfile: "b.crt", Keyfile: "b.key",
+			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, APIPort: 8009,
+			Rewrite: map[string]string{"10.0.0.11:8008": "192.0.2.1:18011", "pg.example": "2001:db8::1"},
+		},
 		Nodes: []nodeConfig{
 			{
 				Name: "pg1", Cluster: "main", Scope: "main", Member: "pg1", URL: mustURL(t, "https://pg1:8008"), Postgres: "pg1:5432",
@@ -240,6 +260,7 @@ url = "http://site:8009/node/pg1/"
 		Notes: []string{
 			"frontend.tls-ciphers[2]: TLS_AES_128_GCM_SHA256 has no effect, Go does not let it be chosen",
 			"frontend.tls-ciphers[3]: TLS_FALLBACK_SCSV has no effect, Go does not let it be chosen",
+			"discovery.etcd: the password crosses the network as plain text: want https://",
 		},
 	}
 	if d := diff(want, got); d != "" {
@@ -287,6 +308,8 @@ const (
 	wantDuration = `want a duration above 0, such as "1s"`
 	wantName     = `want letters, digits, ".", "_" and "-" only, and not "." or ".."`
 	wantURL      = `want http:// or https:// and a host, such as "http://10.0.0.11:8008"`
+	wantEtcd     = `want the URL of a member of etcd, such as "https://10.0.0.1:2379"`
+	wantRewrite  = `want a host:port for a host:port, such as "10.0.0.11:8008" = "192.0.2.1:18008", or a host for a host`
 	wantListen   = `want host:port or :port, such as ":5555"`
 	wantHost     = `want a host name or an IP address, nothing more`
 	wantSize     = `want a size in B, kB, MB, GB or TB, such as "100MB", or "" for none`
@@ -374,6 +397,24 @@ func TestConfigMistakes(t *testing.T) {
 		{"lag-hold", "checks.lag-hold = -1", `checks.lag-hold: want a duration, 0 or more, such as "1s" (got -1)`},
 		{"min-replicas", "checks.min-replicas = -1", `checks.min-replicas: want a whole number, at least 0 (got -1)`},
 		{"fallback", "checks.fallback = 'leader'", `checks.fallback: want "" or "primary" (got "leader")`},
+
+		{"etcd no URL", "discovery.etcd = ['10.0.0.1:2379']", `discovery.etcd[1]: ` + wantEtcd + ` (got "10.0.0.1:2379")`},
+		{"etcd without a port", "discovery.etcd = ['https://10.0.0.1']", `discovery.etcd[1]: ` + wantEtcd + ` (got "https://10.0.0.1")`},
+		{"etcd with a password", "discovery.etcd = ['https://u:canary@10.0.0.1:2379']", `discovery.etcd[1]: ` + wantEtcd + ` (got "https://...@10.0.0.1:2379")`},
+		{"etcd twice", "discovery.etcd = ['http://a:1', 'http://a:1/']", `discovery.etcd[2]: want each member of etcd once (got "http://a:1/" twice)`},
+		{"discovery without etcd", "discovery.scopes = ['main']", `discovery.etcd: want URLs such as ["https://10.0.0.1:2379"]: without them the rest of [discovery] does nothing (got nothing)`},
+		{"namespace", "[discovery]\netcd = ['http://a:1']\nnamespace = ''", `discovery.namespace[1]: want Patroni's namespace, such as "/service/" (got "")`},
+		{"namespace twice", "[discovery]\netcd = ['http://a:1']\nnamespace = ['service', '/service/']", `discovery.namespace[2]: want each namespace once (got "/service/" twice)`},
+		{"namespace number", "[discovery]\netcd = ['http://a:1']\nnamespace = 1", `discovery.namespace: want a list of namespaces, or one (got 1)`},
+		{"scopes", "[discovery]\netcd = ['http://a:1']\nscopes = ['a/b']", `discovery.scopes[1]: want a scope of letters, digits, ".", "_" and "-" only (got "a/b")`},
+		{"etcd's username alone", "[discovery]\netcd = ['http://a:1']\nusername = 'u'", `discovery.password-file: want username and password-file or neither (got username alone)`},
+		{"etcd's password alone", "[discovery]\netcd = ['http://a:1']\npassword-file = 'token'", `discovery.username: want username and password-file or neither (got password-file alone)`},
+		{"etcd's password empty", "[discovery]\netcd = ['http://a:1']\nusername = 'u'\npassword-file = 'empty'", `discovery.password-file: want a file with one line, the password, it has another (got "empty")`},
+		{"etcd's password with two", "[discovery]\netcd = ['http://a:1']\nusername = 'u'\npassword-file = 'two'", `discovery.password-file: want a file with one line, the password, it has another (got "two")`},
+		{"etcd's CA without TLS", "[discovery]\netcd = ['http://a:1']\ncafile = 'a.crt'", `discovery.cafile: want etcd with https://, or nothing here: http has no certificates (got "a.crt")`},
+		{"api-port", "[discovery]\netcd = ['http://a:1']\napi-port = 65536", `discovery.api-port: want a whole number from 0 to 65535 (got 65536)`},
+		{"rewrite", "[discovery]\netcd = ['http://a:1']\nrewrite = { '10.0.0.1:8008' = '192.0.2.1' }", `discovery.rewrite."10.0.0.1:8008": ` + wantRewrite + ` (got "192.0.2.1")`},
+		{"rewrite of a URL", "[discovery]\netcd = ['http://a:1']\nrewrite = { 'http://a' = 'b' }", `discovery.rewrite."http://a": ` + wantRewrite + ` (got "b")`},
 
 		{"listen", "agent.listen = '5555'", `agent.listen: ` + wantListen + ` (got "5555")`},
 		{"listen port", "agent.listen = ':65536'", `agent.listen: ` + wantListen + ` (got ":65536")`},
@@ -570,14 +611,15 @@ func TestExampleConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := map[string]func(*table){
-		"frontend": want.Frontend.read,
-		"operator": want.Operator.read,
-		"backend":  want.Backend.read,
-		"cache":    want.Cache.read,
-		"checks":   want.Checks.read,
-		"agent":    want.Agent.read,
-		"history":  want.History.read,
-		"limits":   want.Limits.read,
+		"frontend":  want.Frontend.read,
+		"operator":  want.Operator.read,
+		"backend":   want.Backend.read,
+		"cache":     want.Cache.read,
+		"checks":    want.Checks.read,
+		"agent":     want.Agent.read,
+		"history":   want.History.read,
+		"limits":    want.Limits.read,
+		"discovery": want.Discovery.read,
 	}
 	for name, read := range known {
 		none := &table{reading: &reading{}}
@@ -605,7 +647,7 @@ func TestExampleConfig(t *testing.T) {
 // mustBeValid checks what main relies on.
 func mustBeValid(t *testing.T, c *config) {
 	t.Helper()
-	if len(c.Nodes) == 0 || c.Cache.TTL <= 0 || c.Frontend.Port < 0 || c.Frontend.Port > 65535 || c.Checks.LagHold < 0 || c.Checks.MaxLag < 0 {
+	if len(c.Nodes) == 0 && !c.Discovery.on() || c.Cache.TTL <= 0 || c.Frontend.Port < 0 || c.Frontend.Port > 65535 || c.Checks.LagHold < 0 || c.Checks.MaxLag < 0 {
 		t.Errorf("not valid: %+v", c)
 	}
 	for _, n := range c.Nodes {

@@ -193,15 +193,20 @@ func (f *discovered) reasons(now time.Time) (reasons []cluster.Reason) {
 	if !f.d.plan.Load().cfg.Discovery.on() {
 		return nil
 	}
+	level := cluster.Warning
 	add := func(code, text string) {
-		reasons = append(reasons, cluster.Reason{Code: code, Level: cluster.Warning, Text: text})
+		reasons = append(reasons, cluster.Reason{Code: code, Level: level, Text: text})
+	}
+	if len(f.d.sup.Views()) == 0 {
+		level = cluster.Critical // nobody is answered for
 	}
 	s := f.watcher.Status()
-	if since, silent := silence(&s, now); silent {
+	since, silent := silence(&s, now)
+	switch pending := f.d.sup.Pending(); {
+	case pending != "":
+		add(cluster.CodeDiscoveryStale, pending)
+	case silent:
 		text := "discovery: etcd is not heard since " + since.UTC().Format("2006-01-02 15:04:05 UTC") + ", members stay as known"
-		if f.watcher.Snapshot() == nil {
-			text = "discovery: no answer from etcd yet, no member is known"
-		}
 		if s.Err != nil {
 			text += ": " + s.Err.Error()
 		}

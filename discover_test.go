@@ -66,7 +66,7 @@ func TestDiscovery(t *testing.T) {
 	sim.Node("pg3").Close()
 	until(t, "pg3 answers no more", func() bool { return p.status(t, "/node/pg3/replica") == 503 })
 	p.untilBody(t, "/node/pg3/replica", "left: the DCS does not list it since ", "connection refused")
-	p.untilBody(t, "/metrics", `patroniglue_node_left{cluster="main",node="pg3"} 1`, `patroniglue_discovery_members{state="left"} 3`)
+	p.untilBody(t, "/metrics", `patroniglue_node_left{cluster="main",node="pg3"} 1`, `patroniglue_discovery_members{state="left"} 3`, "\npatroniglue_discovery_up 1\n", "\npatroniglue_discovery_problems 1\n", "\npatroniglue_discovery_restarts_total 0\n", "\npatroniglue_discovery_last_heard_timestamp_seconds ")
 	p.untilBody(t, "/ui/main", "the DCS does not list it since")
 
 	e.Announce("main", "pg1", sim.Node("pg1").URL())

@@ -68,7 +68,7 @@ func TestManKeys(t *testing.T) {
 	keys := map[string][]string{}
 	for name, read := range map[string]func(*table){
 		"frontend": c.Frontend.read, "operator": c.Operator.read, "backend": c.Backend.read, "cache": c.Cache.read, "checks": c.Checks.read,
-		"agent": c.Agent.read, "history": c.History.read, "limits": c.Limits.read, "node": new(nodeConfig).read,
+		"agent": c.Agent.read, "history": c.History.read, "limits": c.Limits.read, "discovery": c.Discovery.read, "node": new(nodeConfig).read,
 	} {
 		asked := &table{reading: new(reading), path: name}
 		read(asked)

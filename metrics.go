@@ -335,17 +335,15 @@ func (m *metrics) collectServers(s samples) {
 			s.gauge(certExpires, float64(c.Ends.Unix()), c.Use, c.File)
 		}
 	}
-	m.d.discovered.collect(s)
+	if m.d.plan.Load().source != nil {
+		m.d.discovered.collect(s)
+	}
 	m.d.reloads.collect(s)
 	s.gauge(buildInfo, 1, version, runtime.Version())
 }
 
-// collect has samples only where something is discovered.
 func (f *discovered) collect(s samples) {
 	p := f.d.plan.Load()
-	if p.source == nil {
-		return
-	}
 	status := f.watcher.Status()
 	s.is(discUp, status.Live)
 	if !status.Heard.IsZero() {

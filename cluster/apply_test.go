@@ -397,3 +397,97 @@ func TestApplyWhileTwoClaim(t *testing.T) {
 		}
 	})
 }
+
+// Whoever asks for a node that may be known in a moment waits for that, and hears
+// why nothing is known when it takes longer.
+func TestPending(t *testing.T) {
+	inBubble(t, "it is known then", func(t *testing.T) {
+		pg1, pg2 := newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1))
+		cfg := config(pg1)
+		cfg.Pending = "etcd has not answered yet"
+		w := begin(t, cfg)
+		w.settle()
+		if w.sup.Ready() {
+			t.Error("ready, though others may come")
+		}
+		began := time.Now()
+		if a, err := w.ask("pg1", "primary"); err != nil || !a.Verdict.Passes() || time.Since(began) > 0 {
+			t.Errorf("a configured node: %v, %+v, after %s", err, a.Verdict, time.Since(began))
+		}
+		go func() {
+			time.Sleep(time.Second)
+			cfg := config(pg1, pg2)
+			w.sup.Apply(cfg)
+		}()
+		if a, err := w.ask("pg2", "replica"); err != nil || !a.Verdict.Passes() {
+			t.Errorf("a node that is known a second later: %v, %+v", err, a.Verdict)
+		}
+		if err := w.sup.WaitReady(t.Context()); err != nil || !w.sup.Ready() {
+			t.Errorf("WaitReady: %v", err)
+		}
+	})
+	inBubble(t, "it never is", func(t *testing.T) {
+		cfg := config()
+		cfg.Clusters, cfg.Pending = nil, "etcd has not answered yet"
+		w := begin(t, cfg)
+		const want = `node "pg1" is not known yet: etcd has not answered yet`
+		began := time.Now()
+		if _, err := w.ask("pg1", "primary"); err == nil || err.Error() != want || time.Since(began) != pendingWait {
+			t.Errorf("%v after %s, want %s after %s", err, time.Since(began), want, pendingWait)
+		}
+		if _, err := w.sup.AskAll(t.Context(), "main", "primary", ""); err == nil || !strings.HasSuffix(err.Error(), "is not known yet: etcd has not answered yet") {
+			t.Errorf("the cluster: %v", err)
+		}
+	})
+}
+
+// To know that a leader key moved is worth a poll at once, and changes nothing else.
+func TestRefreshCluster(t *testing.T) {
+	inBubble(t, "", func(t *testing.T) {
+		w := three(t, func(c *Config) { c.TTL = 2 * time.Hour })
+		for i := range w.fakes {
+			w.until(4*time.Second, i+" is idle", w.fakes[i].idle)
+		}
+		before := w.fakes["pg2"].count()
+		if err := w.sup.RefreshCluster("main"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		if got := w.fakes["pg2"].count() - before; got == 0 {
+			t.Error("not polled at once")
+		}
+		if err := w.sup.RefreshCluster("other"); err == nil {
+			t.Error("no error for an unknown cluster")
+		}
+	})
+}
+
+// Where one cluster of many changes, the others are not even looked at.
+func TestApplyOthers(t *testing.T) {
+	inBubble(t, "", func(t *testing.T) {
+		pg1, pg2, pg3 := newFake(t, "pg1", leads(1)), newFake(t, "pg2", leads(1)), newFake(t, "pg3", follows(1))
+		cfg := config(pg1, pg2, pg3)
+		w := begin(t, cfg.clustersOf("main", []*fake{pg1}, "other", []*fake{pg2}))
+		w.settle()
+		before := w.sup.watched.Load()
+		w.apply(cfg.clustersOf("main", []*fake{pg1}, "other", []*fake{pg2, pg3}))
+		after := w.sup.watched.Load()
+		if before.byName["main"] != after.byName["main"] || before.byName["other"] == after.byName["other"] {
+			t.Error("main has another roster, or other the same")
+		}
+		for _, change := range []func(*Config){
+			func(c *Config) { c.TTL = 7 * time.Second },
+			func(c *Config) { c.Rules.MaxLag = 1 },
+			func(c *Config) { c.Clusters[0].Nodes[0].Interval++ },
+			func(c *Config) { c.Clusters[0].Nodes[0].Left = time.Now() },
+		} {
+			was := w.sup.watched.Load().byName["main"]
+			next := cfg.clustersOf("main", []*fake{pg1}, "other", []*fake{pg2, pg3})
+			change(&next)
+			if w.apply(next); w.sup.watched.Load().byName["main"] == was {
+				t.Error("a change of main is not used")
+			}
+		}
+	})
+}

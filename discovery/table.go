@@ -231,7 +231,7 @@ func (t *table) nothing(namespace string) string {
 	case len(t.some) == 0:
 		text += "; no key that may be read is there, nor elsewhere"
 	case t.keys > 0:
-		text += fmt.Sprintf("; %d keys are there, such as %q", t.keys, t.some)
+		text += fmt.Sprintf("; keys there: %d, such as %q", t.keys, t.some)
 	default:
 		text += fmt.Sprintf("; keys elsewhere are %q", t.some)
 	}

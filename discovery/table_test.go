@@ -93,9 +93,9 @@ func TestProblems(t *testing.T) {
 	}{
 		{"nothing wrong", Settings{Namespaces: []string{"/service/"}}, map[string]string{"/service/main/members/pg1": pg1, "/service/main/config": ""}, nil},
 		{"wrong namespace", Settings{Namespaces: []string{"/db/"}}, map[string]string{"/db/main/config": "{}"},
-			[]string{`no member is listed below "/db/" (looked for "/db/"{scope}/members/{name}; 1 keys are there, such as ["/db/main/config"]): want the namespace of Patroni's configuration, and there "etcd3:", because what it writes with "etcd:" (API v2) is not seen here`}},
+			[]string{`no member is listed below "/db/" (looked for /db/{scope}/members/{name}; keys there: 1, such as ["/db/main/config"]): want the namespace of Patroni's configuration, and there "etcd3:", because what it writes with "etcd:" (API v2) is not seen here`}},
 		{"nothing at all", Settings{Namespaces: []string{"/db/"}, Scopes: []string{"main"}}, nil,
-			[]string{`no member is listed below "/db/" (looked for "/db/"{scope}/members/{name}, of the scopes that are configured; no key that may be read is there, nor elsewhere): want the namespace of Patroni's configuration, and there "etcd3:", because what it writes with "etcd:" (API v2) is not seen here`}},
+			[]string{`no member is listed below "/db/" (looked for /db/{scope}/members/{name}, of the scopes that are configured; no key that may be read is there, nor elsewhere): want the namespace of Patroni's configuration, and there "etcd3:", because what it writes with "etcd:" (API v2) is not seen here`}},
 		{"a shared scope", Settings{Namespaces: []string{"/a/", "/b/"}}, map[string]string{"/a/main/members/pg1": pg1, "/b/main/members/pg1": pg1, "/b/main/members/pg2": pg1},
 			[]string{`scope "main" is below "/a/" and below "/b/": only the first is used; want one namespace, or other scopes`}},
 		{"hostile names", Settings{Namespaces: []string{"/service/"}}, map[string]string{"/service/main/members/pg1": pg1, "/service/main/members/<b>\x1b[1m": pg1, "/service/ma\nin/members/pg1": pg1, "/service/main/members/..": pg1},

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -274,6 +275,43 @@ func discoverySettings(cfg *config, before *plan) (*discovery.Settings, error) {
 		s.TLS.Certificates = []tls.Certificate{pair}
 	}
 	return s, nil
+}
+
+// discoverOnce adds to cfg's nodes those that the DCS lists now, for who makes
+// something of them once. Who cannot be asked is left out, and that is said.
+func discoverOnce(ctx context.Context, cfg *config, stderr io.Writer) error {
+	settings, err := discoverySettings(cfg, &plan{})
+	if err != nil {
+		return err
+	}
+	s, err := discovery.Read(ctx, settings)
+	if err != nil {
+		return fmt.Errorf("reading members: %w", err)
+	}
+	for _, problem := range s.Problems {
+		fmt.Fprintln(stderr, "patroniglue: discovery:", problem)
+	}
+	configured := make(map[labels]bool)
+	for i := range cfg.Nodes {
+		configured[labels{cfg.Nodes[i].Cluster, cfg.Nodes[i].Name}] = true
+	}
+	var b discovery.Book
+	b.Read(s, rulesOf(&cfg.Discovery), time.Now())
+	for _, m := range b.Members {
+		switch {
+		case configured[labels{m.Scope, m.Name}]:
+		case m.API == nil:
+			fmt.Fprintf(stderr, "patroniglue: discovery: %s/%s is left out: %s\n", m.Scope, m.Name, m.Problem)
+		default:
+			cfg.Nodes = append(cfg.Nodes, nodeConfig{
+				Name: m.Name, Cluster: m.Scope, Scope: m.Scope, Member: m.Name, URL: m.API, Postgres: m.Postgres, backendConfig: cfg.Backend,
+			})
+		}
+	}
+	if len(cfg.Nodes) == 0 {
+		return errors.New("reading members: want at least one that can be asked (got none)")
+	}
+	return nil
 }
 
 // since says in words who came, moved, went or changed otherwise.

@@ -1,15 +1,23 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
+	"patroniglue/discovery"
 	"patroniglue/discovery/discoverytest"
 )
 
@@ -214,5 +222,144 @@ func TestDiscoveryDials(t *testing.T) {
 		if got := len(contacted) > 0; got != (tc.err == "") {
 			t.Errorf("allow %s: contacted: %t", tc.allow, got)
 		}
+	}
+}
+
+// The commands know discovered nodes, too.
+func TestDiscoveryCommands(t *testing.T) {
+	e := discoverytest.Start(t)
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	for _, name := range []string{"pg1", "pg2"} {
+		e.Announce("main", name, sim.Node(name).URL())
+	}
+	e.Put("/service/other/members/pg1", "no json")
+	p := startProgram(t, "c.toml", discovering(t, e, "")+"[agent]\nlisten = '"+freePort(t)+"'\n"+nodeTable(sim.Node("pg3"), "pg3", "cluster = 'main'\npostgres = '10.0.0.3:5432'"))
+	code, out, errs := p.run(t, "status")
+	if code != 2 || strings.Count(out, "\n  pg") != 4 || !strings.Contains(out, "its document is no JSON object") {
+		t.Errorf("status: %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := p.run(t, "status", "-cluster", "main"); code != 0 || strings.Count(out, "\n  pg") != 3 {
+		t.Errorf("status -cluster main: %d\n%s%s", code, out, errs)
+	}
+	code, out, errs = p.run(t, "haproxy", "-cluster", "main")
+	if code != 0 || errs != "patroniglue: discovery: other/pg1 is left out: its document is no JSON object: invalid character 'o' in literal null (expecting 'u') (got \"no json\")\n" {
+		t.Errorf("haproxy: %d\n%s%s", code, out, errs)
+	}
+	for _, want := range []string{"server pg1 127.0.0.1:5432 ", "server pg2 127.0.0.1:5432 ", "server pg3 10.0.0.3:5432 ", "uri-lf /cluster/main/node/%[srv_name]/primary", `agent-send "main/pg1/primary\n"`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("haproxy.cfg lacks %q:\n%s", want, out)
+		}
+	}
+	e.Stop()
+	if code, _, errs := p.run(t, "haproxy"); code != 1 || !strings.Contains(errs, "reading members: etcd at "+e.URL+": reading \"/service/\": dial tcp ") {
+		t.Errorf("haproxy without etcd: %d %s", code, errs)
+	}
+}
+
+// Who left and answers no more is forgotten after an hour, and only then.
+func TestDiscoveryForgets(t *testing.T) {
+	e := discoverytest.Start(t)
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	for _, name := range []string{"pg1", "pg2", "pg3"} {
+		e.Announce("main", name, sim.Node(name).URL())
+	}
+	cfg, err := parseConfig([]byte(discovering(t, e, "")), files{}.read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := newDaemon("", cfg, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	running.Go(func() { d.sup.Run(ctx) })
+	running.Go(func() { d.discovered.watcher.Run(ctx) })
+	d.discovered.watcher.Apply(d.plan.Load().source)
+	names := func() string {
+		var all []string
+		for _, v := range d.sup.Views() {
+			for _, m := range v.Members {
+				name := m.Name
+				if !m.Left.IsZero() {
+					name += " left"
+				}
+				all = append(all, name)
+			}
+		}
+		return strings.Join(all, ", ")
+	}
+	is := func(want string) {
+		t.Helper()
+		until(t, want, func() bool { d.discovered.look(time.Now()); return names() == want })
+	}
+	is("pg1, pg2, pg3")
+	if err := d.sup.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	e.Delete("/service/main/members/pg2")
+	e.Delete("/service/main/members/pg3")
+	is("pg1, pg2 left, pg3 left")
+	sim.Node("pg3").Close()
+	until(t, "pg3 answers no more", func() bool { return d.sup.Views()[0].Members[2].Entry.Failures > 0 })
+	d.discovered.look(time.Now().Add(discovery.ForgetAfter - time.Minute))
+	if got := names(); got != "pg1, pg2 left, pg3 left" {
+		t.Errorf("after 59 minutes: %s", got)
+	}
+	// By this clock pg2 has not answered for an hour either: give it what it would have.
+	gone := time.Now()
+	until(t, "pg2 answered since", func() bool { return d.sup.Views()[0].Members[1].Entry.Began.After(gone.Add(time.Second)) })
+	d.discovered.look(gone.Add(discovery.ForgetAfter + 500*time.Millisecond))
+	if got := names(); got != "pg1, pg2 left" {
+		t.Errorf("after an hour: %s", got)
+	}
+}
+
+// fleet is a daemon that discovered clusters of three, without ports and polls.
+func fleet(b testing.TB, clusters int) (*daemon, []discovery.Member) {
+	cfg, err := parseConfig([]byte("discovery.etcd = ['http://127.0.0.1:1']"), files{}.read)
+	if err != nil {
+		b.Fatal(err)
+	}
+	d, err := newDaemon("", cfg, zerolog.Nop())
+	if err != nil {
+		b.Fatal(err)
+	}
+	var members []discovery.Member
+	for n := range 3 * clusters {
+		members = append(members, discovery.Member{
+			Scope: fmt.Sprintf("c%04d", n/3), Name: fmt.Sprintf("pg%d", n%3+1), Postgres: "10.0.0.1:5432",
+			API: &url.URL{Scheme: "http", Host: fmt.Sprintf("10.%d.%d.%d:8008", n>>16, n>>8&255, n&255)},
+		})
+	}
+	return d, members
+}
+
+// What it costs that one member of 3,000 moves.
+func BenchmarkDiscoveryMove(b *testing.B) { benchmarkDiscovery(b, 1) }
+
+// What it costs that all of them leave, or come back.
+func BenchmarkDiscoveryLeave(b *testing.B) { benchmarkDiscovery(b, 3000) }
+
+func benchmarkDiscovery(b *testing.B, change int) {
+	d, members := fleet(b, 1000)
+	n := 0
+	for b.Loop() {
+		n++
+		next := slices.Clone(members)
+		for i := range change {
+			if change == 1 {
+				next[i].API = &url.URL{Scheme: "http", Host: fmt.Sprintf("10.0.0.1:%d", 1000+n%2)}
+			} else if n%2 == 0 {
+				next[i].Left = time.Unix(1e9, 0)
+			}
+		}
+		p, err := d.plan.Load().with(found{members: next}, d.metrics)
+		if err != nil {
+			b.Fatal(err)
+		}
+		d.watch(p)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	_ "embed"
 	"errors"
 	"flag"
@@ -49,7 +50,7 @@ const luaName = "patroniglue-hold.lua"
 // haproxyCommand prints a haproxy.cfg for the configured nodes, or judges one
 // that exists. The configuration is loaded here, not before, because -lint can do
 // without.
-func haproxyCommand(args []string, configFlag string, stdout, stderr io.Writer) error {
+func haproxyCommand(ctx context.Context, args []string, configFlag string, stdout, stderr io.Writer) error {
 	var o haproxyOptions
 	fs := flag.NewFlagSet("patroniglue haproxy", flag.ContinueOnError)
 	fs.SetOutput(stderr)
@@ -89,6 +90,11 @@ func haproxyCommand(args []string, configFlag string, stdout, stderr io.Writer) 
 	if o.dir != "" {
 		if o.dir, err = filepath.Abs(o.dir); err != nil {
 			return err
+		}
+	}
+	if cfg.Discovery.on() {
+		if err := discoverOnce(ctx, cfg, stderr); err != nil {
+			return fmt.Errorf("making a haproxy.cfg for %s: %w", path, err)
 		}
 	}
 	text, err := haproxyConfig(cfg, o)
@@ -206,7 +212,7 @@ func haproxyConfig(cfg *config, o haproxyOptions) ([]byte, error) {
 	}
 
 	// The supervisor routes by the node's name alone where that is unique.
-	several, repeated := len(clusterNames(cfg)) > 1, false
+	several, repeated := len(clusterNames(cfg)) > 1, cfg.Discovery.on() // who comes later may have the same name
 	seen := make(map[string]bool)
 	for _, n := range cfg.Nodes {
 		repeated = repeated || seen[n.Name]

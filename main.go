@@ -129,7 +129,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case "demo":
 		return demo(ctx, rest, stdout, stderr, log)
 	case "haproxy":
-		return haproxyCommand(rest, o.config, stdout, stderr)
+		return haproxyCommand(ctx, rest, o.config, stdout, stderr)
 	case "history":
 		return historyCommand(ctx, rest, o.config, stdout, stderr)
 	case "leaving":

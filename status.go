@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -99,7 +100,7 @@ func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFl
 	if err != nil {
 		return err
 	}
-	if names := clusterNames(cfg); o.cluster != "" && !slices.Contains(names, o.cluster) {
+	if names := clusterNames(cfg); o.cluster != "" && !slices.Contains(names, o.cluster) && !cfg.Discovery.on() {
 		return fmt.Errorf("-cluster: want %s (got %q)", strings.Join(names, " or "), o.cluster)
 	}
 	if o.watch {
@@ -145,23 +146,57 @@ func fetchStatus(ctx context.Context, cfg *config, only string) (statusReport, e
 	if err := getJSON(ctx, client, health, &out.Health); err != nil {
 		return statusReport{}, err
 	}
-	if len(out.Health.Clusters) == 0 {
+	if len(out.Health.Clusters) == 0 && !cfg.Discovery.on() {
 		return statusReport{}, other
 	}
-	for _, n := range cfg.Nodes {
-		if only != "" && n.Cluster != only {
+	nodes, err := statusNodes(ctx, cfg, client, base, out.Health.Clusters)
+	if err != nil {
+		return statusReport{}, err
+	}
+	for _, n := range nodes {
+		if only != "" && n.cluster != only {
 			continue
 		}
 		var st httpapi.NodeState
-		if err := getJSON(ctx, client, base+"/cluster/"+n.Cluster+"/node/"+n.Name, &st); err != nil {
+		if err := getJSON(ctx, client, base+"/cluster/"+n.cluster+"/node/"+n.node, &st); err != nil {
 			return statusReport{}, err
 		}
-		if st.Node != n.Name {
+		if st.Node != n.node {
 			return statusReport{}, other
 		}
 		out.Nodes = append(out.Nodes, st)
 	}
 	return out, nil
+}
+
+// statusNodes are those of the configuration and, in clusters where others may be
+// discovered, all that the daemon knows.
+func statusNodes(ctx context.Context, cfg *config, client *http.Client, base string, clusters []httpapi.ClusterHealth) ([]labels, error) {
+	var nodes []labels
+	for _, n := range cfg.Nodes {
+		nodes = append(nodes, labels{n.Cluster, n.Name})
+	}
+	if !cfg.Discovery.on() {
+		return nodes, nil
+	}
+	configured := nodes
+	for _, c := range clusters {
+		var out struct {
+			Reasons map[string]string `json:"reasons"` // by node
+		}
+		if !nodeName.MatchString(c.Cluster) {
+			continue // no patroniglue of ours
+		}
+		if err := getJSON(ctx, client, base+"/cluster/"+c.Cluster+"/liveness", &out); err != nil {
+			return nil, err
+		}
+		for _, name := range slices.Sorted(maps.Keys(out.Reasons)) {
+			if n := (labels{c.Cluster, name}); nodeName.MatchString(name) && !slices.Contains(configured, n) {
+				nodes = append(nodes, n)
+			}
+		}
+	}
+	return nodes, nil
 }
 
 // statusClient reaches the daemon that runs with this configuration, on the

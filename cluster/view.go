@@ -183,11 +183,11 @@ func (m *Member) unknown(now time.Time) node.Verdict {
 // left says that the node left, and how it answers; "" when it did not. By itself
 // that takes nobody out: the DCS may have lost its keys, while Patroni goes on.
 func (m *Member) left(now time.Time) string {
-	left := "left: the DCS does not list it since " + m.Left.UTC().Format("2006-01-02 15:04:05 UTC")
-	switch {
-	case m.Left.IsZero():
+	if m.Left.IsZero() {
 		return ""
-	case m.Entry.Fresh(now):
+	}
+	left := "left: the DCS does not list it since " + m.Left.UTC().Format("2006-01-02 15:04:05 UTC")
+	if m.Entry.Fresh(now) {
 		return left + ", but it answers"
 	}
 	return left + "; " + m.silent(now)

@@ -64,7 +64,31 @@ func (s *session) run(ctx context.Context) (err error) {
 	if err := s.read(ctx); err != nil {
 		return explain(err)
 	}
+	s.w.publish(s.settings, s.table.snapshot())
+	for at, name := range s.table.leaders { // what changed while nobody looked
+		if was, ok := s.leaders[at]; s.leaders != nil && (!ok || was != name) {
+			s.w.moved(at.scope)
+		}
+	}
 	return s.watch(ctx)
+}
+
+// Read reads what is listed, once, from the first endpoint that answers.
+func Read(ctx context.Context, settings *Settings) (*Snapshot, error) {
+	var errs []error
+	for _, endpoint := range settings.Endpoints {
+		s := &session{settings: settings, endpoint: endpoint, page: maxPage}
+		err := s.connect(ctx)
+		if err == nil {
+			err = s.read(ctx)
+			s.client.Close()
+		}
+		if err == nil {
+			return s.table.snapshot(), nil
+		}
+		errs = append(errs, fmt.Errorf("etcd at %s: %w", endpoint, explain(err)))
+	}
+	return nil, errors.Join(errs...)
 }
 
 func (s *session) connect(ctx context.Context) (err error) {
@@ -122,12 +146,6 @@ func (s *session) read(ctx context.Context) error {
 			for _, kv := range resp.Kvs {
 				s.table.some = append(s.table.some, string(kv.Key))
 			}
-		}
-	}
-	s.w.publish(s.settings, s.table.snapshot())
-	for at, name := range s.table.leaders { // what changed while nobody looked
-		if was, ok := s.leaders[at]; s.leaders != nil && (!ok || was != name) {
-			s.w.moved(at.scope)
 		}
 	}
 	return nil

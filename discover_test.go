@@ -64,6 +64,19 @@ func TestDiscovery(t *testing.T) {
 	e.Announce("main", "pg3", sim.Node("pg3").URL())
 	until(t, "pg3 is watched", func() bool { return p.status(t, "/node/pg3/replica") == 200 })
 
+	// One that moves is the same node.
+	until(t, "all is quiet", func() bool {
+		_, body := ask(t, nil, "GET", "http://"+p.http+"/health")
+		return strings.Contains(body, `"level":"ok"`)
+	})
+	_, before := ask(t, nil, "GET", "http://"+p.http+"/history?node=pg2")
+	moved := strings.Replace(sim.Node("pg2").URL(), "127.0.0.1", "localhost", 1)
+	e.Announce("main", "pg2", moved)
+	p.untilBody(t, "/node/pg2", `"url":"`+moved+`"`, `"fresh":true`)
+	if _, after := ask(t, nil, "GET", "http://"+p.http+"/history?node=pg2"); after != before {
+		t.Errorf("history of a node that moved:\n%s\nbefore:\n%s", after, before)
+	}
+
 	e.DeleteAll("/service/")
 	p.untilBody(t, "/health", `"code":"left"`, `"node":"pg1"`, `"node":"pg2"`, `"node":"pg3"`, "but it answers", `"code":"discovery_problem"`, "no member is listed below")
 	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/node/pg3/replica": 200} {

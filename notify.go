@@ -79,6 +79,9 @@ func (d *daemon) notify(ctx context.Context, watchdog time.Duration, send func(s
 
 // statusLine is what systemctl status shows: each cluster's health and leader.
 func (d *daemon) statusLine() string {
+	if pending := d.sup.Pending(); pending != "" {
+		return pending
+	}
 	if !d.sup.Ready() {
 		return "polling every node for the first time"
 	}

@@ -36,7 +36,6 @@ type session struct {
 	w        *Watcher
 	settings *Settings
 	endpoint string
-	page     int64 // keys that are read at once
 
 	leaders map[place]string // as an earlier session left them; nil = there was none
 
@@ -77,7 +76,7 @@ func (s *session) run(ctx context.Context) (err error) {
 func Read(ctx context.Context, settings *Settings) (*Snapshot, error) {
 	var errs []error
 	for _, endpoint := range settings.Endpoints {
-		s := &session{settings: settings, endpoint: endpoint, page: maxPage}
+		s := &session{settings: settings, endpoint: endpoint}
 		err := s.connect(ctx)
 		if err == nil {
 			err = s.read(ctx)
@@ -122,14 +121,15 @@ func (s *session) connect(ctx context.Context) (err error) {
 func (s *session) read(ctx context.Context) error {
 	s.table = newTable(s.settings)
 	for n, namespace := range s.settings.Namespaces {
-		key, end := namespace, clientv3.GetPrefixRangeEnd(namespace)
+		key, end, page := namespace, clientv3.GetPrefixRangeEnd(namespace), int64(maxPage)
 		for more := true; more; {
-			resp, err := s.get(ctx, key, clientv3.WithRange(end), clientv3.WithLimit(s.page), clientv3.WithRev(s.revision),
+			resp, err := s.get(ctx, key, clientv3.WithRange(end), clientv3.WithLimit(page), clientv3.WithRev(s.revision),
 				clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+			if err != nil && page > 1 && strings.Contains(err.Error(), "larger than max") {
+				page = max(1, page/8)
+				continue
+			}
 			if err != nil {
-				if strings.Contains(err.Error(), "larger than max") {
-					s.page = max(1, s.page/8) // for the next session
-				}
 				return fmt.Errorf("reading %q: %w", namespace, err)
 			}
 			for _, kv := range resp.Kvs {
@@ -137,7 +137,7 @@ func (s *session) read(ctx context.Context) error {
 				s.table.put(n, string(kv.Key), kv.Value, kv.CreateRevision)
 				key = string(kv.Key) + "\x00"
 			}
-			more = resp.More
+			more, page = resp.More, min(2*page, maxPage)
 		}
 	}
 	if s.table.keys == 0 {

@@ -124,15 +124,15 @@ func (w *Watcher) begin(ctx context.Context) (*Settings, context.Context) {
 // fails, and why, is known then.
 func (w *Watcher) keepUp(ctx context.Context, settings *Settings) {
 	first, backoff := rand.IntN(len(settings.Endpoints)), minBackoff // several supervisors shall not all ask the same one
-	page, leaders := int64(maxPage), map[place]string(nil)
+	var leaders map[place]string
 	for tried := 1; ; tried++ {
-		s := &session{w: w, settings: settings, endpoint: settings.Endpoints[(first+tried)%len(settings.Endpoints)], page: page, leaders: leaders}
+		s := &session{w: w, settings: settings, endpoint: settings.Endpoints[(first+tried)%len(settings.Endpoints)], leaders: leaders}
 		began := time.Now()
 		err := s.run(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if page = s.page; s.revisions != nil { // all was read
+		if s.revisions != nil { // all was read
 			leaders = s.table.leaders
 		}
 		w.failed(settings, err)

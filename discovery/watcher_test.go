@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"patroniglue/discovery/discoverytest"
 )
 
@@ -204,6 +206,104 @@ func TestEndpoints(t *testing.T) {
 	s := settings(e)
 	s.Endpoints = []string{"http://127.0.0.1:1", hangs.URL, e.URL}
 	start(t, s).untilLists(t, "main/pg1@10.0.0.1:8008")
+}
+
+// However much somebody writes there, what is of use is found.
+func TestHostile(t *testing.T) {
+	t.Parallel()
+	e := discoverytest.Start(t, "--max-request-bytes", "16777216", "--quota-backend-bytes", "4294967296", "--max-txn-ops", "2000")
+	big := strings.Repeat("x", 10<<20)
+	for n := range 8 { // a page of them is more than is taken at once
+		e.Put(fmt.Sprintf("/service/big/members/pg%d", n), big)
+	}
+	e.Put("/service/big/history", big)
+	for page := range 100 {
+		var ops []clientv3.Op
+		for n := range 1000 {
+			ops = append(ops, clientv3.OpPut(fmt.Sprintf("/service/keys/members/%d %d", page, n), "x"))
+		}
+		if _, err := e.Client.Txn(t.Context()).Then(ops...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.Announce("zz", "pg1", "http://10.0.0.1:8008")
+	w := start(t, settings(e))
+	has := func(part string) func() bool { return func() bool { return strings.Contains(w.lists(), part) } }
+	until(t, "the one that is right", has("zz/pg1@10.0.0.1:8008"))
+	until(t, "one that is too large", has("big/pg7@its document has 10485760 bytes, want at most 65536"))
+	until(t, "it is live", func() bool { s := w.Status(); return s.Live })
+	e.Put("/service/big/members/pg8", big)
+	until(t, "one that became too large", has("big/pg8@its document has 10485760 bytes, want at most 65536"))
+	if got := len(w.Snapshot().Problems); got != maxProblems {
+		t.Errorf("%d problems, want %d", got, maxProblems)
+	}
+}
+
+// What is watched may be compacted away while nobody watches, as by Patroni's
+// admin, or etcd by itself.
+func TestCompacted(t *testing.T) {
+	e := discoverytest.Start(t)
+	e.Announce("main", "pg1", "http://10.0.0.1:8008")
+	w := NewWatcher(func(string) {})
+	s := &session{w: w, settings: settings(e), endpoint: e.URL}
+	if err := s.connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.client.Close()
+	if err := s.read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		e.Announce("main", "pg1", "http://10.0.0.1:8008")
+	}
+	resp, err := e.Client.Get(t.Context(), "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Client.Compact(t.Context(), resp.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.watch(t.Context()); err == nil || !strings.Contains(err.Error(), "is compacted, up to ") {
+		t.Errorf("%v, want that it is compacted", err)
+	}
+}
+
+// A role that may read the namespace suffices; without it, it is said what is wanted.
+func TestAuthentication(t *testing.T) {
+	e := discoverytest.Start(t)
+	e.Announce("main", "pg1", "http://10.0.0.1:8008")
+	ctx := t.Context()
+	must := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(e.Client.RoleAdd(ctx, "read"))
+	must(e.Client.RoleGrantPermission(ctx, "read", "/service/", clientv3.GetPrefixRangeEnd("/service/"), clientv3.PermissionType(clientv3.PermRead)))
+	must(e.Client.UserAdd(ctx, "patroniglue", "secret"))
+	must(e.Client.UserGrantRole(ctx, "patroniglue", "read"))
+	must(e.Client.UserAdd(ctx, "root", "root"))
+	must(e.Client.UserGrantRole(ctx, "root", "root"))
+	must(e.Client.AuthEnable(ctx))
+	for _, tt := range []struct{ user, password, namespace, want string }{
+		{"", "", "/service/", "user name is empty: it wants a username and a password-file"},
+		{"patroniglue", "wrong", "/service/", "authentication failed, invalid user ID or password"},
+		{"patroniglue", "secret", "/other/", `reading "/other/": etcdserver: permission denied: want a user whose role may read the namespace`},
+		{"patroniglue", "secret", "/service/", ""},
+	} {
+		s := settings(e)
+		s.Username, s.Password, s.Namespaces = tt.user, tt.password, []string{tt.namespace}
+		w := start(t, s)
+		if tt.want == "" {
+			w.untilLists(t, "main/pg1@10.0.0.1:8008")
+			continue
+		}
+		until(t, "there is an error", func() bool { return w.Status().Err != nil })
+		if got := w.Status().Err.Error(); !strings.Contains(got, tt.want) || strings.Contains(got, "secret") {
+			t.Errorf("%s: %q, want %q", tt.user, got, tt.want)
+		}
+	}
 }
 
 // Other settings are used at once; who was listed stays meanwhile.

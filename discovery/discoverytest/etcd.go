@@ -26,14 +26,15 @@ type Etcd struct {
 	dir     string
 	client  string // host:port
 	peer    string
+	args    []string
 	mu      sync.Mutex
 	process *exec.Cmd // guarded by mu, as is all below
 	log     bytes.Buffer
 }
 
-// Start starts etcd, or skips the test where it is not installed; with
-// PATRONIGLUE_LAB=required that fails.
-func Start(t testing.TB) *Etcd {
+// Start starts etcd with these arguments more, or skips the test where it is not
+// installed; with PATRONIGLUE_LAB=required that fails.
+func Start(t testing.TB, args ...string) *Etcd {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		if os.Getenv("PATRONIGLUE_LAB") == "required" {
@@ -41,12 +42,12 @@ func Start(t testing.TB) *Etcd {
 		}
 		t.Skipf("%v: want Debian's package etcd-server", err)
 	}
-	e := &Etcd{t: t, dir: t.TempDir(), client: freePort(t), peer: freePort(t)}
+	e := &Etcd{t: t, dir: t.TempDir(), client: freePort(t), peer: freePort(t), args: args}
 	e.URL = "http://" + e.client
 	e.Run()
 	t.Cleanup(e.Stop)
 	var err error
-	e.Client, err = clientv3.New(clientv3.Config{Endpoints: []string{e.URL}, Logger: clientv3.NewCtxClient(context.Background()).GetLogger()})
+	e.Client, err = clientv3.New(clientv3.Config{Endpoints: []string{e.URL}, MaxCallSendMsgSize: 64 << 20, MaxCallRecvMsgSize: 64 << 20, Logger: clientv3.NewCtxClient(context.Background()).GetLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +67,7 @@ func freePort(t testing.TB) string {
 }
 
 // Run starts it again after Stop, with what it had.
-func (e *Etcd) Run(more ...string) {
+func (e *Etcd) Run() {
 	e.t.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -75,7 +76,7 @@ func (e *Etcd) Run(more ...string) {
 		"--name", "test", "--data-dir", filepath.Join(e.dir, "data"), "--log-level", "warn", "--logger", "zap",
 		"--listen-client-urls", e.URL, "--advertise-client-urls", e.URL, "--unsafe-no-fsync",
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "test=" + peer,
-	}, more...)...)
+	}, e.args...)...)
 	e.process.Stdout, e.process.Stderr = &e.log, &e.log
 	if err := e.process.Start(); err != nil {
 		e.t.Fatal(err)
@@ -93,7 +94,8 @@ func (e *Etcd) Stop() {
 	_ = e.process.Wait()
 	e.process = nil
 	if e.t.Failed() {
-		e.t.Logf("etcd's log:\n%s", e.log.String())
+		text := e.log.String()
+		e.t.Logf("the end of etcd's log:\n%s", text[max(0, len(text)-2000):])
 	}
 }
 

@@ -2,7 +2,18 @@ package discovery
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -303,6 +314,69 @@ func TestAuthentication(t *testing.T) {
 		if got := w.Status().Err.Error(); !strings.Contains(got, tt.want) || strings.Contains(got, "secret") {
 			t.Errorf("%s: %q, want %q", tt.user, got, tt.want)
 		}
+	}
+}
+
+// certificate makes one for 127.0.0.1, and gives its files.
+func certificate(t *testing.T, ends time.Time) (certfile, keyfile string, pool *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: ends.Add(-48 * time.Hour), NotAfter: ends, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certfile, keyfile, pool = filepath.Join(dir, "crt"), filepath.Join(dir, "key"), x509.NewCertPool()
+	pem1, pem2 := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	if err := errors.Join(os.WriteFile(certfile, pem1, 0o600), os.WriteFile(keyfile, pem2, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	pool.AppendCertsFromPEM(pem1)
+	return certfile, keyfile, pool
+}
+
+// A certificate that nobody of ours signed, or that is over, is said to be that.
+func TestTLS(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		ends    time.Duration
+		trusted bool
+		want    string
+	}{
+		{"right", 24 * time.Hour, true, ""},
+		{"of another authority", 24 * time.Hour, false, "certificate signed by unknown authority"},
+		{"over", -time.Hour, true, "certificate has expired"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			certfile, keyfile, pool := certificate(t, time.Now().Add(tt.ends))
+			e := discoverytest.Start(t, "--cert-file", certfile, "--key-file", keyfile)
+			e.Announce("main", "pg1", "http://10.0.0.1:8008")
+			s := settings(e)
+			s.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
+			if tt.trusted {
+				s.TLS.RootCAs = pool
+			}
+			w := start(t, s)
+			if tt.want == "" {
+				w.untilLists(t, "main/pg1@10.0.0.1:8008")
+				return
+			}
+			until(t, "there is an error", func() bool { return w.Status().Err != nil })
+			if got := w.Status().Err.Error(); !strings.Contains(got, tt.want) {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -4,11 +4,13 @@ package discoverytest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,7 +19,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Etcd is a running etcd without TLS.
+// Etcd is a running etcd, with TLS where Start has --cert-file.
 type Etcd struct {
 	URL    string
 	Client *clientv3.Client // of whoever writes, as Patroni does
@@ -43,11 +45,15 @@ func Start(t testing.TB, args ...string) *Etcd {
 		t.Skipf("%v: want Debian's package etcd-server", err)
 	}
 	e := &Etcd{t: t, dir: t.TempDir(), client: freePort(t), peer: freePort(t), args: args}
-	e.URL = "http://" + e.client
+	scheme, secure := "http://", (*tls.Config)(nil)
+	if slices.Contains(args, "--cert-file") {
+		scheme, secure = "https://", &tls.Config{InsecureSkipVerify: true}
+	}
+	e.URL = scheme + e.client
 	e.Run()
 	t.Cleanup(e.Stop)
 	var err error
-	e.Client, err = clientv3.New(clientv3.Config{Endpoints: []string{e.URL}, MaxCallSendMsgSize: 64 << 20, MaxCallRecvMsgSize: 64 << 20, Logger: clientv3.NewCtxClient(context.Background()).GetLogger()})
+	e.Client, err = clientv3.New(clientv3.Config{Endpoints: []string{e.URL}, MaxCallSendMsgSize: 64 << 20, MaxCallRecvMsgSize: 64 << 20, TLS: secure, Logger: clientv3.NewCtxClient(context.Background()).GetLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,13 +20,14 @@ func TestSecrets(t *testing.T) {
 	secrets := map[string]string{
 		"the token": "canary-token-1", "the password": "correct horse", "the hash": aliceHash[29:], "a second token": "canary-token-2", "a refused hash": "canary-hash",
 		"a password in a URL": "canary-url", "a wrong password": "canary-wrong", "a key that there is not": "canary-unknown",
+		"etcd's password": "canary-etcd",
 	}
 	for _, name := range []string{"server", "client", "other"} {
 		key := strings.Split(readFile(t, ca.file(name+".key")), "\n")
 		secrets["the key of "+name] = key[1][30:] // its beginning is the same for all
 	}
 	bad := map[string]string{}
-	for name, text := range map[string]string{"two": "canary-token-1 canary-token-2", "hash": "alice:canary-hash", "key": "canary-hash"} {
+	for name, text := range map[string]string{"two": "canary-token-1 canary-token-2", "hash": "alice:canary-hash", "key": "canary-hash", "etcd": "canary-etcd\ncanary-etcd"} {
 		bad[name] = writeFile(t, name, text)
 	}
 
@@ -92,6 +93,9 @@ func TestSecrets(t *testing.T) {
 		text + "[[node]]\nname = 'pg3'\nurl = http://me:canary-url@pg3\n",
 		text + "[[node]]\nname = 'pg3'\nhost = 'http://me:canary-url@pg3'\n",
 		text + "[[node]]\nname = 'pg3'\nurl = 'http://pg3'\npostgres = 'postgresql://me:canary-url@pg3/db'\n",
+		text + "[discovery]\netcd = ['https://me:canary-url@etcd:2379']\n",
+		text + "[discovery]\netcd = ['http://127.0.0.1:1']\nusername = 'me'\npassword-file = '" + bad["etcd"] + "'\n",
+		text + "[discovery]\netcd = ['http://127.0.0.1:1']\npassword = 'canary-unknown'\n",
 	} {
 		p.reload(t, wrong, notLoadedAnew)
 		_, stdout, stderr := p.run(t, "-check")
@@ -105,6 +109,8 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	collect("after reloads that failed")
+	p.reload(t, text+"[discovery]\netcd = ['http://127.0.0.1:1']\nusername = 'me'\npassword-file = '"+writeFile(t, "etcd", "canary-etcd\n")+"'\n", loadedAnew)
+	collect("with etcd's password")
 	// A file that changes to something that is refused says so by itself.
 	if err := os.WriteFile(token, []byte("canary-token-1\ncanary-token-2"), 0o600); err != nil {
 		t.Fatal(err)

@@ -329,9 +329,14 @@ func portNumber(s string) int {
 	return n
 }
 
+// userinfo may have a password, and documents of another kind than ours may have
+// anything.
+var userinfo = regexp.MustCompile(`//\S*@`)
+
 // excerpt quotes the beginning of what was found.
 func excerpt(b []byte) string {
 	const most = 60
+	b = userinfo.ReplaceAll(b, []byte("//...@"))
 	if len(b) == 0 {
 		return "nothing"
 	}

@@ -54,6 +54,8 @@ func TestParseMember(t *testing.T) {
 		{`{"api_url":"http://10.0.0.1:0/"}`, "", "", "its api_url: want http:// or https://, a host and a port"},
 		{`{"api_url":"http://10.0.0.1:/"}`, "", "", "its api_url: want http:// or https://, a host and a port"},
 		{`{"api_url":"http://u:p@10.0.0.1:8008/"}`, "", "", "its api_url: want http:// or https://, a host and a port"},
+		{`{"api_url":"http://u:canary@10.0.0.1:x/"}`, "", "", `its api_url: want http:// or https://, a host and a port, such as "http://10.0.0.11:8008/patroni" (got "\"http://...@10.0.0.1:x/\"")`},
+		{`postgres://u:canary@10.0.0.1/db`, "", "", `its document is no JSON object: invalid character 'p' looking for beginning of value (got "postgres://...@10.0.0.1/db")`},
 		{`{"api_url":"http://a b:8008/"}`, "", "", "its api_url: want http:// or https://, a host and a port"},
 		{`{"api_url":"http://[fe80::1%25eth0]:8008/"}`, "", "", "its api_url: want http:// or https://, a host and a port"},
 		{`{"api_url":"` + strings.Repeat("a", 70000) + `"}`, "", "", "its document has 70014 bytes, want at most 65536"},

@@ -270,6 +270,10 @@ type discoveryConfig struct {
 	// its REST API. Default 0: the announced one.
 	APIPort int
 
+	// File ("file") keeps the members that are known, for a start while etcd is out of
+	// reach. Default "": none is known then.
+	File string
+
 	// Rewrite ("rewrite") maps an announced host:port to the host:port to ask
 	// instead, or a host to a host; before APIPort. Default empty.
 	Rewrite map[string]string
@@ -733,6 +737,7 @@ func (d *discoveryConfig) read(t *table) {
 	t.keyPair(&d.Certfile, &d.Keyfile)
 	t.networks("allow", &d.Allow)
 	t.integer("api-port", &d.APIPort, 0, math.MaxUint16)
+	t.text("file", &d.File)
 	rewrite := t.table("rewrite")
 	for _, from := range slices.Sorted(maps.Keys(rewrite.values)) {
 		var to string

@@ -181,6 +181,7 @@ certfile = "b.crt"
 keyfile = "b.key"
 allow = ["10.1.2.3/8"]
 api-port = 8009
+file = "members.json"
 rewrite = { "10.0.0.11:8008" = "192.0.2.1:18011", "pg.example" = "2001:db8::1" }
 
 [[node]]
@@ -237,7 +238,7 @@ url = "http://site:8009/node/pg1/"
 		Discovery: discoveryConfig{
 			Etcd: []string{"https://10.0.0.1:2379", "http://etcd2:2379"}, Namespaces: []string{"/service/", "/db/prod/"}, Scopes: []string{"main", "other"},
 			Username: "patroniglue", PasswordFile: "token", Password: "secret", CAfile: "b.crt", Certfile: "b.crt", Keyfile: "b.key",
-			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, APIPort: 8009,
+			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, APIPort: 8009, File: "members.json",
 			Rewrite: map[string]string{"10.0.0.11:8008": "192.0.2.1:18011", "pg.example": "2001:db8::1"},
 		},
 		Nodes: []nodeConfig{

@@ -56,6 +56,7 @@ func (d *daemon) run(ctx context.Context) error {
 	if d.opened != nil {
 		d.opened()
 	}
+	d.discovered.restore()
 	d.history.restore(d.sup)
 	defer d.history.close()
 	defer d.history.flush(d.sup) // what changed while all stopped

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/netip"
+	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -32,6 +35,8 @@ type discovered struct {
 	seen     *discovery.Snapshot // that the book has
 	told     map[string]bool     // problems that were logged, and are still there
 	silent   bool                // was logged
+	unkept   bool                // the book may differ from the file
+	kept     keptFile
 }
 
 // found is who is to be watched besides the configured nodes.
@@ -61,13 +66,74 @@ func (f *discovered) reread(cfg *config, now time.Time) edition {
 	}
 	if e.seen != nil {
 		e.Read(e.seen, rulesOf(&cfg.Discovery), now)
+	} else {
+		e.Resolve(rulesOf(&cfg.Discovery)) // those from the file
 	}
 	return e
 }
 
+// restore reads the members that were known when the file was written, so that a
+// start while etcd is out of reach has some. Like etcd it only says whom to ask.
+func (f *discovered) restore() {
+	before := f.d.plan.Load()
+	name := before.cfg.Discovery.File
+	if name == "" {
+		return
+	}
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var e edition
+	if err == nil {
+		err = e.UnmarshalJSON(text)
+	}
+	var p *plan
+	if err == nil {
+		e.Resolve(rulesOf(&before.cfg.Discovery))
+		p, err = before.with(e.found(before.cfg), f.d.metrics)
+	}
+	if err != nil {
+		f.d.log.Error().Err(err).Str("file", name).Msg("discovery: the members that were known are not read")
+		return
+	}
+	f.kept = keptFile{name, text, nil}
+	f.use(e)
+	f.d.watch(p)
+	f.d.log.Info().Str("file", name).Int("members", len(e.Members)).Msg("discovery: the members that were known are watched")
+}
+
+// keep writes the members that are known to the file, if they are others. What
+// cannot be written is tried again at the next look.
+func (f *discovered) keep() {
+	name := f.d.plan.Load().cfg.Discovery.File
+	if name == "" || f.seen == nil || !f.unkept && name == f.kept.name {
+		return
+	}
+	text, err := f.book.MarshalJSON()
+	if err == nil && (name != f.kept.name || !bytes.Equal(text, f.kept.text)) {
+		err = replaceFile(name, text)
+	}
+	if err != nil {
+		if f.kept.err == nil {
+			f.d.log.Error().Err(err).Str("file", name).Msg("discovery: the members that are known are not kept")
+		}
+		f.kept.err = err
+		return
+	}
+	f.unkept, f.kept = false, keptFile{name, text, nil}
+}
+
+// keptFile is what stands in the file, as far as is known.
+type keptFile struct {
+	name string
+	text []byte
+	err  error // of the last try to write it
+}
+
 func (e *edition) found(cfg *config) found {
 	f := found{members: e.Members}
-	if e.seen == nil {
+	if e.seen == nil && len(e.Members) == 0 {
 		f.pending = pendingText(cfg, e.status)
 	}
 	return f
@@ -75,7 +141,7 @@ func (e *edition) found(cfg *config) found {
 
 // use makes e the book.
 func (f *discovered) use(e edition) {
-	f.book, f.seen = e.Book, e.seen
+	f.book, f.seen, f.unkept = e.Book, e.seen, true
 	var problems []string
 	if e.seen != nil {
 		problems = slices.Clone(e.seen.Problems)
@@ -252,7 +318,7 @@ func discoverySettings(cfg *config, before *plan) (*discovery.Settings, error) {
 	}
 	asks := func(c *config) discoveryConfig {
 		d := c.Discovery
-		d.Allow, d.APIPort, d.Rewrite = nil, 0, nil
+		d.Allow, d.APIPort, d.Rewrite, d.File = nil, 0, nil, ""
 		return d
 	}
 	same := func(file string) bool { return string(before.cfg.Files[file]) == string(cfg.Files[file]) }

@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -267,6 +269,46 @@ func TestDiscoveryCommands(t *testing.T) {
 	if code, _, errs := p.run(t, "haproxy"); code != 1 || !strings.Contains(errs, "reading members: etcd at "+e.URL+": reading \"/service/\": dial tcp ") {
 		t.Errorf("haproxy without etcd: %d %s", code, errs)
 	}
+}
+
+// With a file a start while etcd is down knows whom to ask.
+func TestDiscoveryFile(t *testing.T) {
+	e := discoverytest.Start(t)
+	sim := newSimulated(t, "pg1", "pg2", "pg3")
+	for _, name := range []string{"pg1", "pg2", "pg3"} {
+		e.Announce("main", name, sim.Node(name).URL())
+	}
+	file := filepath.Join(t.TempDir(), "members.json")
+	text := discovering(t, e, "file = '"+file+"'")
+	first := startProgram(t, "c.toml", text)
+	until(t, "members are kept", func() bool { kept, _ := os.ReadFile(file); return strings.Count(string(kept), `"api_url"`) == 3 })
+	first.end()
+	<-first.ended
+	e.Stop()
+
+	p := startProgram(t, "c.toml", text)
+	if got := p.status(t, "/cluster/main/node/pg1/primary"); got != 200 {
+		t.Errorf("GET of the primary after a start without etcd: %d", got)
+	}
+	p.untilBody(t, "/health", `"code":"discovery_stale"`, "members stay as known: etcd at ")
+	if got := p.status(t, "/readyz"); got != 200 {
+		t.Errorf("GET /readyz: %d", got)
+	}
+	e.Run()
+	e.Delete("/service/main/members/pg3")
+	p.untilBody(t, "/health", `"code":"left"`, "but it answers")
+	until(t, "that it left is kept", func() bool { kept, _ := os.ReadFile(file); return strings.Contains(string(kept), `"left"`) })
+	p.end()
+	<-p.ended
+	e.Stop()
+
+	if err := os.WriteFile(file, []byte(`[{"scope":"main","name":"pg1","api_url":"ftp://x"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p = beginProgram(t, "c.toml", text)
+	until(t, "the file is refused", func() bool {
+		return len(p.log.lines("message", "discovery: the members that were known are not read", "error", `member "pg1" of "main": want each once, with valid names and addresses`)) == 1
+	})
 }
 
 // Who left and answers no more is forgotten after an hour, and only then.

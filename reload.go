@@ -40,6 +40,7 @@ func (d *daemon) watchConfig(ctx context.Context, hangups <-chan os.Signal) {
 		case <-looks.C:
 			files.look(ctx, d)
 			d.discovered.look(time.Now())
+			d.discovered.keep()
 		case <-d.discovered.watcher.News():
 			d.discovered.look(time.Now())
 		case <-ctx.Done():

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -37,6 +38,7 @@ type Member struct {
 	Problem     string    // "" = none
 	created     int64
 	announced   *url.URL // before Rules
+	document    string   // what is wrong with its document, where announced is of an earlier one
 }
 
 // Book is who is known: listed now, or not long ago. Members are in the order of
@@ -66,7 +68,7 @@ func (b *Book) Read(s *Snapshot, r *Rules, now time.Time) {
 		if was := known[key]; was != nil {
 			if a.API == nil && was.announced != nil {
 				m.announced, m.Postgres = was.announced, was.Postgres
-				m.Problem += "; it is asked where it was"
+				m.document = a.Problem + "; it is asked where it was"
 			}
 			delete(known, key)
 		}
@@ -77,20 +79,70 @@ func (b *Book) Read(s *Snapshot, r *Rules, now time.Time) {
 			continue
 		}
 		m := *was
-		m.Left = cmp.Or(was.Left, now)
-		if m.announced != nil {
-			m.Problem = ""
-		}
+		m.Left, m.document = cmp.Or(was.Left, now), ""
 		next = append(next, m)
 	}
-	slices.SortFunc(next, func(a, b Member) int {
+	b.Members = next
+	b.Resolve(r)
+}
+
+// Resolve is Read without anything new: for other rules.
+func (b *Book) Resolve(r *Rules) {
+	var members []Member // another one: who has a book of before may keep it
+	for _, m := range b.Members {
+		if r.wants(m.Scope) {
+			r.resolve(&m)
+			members = append(members, m)
+		}
+	}
+	slices.SortFunc(members, func(a, b Member) int {
 		return cmp.Or(strings.Compare(a.Scope, b.Scope), strings.Compare(a.Name, b.Name))
 	})
-	for i := range next {
-		r.resolve(&next[i])
+	distinct(members)
+	b.Members = members
+}
+
+// kept is a member in a file.
+type kept struct {
+	Scope    string    `json:"scope"`
+	Name     string    `json:"name"`
+	API      string    `json:"api_url"`
+	Postgres string    `json:"postgres,omitzero"`
+	Left     time.Time `json:"left,omitzero"`
+	Created  int64     `json:"created"`
+}
+
+// MarshalJSON writes everybody who has an address, as the DCS announced it.
+func (b *Book) MarshalJSON() ([]byte, error) {
+	all := []kept{}
+	for i := range b.Members {
+		if m := &b.Members[i]; m.announced != nil {
+			all = append(all, kept{m.Scope, m.Name, m.announced.String(), m.Postgres, m.Left, m.created})
+		}
 	}
-	distinct(next)
-	b.Members = next
+	return json.Marshal(all)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote, all of it or nothing. Nobody is to
+// be asked before Resolve.
+func (b *Book) UnmarshalJSON(text []byte) error {
+	var all []kept
+	if err := json.Unmarshal(text, &all); err != nil {
+		return err
+	}
+	known := make(map[[2]string]bool)
+	var members []Member
+	for _, k := range all {
+		api, err := parseAPI(k.API)
+		place := [2]string{k.Scope, k.Name}
+		if err != nil || !isName(k.Scope) || !isName(k.Name) || known[place] || k.Postgres != "" && !isHostPort(k.Postgres) {
+			return fmt.Errorf("member %q of %q: want each once, with valid names and addresses", cut(k.Name), cut(k.Scope))
+		}
+		known[place] = true
+		members = append(members, Member{Scope: k.Scope, Name: k.Name, Postgres: k.Postgres, Left: k.Left, announced: api, created: k.Created})
+	}
+	b.Members = members
+	return nil
 }
 
 // Forget drops who left and was neither listed nor answered for [ForgetAfter], and
@@ -126,6 +178,7 @@ func (r *Rules) resolve(m *Member) {
 	if m.announced == nil {
 		return
 	}
+	m.Problem = m.document
 	u := *m.announced
 	host, port := u.Hostname(), u.Port()
 	if to, ok := r.Rewrite[u.Host]; ok {

@@ -210,6 +210,35 @@ func TestBook(t *testing.T) {
 	}
 }
 
+// What is kept in a file is known again, and nothing else is taken from there.
+func TestKept(t *testing.T) {
+	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	var b, again Book
+	b.Read(listed("main/pg2=http://10.0.0.1:8008", "main/pg1=http://10.0.0.1:8008", "main/pg3=rubbish", "other/pg1=http://[2001:db8::1]:8008"), &Rules{}, noon)
+	b.Read(listed("main/pg2=http://10.0.0.1:8008", "main/pg1=http://10.0.0.1:8008"), &Rules{}, noon)
+	text, err := b.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.UnmarshalJSON(text); err != nil {
+		t.Fatal(err)
+	}
+	again.Resolve(&Rules{})
+	if got, want := again.String(), strings.Replace(b.String(), "main/pg3 left 12:00 (its api_url)\n", "", 1); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	again.Resolve(&Rules{Scopes: []string{"other"}, Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	if got := again.String(); got != "other/pg1 left 12:00 ([2001:db8::1]:8008 is not asked: it is not in discovery.allow)" {
+		t.Errorf("by other rules: %s", got)
+	}
+	for _, bad := range []string{"", "{}", "x", `[{"scope":"a/b","name":"pg1","api_url":"http://a:1"}]`, `[{"scope":"a","name":"","api_url":"http://a:1"}]`, `[{"scope":"a","name":"b"}]`,
+		`[{"scope":"a","name":"b","api_url":"http://a:1","postgres":"x y"}]`, `[{"scope":"a","name":"b","api_url":"http://a:1"},{"scope":"a","name":"b","api_url":"http://a:2"}]`} {
+		if err := again.UnmarshalJSON([]byte(bad)); err == nil {
+			t.Errorf("no error for %s", bad)
+		}
+	}
+}
+
 // Who left is forgotten after an hour without a key and without an answer.
 func TestForget(t *testing.T) {
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)

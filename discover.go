@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -343,6 +344,38 @@ func discoverySettings(cfg *config, before *plan) (*discovery.Settings, error) {
 	return s, nil
 }
 
+// static is what is configured, which wins over what is discovered.
+type static struct {
+	nodes     map[labels]bool
+	addresses map[string]string // whose, by host:port
+}
+
+func staticOf(cfg *config) static {
+	s := static{make(map[labels]bool), make(map[string]string)}
+	for i := range cfg.Nodes {
+		n := &cfg.Nodes[i]
+		s.nodes[labels{n.Cluster, n.Name}] = true
+		if n.URL.Path == "" { // else it is one of several behind another patroniglue
+			s.addresses[strings.ToLower(n.URL.Host)] = n.Cluster + "/" + n.Name
+		}
+	}
+	return s
+}
+
+// judge says why a member is not asked, "" when it is, or that it is configured.
+func (s *static) judge(m *discovery.Member) (refused string, configured bool) {
+	if s.nodes[labels{m.Scope, m.Name}] {
+		return "", true
+	}
+	if m.API == nil {
+		return cmp.Or(m.Problem, "its address was never known"), false
+	}
+	if of := s.addresses[strings.ToLower(m.API.Host)]; of != "" { // under two names one primary would be two
+		return fmt.Sprintf("%s is not asked for it: it is that of %s, as configured", m.API.Host, of), false
+	}
+	return "", false
+}
+
 // discoverOnce adds to cfg's nodes those that the DCS lists now, for who makes
 // something of them once. Who cannot be asked is left out, and that is said.
 func discoverOnce(ctx context.Context, cfg *config, stderr io.Writer) error {
@@ -357,17 +390,14 @@ func discoverOnce(ctx context.Context, cfg *config, stderr io.Writer) error {
 	for _, problem := range s.Problems {
 		fmt.Fprintln(stderr, "patroniglue: discovery:", problem)
 	}
-	configured := make(map[labels]bool)
-	for i := range cfg.Nodes {
-		configured[labels{cfg.Nodes[i].Cluster, cfg.Nodes[i].Name}] = true
-	}
+	static := staticOf(cfg)
 	var b discovery.Book
 	b.Read(s, rulesOf(&cfg.Discovery), time.Now())
 	for _, m := range b.Members {
-		switch {
-		case configured[labels{m.Scope, m.Name}]:
-		case m.API == nil:
-			fmt.Fprintf(stderr, "patroniglue: discovery: %s/%s is left out: %s\n", m.Scope, m.Name, m.Problem)
+		switch refused, configured := static.judge(&m); {
+		case configured:
+		case refused != "":
+			fmt.Fprintf(stderr, "patroniglue: discovery: %s/%s is left out: %s\n", m.Scope, m.Name, refused)
 		default:
 			cfg.Nodes = append(cfg.Nodes, nodeConfig{
 				Name: m.Name, Cluster: m.Scope, Scope: m.Scope, Member: m.Name, URL: m.API, Postgres: m.Postgres, backendConfig: cfg.Backend,

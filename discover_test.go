@@ -248,16 +248,18 @@ func TestDiscoveryCommands(t *testing.T) {
 		e.Announce("main", name, sim.Node(name).URL())
 	}
 	e.Put("/service/other/members/pg1", "no json")
+	e.Announce("main", "pg3-in-patroni", sim.Node("pg3").URL())
 	p := startProgram(t, "c.toml", discovering(t, e, "")+"[agent]\nlisten = '"+freePort(t)+"'\n"+nodeTable(sim.Node("pg3"), "pg3", "cluster = 'main'\npostgres = '10.0.0.3:5432'"))
 	code, out, errs := p.run(t, "status")
-	if code != 2 || strings.Count(out, "\n  pg") != 4 || !strings.Contains(out, "its document is no JSON object") {
+	if code != 2 || strings.Count(out, "\n  pg") != 5 || !strings.Contains(out, "its document is no JSON object") {
 		t.Errorf("status: %d\n%s%s", code, out, errs)
 	}
-	if code, out, errs := p.run(t, "status", "-cluster", "main"); code != 0 || strings.Count(out, "\n  pg") != 3 {
+	if code, out, errs := p.run(t, "status", "-cluster", "main"); code != 1 || strings.Count(out, "\n  pg") != 4 || !strings.Contains(out, "is not asked for it: it is that of main/pg3, as configured") {
 		t.Errorf("status -cluster main: %d\n%s%s", code, out, errs)
 	}
 	code, out, errs = p.run(t, "haproxy", "-cluster", "main")
-	if code != 0 || errs != "patroniglue: discovery: other/pg1 is left out: its document is no JSON object: invalid character 'o' in literal null (expecting 'u') (got \"no json\")\n" {
+	if code != 0 || errs != "patroniglue: discovery: main/pg3-in-patroni is left out: "+strings.TrimPrefix(sim.Node("pg3").URL(), "http://")+" is not asked for it: it is that of main/pg3, as configured\n"+
+		"patroniglue: discovery: other/pg1 is left out: its document is no JSON object: invalid character 'o' in literal null (expecting 'u') (got \"no json\")\n" {
 		t.Errorf("haproxy: %d\n%s%s", code, out, errs)
 	}
 	for _, want := range []string{"server pg1 127.0.0.1:5432 ", "server pg2 127.0.0.1:5432 ", "server pg3 10.0.0.3:5432 ", "uri-lf /cluster/main/node/%[srv_name]/primary", `agent-send "main/pg1/primary\n"`} {

@@ -165,7 +165,6 @@ func (p *plan) addClusters(before *plan, m *metrics) error {
 		c := &p.clusters.Clusters[at]
 		c.Nodes = append(c.Nodes, *n)
 	}
-	configured := make(map[labels]bool)
 	for i := range p.cfg.Nodes {
 		n := &p.cfg.Nodes[i]
 		transport, how, err := p.transport(&n.backendConfig, nil, before)
@@ -175,25 +174,23 @@ func (p *plan) addClusters(before *plan, m *metrics) error {
 		key := pollerKey{n.Cluster, n.Name, n.URL.String(), "", n.Timeout, how}
 		poller := p.poller(key, n.URL, transport, before, m)
 		add(n.Cluster, n.Scope, &cluster.NodeConfig{Name: n.Name, Member: n.Member, Postgres: n.Postgres, Client: poller}, &n.backendConfig)
-		configured[labels{n.Cluster, n.Name}] = true
 	}
 	if !p.cfg.Discovery.on() {
 		return nil
 	}
-	b := &p.cfg.Backend
+	b, static := &p.cfg.Backend, staticOf(p.cfg)
 	transport, how, err := p.transport(b, p.cfg.Discovery.Allow, before)
 	if err != nil {
 		return fmt.Errorf("backend: %w", err)
 	}
 	for i := range p.members {
 		d := &p.members[i]
-		if configured[labels{d.Scope, d.Name}] {
+		refused, configured := static.judge(d)
+		if configured {
 			continue
 		}
 		key := pollerKey{cluster: d.Scope, node: d.Name, timeout: b.Timeout, tls: how}
-		if d.API == nil {
-			key.refused = cmp.Or(d.Problem, "its address was never known")
-		} else {
+		if key.refused = refused; refused == "" {
 			key.url = d.API.String()
 		}
 		poller := p.poller(key, d.API, transport, before, m)

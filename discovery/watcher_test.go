@@ -308,6 +308,7 @@ func TestAuthentication(t *testing.T) {
 		w := start(t, s)
 		if tt.want == "" {
 			w.untilLists(t, "main/pg1@10.0.0.1:8008")
+			until(t, "it is live", func() bool { s := w.Status(); return s.Live })
 			continue
 		}
 		until(t, "there is an error", func() bool { return w.Status().Err != nil })

@@ -204,6 +204,12 @@ func TestDiscoveryLater(t *testing.T) {
 		t.Errorf("/health: %s", body)
 	}
 
+	// A configured node is where the configuration says.
+	e.Announce("main", "pg1", "http://127.0.0.1:1")
+	e.Announce("main", "pg2", strings.Replace(sim.Node("pg2").URL(), "127.0.0.1", "localhost", 1)) // seen later
+	p.untilBody(t, "/node/pg2", `"url":"http://localhost:`)
+	p.untilBody(t, "/node/pg1", `"url":"`+sim.Node("pg1").URL()+`"`)
+
 	// A reload changes nothing of what is known.
 	p.reload(t, strings.Replace(readFile(t, p.path), "[discovery]", "[discovery]\nallow = ['127.0.0.0/8']", 1), loadedAnew)
 	if got := p.status(t, "/cluster/main/node/pg2/replica"); got != 200 {

@@ -10,8 +10,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,6 +133,43 @@ func TestWatch(t *testing.T) {
 	until(t, "the leader moved twice", func() bool { return len(w.moved()) == 2 })
 	if s := w.Status(); s.Restarts != 0 || !s.Live || s.Err != nil {
 		t.Errorf("status %+v, want that of a first session", s)
+	}
+}
+
+// Several namespaces are read at one revision and watched on one stream.
+func TestNamespaces(t *testing.T) {
+	e := discoverytest.Start(t)
+	put := func(key string, n int) { e.Put(key, discoverytest.Document(fmt.Sprintf("http://10.0.0.%d:8008", n))) }
+	put("/a/main/members/pg1", 1)
+	put("/b/main/members/pg9", 9)
+	put("/b/other/members/pg1", 2)
+	s := settings(e)
+	s.Namespaces = []string{"/a/", "/b/"}
+	w := start(t, s)
+	w.untilLists(t, "main/pg1@10.0.0.1:8008 other/pg1@10.0.0.2:8008")
+	for n := range 20 {
+		put("/a/main/members/pg1", 100+n)
+		put("/b/other/members/pg1", 100+n)
+		put("/a/main/status", n)
+	}
+	w.untilLists(t, "main/pg1@10.0.0.119:8008 other/pg1@10.0.0.119:8008")
+	if got := w.Snapshot().Problems; len(got) != 1 || !strings.HasPrefix(got[0], `scope "main" is below "/a/" and below "/b/"`) {
+		t.Errorf("problems: %q", got)
+	}
+	e.Delete("/a/main/members/pg1")
+	w.untilLists(t, "main/pg9@10.0.0.9:8008 other/pg1@10.0.0.119:8008")
+	e.Put("/b/other/leader", "pg1")
+	until(t, "a leader moved", func() bool { return slices.Equal(w.moved(), []string{"other"}) })
+	if s := w.Status(); s.Restarts != 0 || !s.Live {
+		t.Errorf("status %+v, want that of a first session", s)
+	}
+	resp, err := http.Get(e.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(text), "\netcd_debugging_mvcc_watch_stream_total 1\n") {
+		t.Errorf("etcd does not say that there is one watch stream: %v", err)
 	}
 }
 

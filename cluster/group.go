@@ -153,7 +153,8 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	}
 	g.view.Store(view)
 	n.jitter = 0.9 + 0.2*rand.Float64()
-	g.pace(now, d, d.winner != old.Leader || n.name == d.winner && changedAnswer(&before, &n.entry))
+	found := old.Leader == "" && old.last == "" && old.LeaderLost.IsZero() // the first that is seen, before all were polled, is no change
+	g.pace(now, d, !found && d.winner != old.Leader || before.Known && n.name == d.winner && changedAnswer(&before, &n.entry))
 	if first {
 		close(n.first)
 		g.arrivedLocked()

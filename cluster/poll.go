@@ -132,10 +132,13 @@ func (g *group) isUnsettled(d decision, now time.Time) bool {
 	if d.judging || d.split {
 		return true
 	}
-	leader := g.view.Load().Member(d.winner)
+	v := g.view.Load()
+	leader := v.Member(d.winner)
 	if leader == nil {
-		// Where one node only is watched, its cluster's primary may be another.
-		return !g.alone
+		// Where one node only is watched, its cluster's primary may be another. One
+		// that was not polled yet may be it, and is polled soon: at the start of a
+		// fleet to ask all others again meanwhile would keep it from its turn.
+		return !g.alone && v.polled()
 	}
 	n := g.byName[d.winner]
 	return leader.Entry.Failures > 0 || n.blips > 0 || n.overdue(now) || !leader.Verdict(leaderCheck, now).Passes()

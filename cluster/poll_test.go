@@ -175,6 +175,19 @@ func TestPace(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		wantGaps(t, w.fakes["pg2"], n, 900*time.Millisecond, 1100*time.Millisecond)
 	})
+	inBubble(t, "the start is no haste", func(t *testing.T) {
+		w := begin(t, config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)), newFake(t, "pg3", follows(1))))
+		time.Sleep(3 * time.Second)
+		for name, f := range w.fakes {
+			wantGaps(t, f, 0, map[bool]time.Duration{true: 225 * time.Millisecond, false: 900 * time.Millisecond}[name == "pg1"], 1100*time.Millisecond)
+		}
+	})
+	inBubble(t, "but without a primary it is", func(t *testing.T) {
+		w := begin(t, config(newFake(t, "pg1", follows(1)), newFake(t, "pg2", follows(1))))
+		time.Sleep(time.Second)
+		w.fakes["pg1"].set(leads(1))
+		w.until(100*time.Millisecond+shortDelay, "pg1 is primary", func() bool { return w.primary() == "pg1" })
+	})
 	inBubble(t, "a thousand refreshes are as one", func(t *testing.T) {
 		w := three(t)
 		for range 1000 {
@@ -189,7 +202,7 @@ func TestPace(t *testing.T) {
 			if n := busiest(f.polled(0)); n > 11 {
 				t.Errorf("%s: %d polls in a second", name, n)
 			}
-			if n := f.count(); n < 40 {
+			if n := f.count(); n < 30 {
 				t.Errorf("%s: %d polls", name, n)
 			}
 		}

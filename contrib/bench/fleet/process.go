@@ -80,7 +80,7 @@ func (p *process) memory(line string) (int64, error) {
 // fleet is the simulator's process.
 type fleet struct {
 	*process
-	url string
+	urls []string // of each hundred clusters
 }
 
 func startFleet(nodes int, stderr io.Writer) (*fleet, error) {
@@ -101,17 +101,24 @@ func startFleet(nodes int, stderr io.Writer) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	address, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		p.stop()
-		return nil, fmt.Errorf("starting the simulator: %w", err)
+	f := &fleet{process: p}
+	for lines := bufio.NewReader(out); len(f.urls) < ports(nodes); {
+		address, err := lines.ReadString('\n')
+		if err != nil {
+			p.stop()
+			return nil, fmt.Errorf("starting the simulator: %w", err)
+		}
+		f.urls = append(f.urls, "http://"+strings.TrimSpace(address))
 	}
-	return &fleet{p, "http://" + strings.TrimSpace(address)}, nil
+	return f, nil
 }
+
+// url is a cluster's.
+func (f *fleet) url(cluster int) string { return f.urls[cluster/perPort] + "/" + clusterName(cluster) }
 
 // ask asks the simulator itself.
 func (f *fleet) ask(path string) (string, error) {
-	status, body, err := get(http.DefaultClient, f.url+path)
+	status, body, err := get(http.DefaultClient, f.urls[0]+path)
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("status %d", status)
 	}
@@ -149,7 +156,7 @@ func (o *options) startDaemon(ctx context.Context, dir string, nodes int, f *fle
 	for i, size := range clusterSizes(nodes) {
 		for j := range size {
 			c, n := clusterName(i), nodeName(j)
-			fmt.Fprintf(&text, "[[node]]\nname = '%s'\ncluster = '%s'\nurl = '%s/%s/%s'\n", n, c, f.url, c, n)
+			fmt.Fprintf(&text, "[[node]]\nname = '%s'\ncluster = '%s'\nurl = '%s/%s'\n", n, c, f.url(i), n)
 		}
 	}
 	config := filepath.Join(dir, "patroniglue.toml")

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"patroniglue/node/nodetest"
 )
 
@@ -24,6 +26,10 @@ const simulate = "simulate"
 
 // clusterSize is how many nodes a cluster has; the last one has those that are left over, too.
 const clusterSize = 3
+
+// perPort is how many clusters share a port: each connection of the last minute keeps a pair of ports busy, and one queue
+// for all would be full at once.
+const perPort = 100
 
 func clusterName(i int) string { return fmt.Sprintf("c%d", i+1) }
 func nodeName(i int) string    { return fmt.Sprintf("pg%d", i+1) }
@@ -38,7 +44,7 @@ func clusterSizes(nodes int) []int {
 	return sizes
 }
 
-// simulator is a fleet of Patronis. All share one port: their paths tell them apart, /CLUSTER/NODE/primary, so that
+// simulator is a fleet of Patronis. Many share a port: their paths tell them apart, /CLUSTER/NODE/primary, so that
 // thousands of them need neither thousands of ports nor of files. Answers are made when something changes, not when they
 // are asked for: it must cost less than who is measured beside it.
 type simulator struct {
@@ -155,7 +161,7 @@ func (s *simulator) serve(conn net.Conn) {
 	}
 }
 
-// runSimulator is the other process: it tells its port, and ends when stdin does.
+// runSimulator is the other process: it tells the address of each hundred clusters, and ends when stdin does.
 func runSimulator(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
 	if len(args) != 1 {
 		return errors.New(simulate + ": want how many nodes")
@@ -165,24 +171,35 @@ func runSimulator(ctx context.Context, args []string, stdin io.Reader, stdout io
 		return err
 	}
 	s := newSimulator(nodes)
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	defer ln.Close()
 	ctx, cancel := context.WithCancel(ctx)
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	defer cancel()
 	go func() {
 		io.Copy(io.Discard, stdin)
 		cancel()
 	}()
-	fmt.Fprintln(stdout, ln.Addr())
+	var eg errgroup.Group
+	for i := range ports(nodes) {
+		ln, err := net.Listen("tcp4", fmt.Sprintf("127.0.%d.%d:0", i/250, i%250+1))
+		if err != nil {
+			return err
+		}
+		context.AfterFunc(ctx, func() { ln.Close() })
+		eg.Go(func() error { return s.accept(ctx, ln) })
+		fmt.Fprintln(stdout, ln.Addr())
+	}
+	return eg.Wait()
+}
+
+// ports is how many of them so many nodes have.
+func ports(nodes int) int { return (len(clusterSizes(nodes)) + perPort - 1) / perPort }
+
+func (s *simulator) accept(ctx context.Context, ln net.Listener) error {
 	for {
 		conn, err := ln.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
 			return err
 		}
 		go s.serve(conn)

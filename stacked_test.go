@@ -83,3 +83,16 @@ func stateOfNode(t *testing.T, p *program, name string) (facts nodeFacts) {
 	}
 	return facts
 }
+
+// What docs/scale.md shows can be configured.
+func TestScaleDocs(t *testing.T) {
+	_, rest, _ := strings.Cut(readFile(t, "docs/scale.md"), "```toml\n")
+	text, _, _ := strings.Cut(rest, "```")
+	cfg, err := parseConfig([]byte(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := cfg.Nodes[0]; n.URL.String() != "http://glue-east:8009/node/pg1" || n.Member != "pg1" || n.Scope != "main" {
+		t.Errorf("%+v", n)
+	}
+}

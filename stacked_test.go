@@ -17,11 +17,12 @@ func TestStackedPrograms(t *testing.T) {
 	cache := fmt.Sprintf("[cache]\nttl = '%s'\n", ttl)
 	c := newSimulated(t, "pg1", "pg2")
 	lower := startProgram(t, "lower.toml", "[frontend]\n"+anyPort+fastPolls+cache+nodesOf(c, ""))
-	above := "[frontend]\n" + anyPort + "[agent]\nlisten = '127.0.0.1:0'\n" + fastPolls + cache
+	var above strings.Builder
+	above.WriteString("[frontend]\n" + anyPort + "[agent]\nlisten = '127.0.0.1:0'\n" + fastPolls + cache)
 	for _, n := range c.Nodes() {
-		above += fmt.Sprintf("[[node]]\nname = '%s'\ncluster = 'main'\nurl = 'http://%s/node/%[1]s'\n", n.Name(), lower.http)
+		fmt.Fprintf(&above, "[[node]]\nname = '%s'\ncluster = 'main'\nurl = 'http://%s/node/%[1]s'\n", n.Name(), lower.http)
 	}
-	upper := startProgram(t, "upper.toml", above)
+	upper := startProgram(t, "upper.toml", above.String())
 	until(t, "the upper one is content", func() bool { return upper.status(t, "/health?strict") == 200 })
 	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/primary": 503, "/node/pg2/replica": 200} {
 		if got := upper.status(t, path); got != want {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,7 @@ import (
 
 	"patroniglue/discovery"
 	"patroniglue/discovery/discoverytest"
+	"patroniglue/node"
 )
 
 // discovering is a configuration without any node.
@@ -220,9 +222,9 @@ func TestDiscoveryLater(t *testing.T) {
 // A name that is announced may resolve to anything: who dials looks at the address.
 func TestDiscoveryDials(t *testing.T) {
 	contacted := make(chan struct{}, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { contacted <- struct{}{} }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { contacted <- struct{}{}; io.WriteString(w, "{}") }))
 	defer server.Close()
-	p := &plan{cfg: defaultConfig(), transports: make(map[backendTLS]*http.Transport), sums: make(map[[3]string][sha256.Size]byte)}
+	p := &plan{cfg: defaultConfig(), transports: make(map[backendTLS]*node.Transport), sums: make(map[[3]string][sha256.Size]byte)}
 	for _, tc := range []struct {
 		allow, err string
 	}{
@@ -233,10 +235,11 @@ func TestDiscoveryDials(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := (&http.Client{Transport: transport}).Get(strings.Replace(server.URL, "127.0.0.1", "localhost", 1))
-		if err == nil {
-			resp.Body.Close()
+		u, err := url.Parse(strings.Replace(server.URL, "127.0.0.1", "localhost", 1))
+		if err != nil {
+			t.Fatal(err)
 		}
+		_, err = node.NewClient(node.Options{URL: u, Timeout: time.Minute, Transport: transport}).Settings(t.Context())
 		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 			t.Errorf("allow %s: %v, want %q", tc.allow, err, tc.err)
 		}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -33,7 +32,7 @@ type plan struct {
 	source     *discovery.Settings // where it reads them; nil = it is off
 	clusters   cluster.Config
 	pollers    map[pollerKey]cluster.Poller
-	transports map[backendTLS]*http.Transport
+	transports map[backendTLS]*node.Transport
 	http       httpapi.Settings
 	agents     agentapi.Settings
 	notes      []string                        // the configuration's, and what else people should know
@@ -89,7 +88,7 @@ func (p *plan) with(found found, m *metrics) (*plan, error) {
 
 // watch fills in what depends on who is watched.
 func (p *plan) watch(found found, before *plan, m *metrics) error {
-	p.pollers, p.transports, p.sums = make(map[pollerKey]cluster.Poller), make(map[backendTLS]*http.Transport), make(map[[3]string][sha256.Size]byte)
+	p.pollers, p.transports, p.sums = make(map[pollerKey]cluster.Poller), make(map[backendTLS]*node.Transport), make(map[[3]string][sha256.Size]byte)
 	p.members, p.clusters.Clusters, p.clusters.Pending = found.members, nil, found.pending
 	limits, lowered := p.cfg.Limits.fit(openFiles(), len(p.cfg.Nodes)+len(found.members), len(p.cfg.listeners()))
 	p.http.MaxConns, p.http.MaxStreams, p.agents.MaxConns = limits.HTTPConnections, limits.EventStreams, limits.AgentConnections
@@ -200,7 +199,7 @@ func (p *plan) addClusters(before *plan, m *metrics) error {
 }
 
 // poller is as before where nothing differs.
-func (p *plan) poller(key pollerKey, u *url.URL, transport *http.Transport, before *plan, m *metrics) cluster.Poller {
+func (p *plan) poller(key pollerKey, u *url.URL, transport *node.Transport, before *plan, m *metrics) cluster.Poller {
 	poller := before.pollers[key]
 	switch {
 	case poller != nil:
@@ -222,7 +221,7 @@ type backendTLS struct {
 }
 
 // transport dials nobody but allow, where that is not empty.
-func (p *plan) transport(n *backendConfig, allow []netip.Prefix, before *plan) (*http.Transport, backendTLS, error) {
+func (p *plan) transport(n *backendConfig, allow []netip.Prefix, before *plan) (*node.Transport, backendTLS, error) {
 	files := p.cfg.Files
 	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, p.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
 	t := cmp.Or(p.transports[key], before.transports[key])

@@ -2,21 +2,15 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"time"
 )
-
-// maxBody is far above any document: a hundred replicas make some 20 kB.
-const maxBody = 1 << 20
 
 // Client polls one Patroni member.
 //
@@ -25,49 +19,28 @@ const maxBody = 1 << 20
 // connection that is never left idle, and there is at most one at a time as
 // long as the caller makes one call at a time.
 type Client struct {
-	url     string
-	timeout time.Duration
-	http    *http.Client
+	url       *url.URL // without a trailing slash
+	text      string   // the same
+	timeout   time.Duration
+	transport *Transport
 }
 
 // Options say how to reach a member.
 type Options struct {
 	URL       *url.URL      // such as http://10.0.0.11:8008; a path is kept in front of /primary
 	Timeout   time.Duration // for a whole poll, from the name's look-up to the last byte
-	Transport *http.Transport
-}
-
-// NewTransport gives a transport as a Client needs it. Members that share TLS
-// settings can share it. The caller may set TLSClientConfig and DialContext.
-func NewTransport() *http.Transport {
-	return &http.Transport{
-		DialContext:            (&net.Dialer{KeepAlive: -1}).DialContext,
-		DisableKeepAlives:      true,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: 16 << 10,
-		WriteBufferSize:        512,     // each poll has its own; the request has some 100 bytes,
-		ReadBufferSize:         2 << 10, // the answer rarely more than these
-	}
+	Transport *Transport    // nil = NewTransport
 }
 
 // NewClient makes a client; it contacts nobody.
 func NewClient(o Options) *Client {
-	if o.Transport == nil {
-		o.Transport = NewTransport()
-	}
-	return &Client{
-		url:     strings.TrimSuffix(o.URL.String(), "/"),
-		timeout: o.Timeout,
-		http: &http.Client{
-			Transport: o.Transport,
-			// A redirect is no answer of Patroni's.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}
+	u := *o.URL
+	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
+	return &Client{url: &u, text: u.String(), timeout: o.Timeout, transport: cmp.Or(o.Transport, NewTransport())}
 }
 
 // URL is the member's address as configured, without a trailing slash.
-func (c *Client) URL() string { return c.url }
+func (c *Client) URL() string { return c.text }
 
 // Timeout bounds a whole poll.
 func (c *Client) Timeout() time.Duration { return c.timeout }
@@ -134,14 +107,6 @@ func (c *Client) Settings(ctx context.Context) (Settings, error) {
 	return Settings{TTL: seconds(in.TTL), LoopWait: seconds(in.LoopWait)}, nil
 }
 
-type response struct {
-	status int
-	date   time.Time
-	age    time.Duration // of what another supervisor tells
-	ends   time.Time     // the certificate
-	body   []byte
-}
-
 // health asks for a health check, which answers 200 or 503.
 func (c *Client) health(ctx context.Context, path string) (response, error) {
 	resp, err := c.get(ctx, path)
@@ -151,34 +116,20 @@ func (c *Client) health(ctx context.Context, path string) (response, error) {
 	return resp, err
 }
 
+// get asks for a path. A redirect is not followed: it is no answer of Patroni's.
 func (c *Client) get(ctx context.Context, path string) (response, error) {
-	var on step
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, on.trace()), http.MethodGet, c.url+path, nil)
+	u := *c.url
+	u.Path += path
+	if u.RawPath != "" {
+		u.RawPath += path
+	}
+	resp, err := c.transport.get(ctx, &u, http.Header{"User-Agent": {"patroniglue"}, AgeHeader: {"ms"}})
 	if err != nil {
 		return response{}, err
 	}
-	req.Header.Set("User-Agent", "patroniglue")
-	req.Header.Set(AgeHeader, "ms")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		// A transport dials on when its request is over, and without a bound: each
-		// poll of a member that hangs in the TLS handshake would leave a connection
-		// there for good. This ends the dials that no request waits for.
-		c.http.CloseIdleConnections()
-		return response{}, on.explain(err)
+	if t, err := http.ParseTime(resp.header.Get("Date")); err == nil {
+		resp.date = t
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	if err != nil {
-		return response{}, err
-	}
-	if len(body) > maxBody {
-		return response{}, &Failure{KindTooLarge, errors.New("answer larger than 1 MiB")}
-	}
-	out := response{status: resp.StatusCode, ends: certificateEnds(resp.TLS), body: body}
-	if t, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		out.date = t
-	}
-	out.age, err = ageOf(resp.Header)
-	return out, err
+	resp.age, err = ageOf(resp.header)
+	return resp, err
 }

@@ -76,13 +76,12 @@ type step struct{ doing atomic.Pointer[string] }
 
 func (s *step) begins(doing string) { s.doing.Store(&doing) }
 
-func (s *step) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		DNSStart:          func(i httptrace.DNSStartInfo) { s.begins("looking up " + i.Host) },
-		ConnectStart:      func(_, addr string) { s.begins("connecting to " + addr) },
-		TLSHandshakeStart: func() { s.begins("in the TLS handshake") },
-		GotConn:           func(httptrace.GotConnInfo) { s.doing.Store(nil) },
-	}
+// tracing makes a dial with that context tell what it does.
+func (s *step) tracing(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		DNSStart:     func(i httptrace.DNSStartInfo) { s.begins("looking up " + i.Host) },
+		ConnectStart: func(_, addr string) { s.begins("connecting to " + addr) },
+	})
 }
 
 // explain adds to an error what was being done.

@@ -1,0 +1,123 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+const (
+	maxHeaders = 16 << 10
+	maxBody    = 1 << 20 // far above any document: a hundred replicas make some 20 kB
+)
+
+// Transport is how members are connected to. Members with the same TLS settings
+// share one.
+//
+// It is not net/http's, which dials on goroutines of its own: they go on when the
+// poll is over, without a bound, so that each poll of a member that hangs in the
+// TLS handshake leaves a connection there for good; and to end them takes a look
+// at those of all others. Here the poll itself dials, and nothing outlives it.
+type Transport struct {
+	DialContext     func(ctx context.Context, network, addr string) (net.Conn, error)
+	TLSClientConfig *tls.Config // nil = crypto/tls's defaults
+}
+
+// NewTransport gives one that dials by TCP; the caller may set its fields.
+func NewTransport() *Transport {
+	return &Transport{DialContext: (&net.Dialer{KeepAlive: -1}).DialContext}
+}
+
+type response struct {
+	status int
+	header http.Header
+	date   time.Time     // by the member's clock
+	age    time.Duration // of what another supervisor tells
+	ends   time.Time     // the certificate
+	body   []byte
+}
+
+// get asks once, on a connection of its own, and returns when that is closed.
+func (t *Transport) get(ctx context.Context, u *url.URL, header http.Header) (response, error) {
+	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: header, Close: true}
+	var on step
+	conn, err := t.connect(on.tracing(ctx), u, &on)
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return response{}, on.explain(err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })() // ends what is under way
+	resp, err := exchange(conn, req)
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return resp, err
+}
+
+// connect dials, and shakes hands where there is TLS.
+func (t *Transport) connect(ctx context.Context, u *url.URL, on *step) (net.Conn, error) {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	conn, err := t.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil || u.Scheme != "https" {
+		return conn, err
+	}
+	on.begins("in the TLS handshake")
+	config := t.TLSClientConfig.Clone()
+	if config == nil {
+		config = new(tls.Config)
+	}
+	if config.ServerName == "" {
+		config.ServerName = u.Hostname()
+	}
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		if record, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(record.RecordHeader[:]) == "HTTP/" {
+			err = http.ErrSchemeMismatch
+		}
+		return nil, err
+	}
+	return secure, nil
+}
+
+// exchange sends the request and reads the whole answer.
+func exchange(conn net.Conn, req *http.Request) (response, error) {
+	if err := req.Write(conn); err != nil {
+		return response{}, err
+	}
+	limited := &io.LimitedReader{R: conn, N: maxHeaders}
+	resp, err := http.ReadResponse(bufio.NewReaderSize(limited, 2<<10), req) // rarely is it more than these
+	if err != nil {
+		if limited.N <= 0 {
+			err = &Failure{KindTooLarge, errors.New("headers larger than 16 KiB")}
+		}
+		return response{}, err
+	}
+	defer resp.Body.Close()
+	limited.N = maxBody + 64<<10 // with what chunks are wrapped in
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if len(body) > maxBody || limited.N <= 0 {
+		err = &Failure{KindTooLarge, errors.New("answer larger than 1 MiB")}
+	}
+	if err != nil {
+		return response{}, err
+	}
+	out := response{status: resp.StatusCode, header: resp.Header, body: body}
+	if secure, ok := conn.(*tls.Conn); ok {
+		state := secure.ConnectionState()
+		out.ends = certificateEnds(&state)
+	}
+	return out, nil
+}

@@ -73,6 +73,8 @@ func textOf(c cluster.Change) string {
 		return text("wrong", "node is not who it should be: it is left out", "node is who it should be")
 	case cluster.KindLeaving:
 		return text("yes", "node is about to stop: leads no more", "announced stop is over")
+	case cluster.KindLeft:
+		return text("yes", "the DCS does not list the node any more", "the DCS lists the node again")
 	case cluster.KindReplica:
 		return "replica check changed"
 	case cluster.KindSettings:

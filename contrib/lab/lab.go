@@ -26,7 +26,7 @@ import (
 	"time"
 )
 
-// The parts of a lab, for Options.Parts.
+// The parts of a lab, for Options.Parts. The members of three are ETCD+"1" to ETCD+"3".
 const (
 	ETCD       = "etcd"
 	Patroni    = "patroni"
@@ -63,6 +63,9 @@ type Options struct {
 	Parts []string
 	// Scope is the cluster's name. Empty means "main".
 	Scope string
+	// ThreeETCD asks for an etcd of three members with TLS and authentication. The lab's patroniglue.toml then has a
+	// [discovery] instead of its [[node]]s.
+	ThreeETCD bool
 	// Program is the patroniglue to run. Empty means that of the environment variable PATRONIGLUE, else the checkout's.
 	Program string
 	// Callback is a command line that Patroni runs as on_role_change, after putting the node's name for {node} and
@@ -88,12 +91,14 @@ type Lab struct {
 	Scope string
 	Nodes []Node
 
-	ETCD  string
-	HTTP  string // patroniglue's frontend
-	Agent string // patroniglue's shared agent port
-	Write string // HAProxy, to the primary
-	Read  string // HAProxy, to the replicas
-	Stats string // HAProxy's page
+	ETCD   []string // one member, or three
+	HTTP   string   // patroniglue's frontend
+	Agent  string   // patroniglue's shared agent port
+	HTTP2  string   // free, for a second patroniglue
+	Agent2 string
+	Write  string // HAProxy, to the primary
+	Read   string // HAProxy, to the replicas
+	Stats  string // HAProxy's page
 
 	Config        string // the path of patroniglue.toml
 	Patronictl    string // the path of patronictl's configuration
@@ -207,7 +212,11 @@ func (l *Lab) readEnv(ctx context.Context) error {
 			Data: get(key + "_DATA"),
 		})
 	}
-	l.ETCD, l.HTTP, l.Agent = address("ETCD"), address("HTTP"), address("AGENT")
+	l.ETCD = []string{address("ETCD")}
+	if env["ETCD2"] != "" {
+		l.ETCD = append(l.ETCD, address("ETCD2"), address("ETCD3"))
+	}
+	l.HTTP, l.Agent, l.HTTP2, l.Agent2 = address("HTTP"), address("AGENT"), address("HTTP2"), address("AGENT2")
 	l.Write, l.Read, l.Stats = address("HAPROXY_WRITE"), address("HAPROXY_READ"), address("HAPROXY_STATS")
 	l.Config, l.Patronictl = get("CONFIG"), get("PATRONICTL")
 	l.HAProxyConfig, l.HAProxySocket = get("HAPROXY_CONFIG"), get("HAPROXY_SOCKET")
@@ -247,7 +256,8 @@ func (l *Lab) Switchover(ctx context.Context, to string) error {
 	return l.Run(ctx, "switchover", to)
 }
 
-// Freeze stops Patroni of a node with SIGSTOP, or ETCD; PostgreSQL goes on. It thaws by itself after d; 0 means never.
+// Freeze stops Patroni of a node with SIGSTOP, or ETCD, or one member of it; PostgreSQL goes on. It thaws by itself after
+// d; 0 means never.
 // After a primary was frozen for longer than Patroni's ttl (20 s) do not count on which node is primary once it thaws:
 // Patroni 3.0.2 may take the leader's key back from the one elected meanwhile (see the README).
 func (l *Lab) Freeze(ctx context.Context, node string, d time.Duration) error {
@@ -271,10 +281,11 @@ func (l *Lab) RestartPatroni(ctx context.Context, node string) error {
 // StopNode stops Patroni and PostgreSQL of a node in good order, and waits for it.
 func (l *Lab) StopNode(ctx context.Context, node string) error { return l.Run(ctx, "stop", node) }
 
-// CrashNode kills Patroni and the postmaster of a node with SIGKILL.
+// CrashNode kills Patroni and the postmaster of a node with SIGKILL, or ETCD, or one member of it.
 func (l *Lab) CrashNode(ctx context.Context, node string) error { return l.Run(ctx, "crash", node) }
 
-// StartNode starts what StopNode or CrashNode took away, and returns when it is a primary or a replica again.
+// StartNode starts what StopNode or CrashNode took away, and returns when it is a primary or a replica again, or etcd
+// serves.
 func (l *Lab) StartNode(ctx context.Context, node string) error { return l.Run(ctx, "start", node) }
 
 // direct asks without a proxy and without keeping connections: five idle ones freeze a Patroni 4.1.
@@ -484,6 +495,9 @@ func environ(o Options, dir string, port int) []string {
 		"LAB_PARTS="+strings.Join(parts, " "),
 		"LAB_SCOPE="+cmp.Or(o.Scope, "main"),
 	)
+	if o.ThreeETCD {
+		env = append(env, "LAB_ETCD=3")
+	}
 	if o.Callback != "" {
 		env = append(env, "LAB_CALLBACK="+o.Callback)
 	}

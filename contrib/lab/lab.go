@@ -91,14 +91,12 @@ type Lab struct {
 	Scope string
 	Nodes []Node
 
-	ETCD   []string // one member, or three
-	HTTP   string   // patroniglue's frontend
-	Agent  string   // patroniglue's shared agent port
-	HTTP2  string   // free, for a second patroniglue
-	Agent2 string
-	Write  string // HAProxy, to the primary
-	Read   string // HAProxy, to the replicas
-	Stats  string // HAProxy's page
+	ETCD  []string // one member, or three
+	HTTP  string   // patroniglue's frontend
+	Agent string   // patroniglue's shared agent port
+	Write string   // HAProxy, to the primary
+	Read  string   // HAProxy, to the replicas
+	Stats string   // HAProxy's page
 
 	Config        string // the path of patroniglue.toml
 	Patronictl    string // the path of patronictl's configuration
@@ -216,7 +214,7 @@ func (l *Lab) readEnv(ctx context.Context) error {
 	if env["ETCD2"] != "" {
 		l.ETCD = append(l.ETCD, address("ETCD2"), address("ETCD3"))
 	}
-	l.HTTP, l.Agent, l.HTTP2, l.Agent2 = address("HTTP"), address("AGENT"), address("HTTP2"), address("AGENT2")
+	l.HTTP, l.Agent = address("HTTP"), address("AGENT")
 	l.Write, l.Read, l.Stats = address("HAPROXY_WRITE"), address("HAPROXY_READ"), address("HAPROXY_STATS")
 	l.Config, l.Patronictl = get("CONFIG"), get("PATRONICTL")
 	l.HAProxyConfig, l.HAProxySocket = get("HAPROXY_CONFIG"), get("HAPROXY_SOCKET")

@@ -56,6 +56,7 @@ func (l *Lab) ETCDClient(ctx context.Context, user string) (*clientv3.Client, er
 	}
 	c, err := clientv3.New(clientv3.Config{
 		Context: ctx, Endpoints: endpoints, TLS: config, Username: user, Password: string(password), DialTimeout: 10 * time.Second,
+		Logger: clientv3.NewCtxClient(ctx).GetLogger(), // none
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connecting %s to etcd: %w", user, err)

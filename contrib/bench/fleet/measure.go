@@ -30,6 +30,7 @@ type row struct {
 	heap, stacks        int64           // bytes in use
 	check, scrape, page time.Duration   // processor time of one
 	changes             []time.Duration // from a change to the answer, sorted
+	found               discovered
 }
 
 // measure starts a fleet and its supervisor, and measures.
@@ -39,13 +40,21 @@ func (o *options) measure(ctx context.Context, dir string, nodes int) (r row, er
 		return r, err
 	}
 	defer f.stop()
-	d, err := o.startDaemon(ctx, dir, nodes, f)
-	if err != nil {
+	m := &measurement{options: o, fleet: f, row: row{nodes: nodes}, sizes: clusterSizes(nodes)}
+	whom, steps := f.nodes(nodes), []func(context.Context) error{m.settle, m.polling, m.switchovers, m.costs}
+	if o.etcd {
+		if m.dcs, err = startDCS(ctx, f, nodes, o.ttl, os.Stderr); err != nil {
+			return r, err
+		}
+		defer m.dcs.stopDCS(os.Stderr)
+		whom, steps = m.dcs.config, append(steps, m.settle, m.discovery)
+	}
+	if m.daemon, err = o.startDaemon(ctx, dir, whom); err != nil {
 		return r, err
 	}
-	defer d.stop()
-	m := &measurement{options: o, fleet: f, daemon: d, row: row{nodes: nodes, ready: d.ready}, sizes: clusterSizes(nodes)}
-	for _, step := range []func(context.Context) error{m.settle, m.polling, m.switchovers, m.costs} {
+	defer m.daemon.stop()
+	m.row.ready = m.daemon.ready
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return m.row, err
 		}
@@ -57,6 +66,7 @@ type measurement struct {
 	*options
 	fleet  *fleet
 	daemon *daemon
+	dcs    *dcs // nil when the nodes are configured
 	row    row
 	sizes  []int
 }
@@ -269,6 +279,11 @@ func (m *measurement) switchover(ctx context.Context, i int) (time.Duration, err
 	primary, err := m.fleet.ask("/" + clusterName(i) + "/" + nodeName(0) + "/switchover")
 	if err != nil {
 		return 0, err
+	}
+	if m.dcs != nil {
+		if err := m.dcs.lead(ctx, i, primary); err != nil {
+			return 0, err
+		}
 	}
 	url := "http://" + m.daemon.address + "/cluster/" + clusterName(i) + "/node/" + primary + "/primary"
 	for {

@@ -144,7 +144,23 @@ type daemon struct {
 	ready   time.Duration // from its start until every node was polled
 }
 
-func (o *options) startDaemon(ctx context.Context, dir string, nodes int, f *fleet) (_ *daemon, err error) {
+// nodes are the [[node]]s of the configuration.
+func (f *fleet) nodes(n int) string {
+	var text strings.Builder
+	for i, size := range clusterSizes(n) {
+		for j := range size {
+			c, n := clusterName(i), nodeName(j)
+			fmt.Fprintf(&text, "[[node]]\nname = '%s'\ncluster = '%s'\nurl = '%s/%s'\n", n, c, f.url(i), n)
+		}
+	}
+	return text.String()
+}
+
+// cacheTTL is how long an answer is believed.
+func (o *options) cacheTTL() time.Duration { return max(5*time.Second, 3*o.interval) }
+
+// startDaemon starts patroniglue with that of the configuration that says whom to watch.
+func (o *options) startDaemon(ctx context.Context, dir, whom string) (_ *daemon, err error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -152,13 +168,8 @@ func (o *options) startDaemon(ctx context.Context, dir string, nodes int, f *fle
 	_, port, _ := net.SplitHostPort(address)
 	var text strings.Builder
 	fmt.Fprintf(&text, "[frontend]\nhost = '127.0.0.1'\nport = %s\n[backend]\ninterval = '%v'\nprimary-interval = '%v'\n", port, o.interval, o.primaryInterval)
-	fmt.Fprintf(&text, "[cache]\nttl = '%v'\n", max(5*time.Second, 3*o.interval))
-	for i, size := range clusterSizes(nodes) {
-		for j := range size {
-			c, n := clusterName(i), nodeName(j)
-			fmt.Fprintf(&text, "[[node]]\nname = '%s'\ncluster = '%s'\nurl = '%s/%s'\n", n, c, f.url(i), n)
-		}
-	}
+	fmt.Fprintf(&text, "[cache]\nttl = '%v'\n", o.cacheTTL())
+	text.WriteString(whom)
 	config := filepath.Join(dir, "patroniglue.toml")
 	if err := os.WriteFile(config, []byte(text.String()), 0o600); err != nil {
 		return nil, err

@@ -50,6 +50,9 @@ func clusterSizes(nodes int) []int {
 type simulator struct {
 	clusters []*simulated
 	answered atomic.Uint64 // polls
+
+	mu  sync.Mutex
+	own []net.Listener // guarded by mu: the nodes' ports, when each has its own
 }
 
 // simulated is one cluster.
@@ -111,8 +114,14 @@ func (c *simulated) switchover() (primary string) {
 func (s *simulator) reply(path string) []byte {
 	own := func(text string) []byte { return []byte("HTTP/1.0 200 OK\r\n\r\n" + text) }
 	parts := strings.Split(path, "/")
-	if path == "/answered" {
+	switch path {
+	case "/answered":
 		return own(strconv.FormatUint(s.answered.Load(), 10))
+	case "/apart":
+		return own(strings.Join(s.apart(), " "))
+	case "/gone":
+		s.gone()
+		return own("")
 	}
 	if len(parts) == 4 {
 		i, j := numberAfter(parts[1], "c")-1, numberAfter(parts[2], "pg")-1
@@ -142,8 +151,8 @@ func numberAfter(s, prefix string) int {
 	return n
 }
 
-// serve answers one request per connection and closes first, as Patroni does.
-func (s *simulator) serve(conn net.Conn) {
+// serve answers one request per connection and closes first, as Patroni does. The prefix goes before its path.
+func (s *simulator) serve(conn net.Conn, prefix string) {
 	defer conn.Close()
 	buf := make([]byte, 2048)
 	for n := 0; n < len(buf); {
@@ -154,7 +163,7 @@ func (s *simulator) serve(conn net.Conn) {
 		n += m
 		if bytes.HasSuffix(buf[:n], []byte("\r\n\r\n")) {
 			if fields := bytes.Fields(buf[:n]); len(fields) > 1 {
-				conn.Write(s.reply(string(fields[1])))
+				conn.Write(s.reply(prefix + string(fields[1])))
 			}
 			return
 		}
@@ -184,7 +193,7 @@ func runSimulator(ctx context.Context, args []string, stdin io.Reader, stdout io
 			return err
 		}
 		context.AfterFunc(ctx, func() { ln.Close() })
-		eg.Go(func() error { return s.accept(ctx, ln) })
+		eg.Go(func() error { return s.accept(ctx, ln, "") })
 		fmt.Fprintln(stdout, ln.Addr())
 	}
 	return eg.Wait()
@@ -193,7 +202,7 @@ func runSimulator(ctx context.Context, args []string, stdin io.Reader, stdout io
 // ports is how many of them so many nodes have.
 func ports(nodes int) int { return (len(clusterSizes(nodes)) + perPort - 1) / perPort }
 
-func (s *simulator) accept(ctx context.Context, ln net.Listener) error {
+func (s *simulator) accept(ctx context.Context, ln net.Listener, prefix string) error {
 	for {
 		conn, err := ln.Accept()
 		if ctx.Err() != nil {
@@ -202,6 +211,34 @@ func (s *simulator) accept(ctx context.Context, ln net.Listener) error {
 		if err != nil {
 			return err
 		}
-		go s.serve(conn)
+		go s.serve(conn, prefix)
 	}
+}
+
+// apart opens a port for each node, and gives their addresses.
+func (s *simulator) apart() (addresses []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, c := range s.clusters {
+		for j := range c.states {
+			ln, err := net.Listen("tcp4", "127.0.0.1:0")
+			if err != nil {
+				panic(err) // out of files
+			}
+			s.own = append(s.own, ln)
+			addresses = append(addresses, ln.Addr().String())
+			go s.accept(context.Background(), ln, "/"+clusterName(i)+"/"+nodeName(j))
+		}
+	}
+	return addresses
+}
+
+// gone closes these ports.
+func (s *simulator) gone() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, ln := range s.own {
+		ln.Close()
+	}
+	s.own = nil
 }

@@ -64,8 +64,18 @@ func startLab(t *testing.T, o lab.Options) *lab.Lab {
 // startEndToEnd runs the program in this process.
 func startEndToEnd(t *testing.T) *endToEnd {
 	t.Helper()
+	e := startWithoutHAProxy(t, lab.Options{})
+	if err := e.lab.Run(t.Context(), "haproxy", "start"); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func startWithoutHAProxy(t *testing.T, o lab.Options) *endToEnd {
+	t.Helper()
 	begun := time.Now()
-	l := startLab(t, lab.Options{Parts: []string{lab.ETCD, lab.Patroni}})
+	o.Parts = []string{lab.ETCD, lab.Patroni}
+	l := startLab(t, o)
 
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &endToEnd{lab: l, log: new(logLines), cancel: cancel, ended: make(chan error, 1)}
@@ -87,10 +97,7 @@ func startEndToEnd(t *testing.T) *endToEnd {
 		}
 		return e.ready()
 	})
-	if err := l.Run(t.Context(), "haproxy", "start"); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("cluster, program and HAProxy are up after %v", time.Since(begun).Round(time.Second))
+	t.Logf("cluster and program are up after %v", time.Since(begun).Round(time.Second))
 	return e
 }
 

@@ -1,0 +1,434 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"patroniglue/contrib/lab"
+	"patroniglue/node"
+)
+
+// frozenFor is the environment variable that says how long etcd stays frozen, at
+// least until that is told.
+const frozenFor = "PATRONIGLUE_ETCD_FROZEN"
+
+// TestDiscoveryEndToEnd runs two programs side by side that know nothing but where
+// etcd is: Debian's, three members with TLS and authentication, upon which three
+// real Patroni live. Both give the same answers throughout. Each subtest begins
+// and ends with a healthy cluster, and those of etcd change no answer at all.
+func TestDiscoveryEndToEnd(t *testing.T) {
+	t.Parallel() // it mostly waits
+	d := startDiscovering(t)
+	t.Run("leader of etcd killed", d.etcdLeaderKilled)
+	t.Run("etcd frozen", d.etcdFrozen)
+	t.Run("etcd restored from a snapshot", d.etcdRestored)
+	t.Run("keys of members deleted", d.keysDeleted)
+	t.Run("member moved", d.memberMoved)
+	t.Run("member left and came back", d.memberLeft)
+	t.Run("leader watched", d.leaderWatched)
+	d.agreed(t)
+}
+
+// sideBySide is an end to end with a second program.
+type sideBySide struct {
+	*endToEnd
+	second *program
+	both   *recorder[comparison]
+}
+
+func startDiscovering(t *testing.T) *sideBySide {
+	d := &sideBySide{endToEnd: startWithoutHAProxy(t, lab.Options{ThreeETCD: true})}
+	d.second = startProgram(t, "second.toml", "[frontend]\n"+anyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+d.discovery(t))
+	c := d.healthy(t)
+	d.both = d.compare(t)
+	// For Patroni an etcd that is away for so long is nothing yet. Failsafe mode would
+	// not do: with more than one host of etcd, 3.0.2 ends in "Could not get the list of
+	// servers" nevertheless (dcs/etcd.py, _refresh_machines_cache), and demotes.
+	d.configure(t, c.primary, `{"ttl": 200, "retry_timeout": 90}`)
+	return d
+}
+
+func (d *sideBySide) discovery(t *testing.T) string {
+	t.Helper()
+	text, err := d.lab.Discovery()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// patient waits until each Patroni has the long ttl.
+func (d *sideBySide) patient(t *testing.T) {
+	t.Helper()
+	d.etcd(t, func(ctx context.Context, c *clientv3.Client) error {
+		for _, n := range d.lab.Nodes {
+			resp, err := c.Get(ctx, d.member(n.Name))
+			if err != nil || len(resp.Kvs) == 0 {
+				return fmt.Errorf("%s is not listed (%v)", n.Name, err)
+			}
+			lease, err := c.TimeToLive(ctx, clientv3.LeaseID(resp.Kvs[0].Lease))
+			if err != nil {
+				return err
+			}
+			if lease.GrantedTTL != 200 {
+				return fmt.Errorf("%s has a ttl of %d s", n.Name, lease.GrantedTTL)
+			}
+		}
+		return nil
+	})
+}
+
+func (d *sideBySide) member(name string) string {
+	return "/service/" + d.lab.Scope + "/members/" + name
+}
+
+// bothSay waits until the word is in both programs' health, or is not.
+func (d *sideBySide) bothSay(t *testing.T, word string, is bool) {
+	t.Helper()
+	for _, addr := range []string{d.lab.HTTP, d.second.http} {
+		eventually(t, 40*time.Second, func() error {
+			a, err := d.ask(addr, "GET", "/health")
+			if err == nil && strings.Contains(string(a.body), word) != is {
+				err = fmt.Errorf("/health has %s: %t, want %t: %s", word, !is, is, a.body)
+			}
+			return err
+		})
+	}
+}
+
+// unchanged does something, during which every answer stays as it is.
+func (d *sideBySide) unchanged(t *testing.T, do func(healthyCluster)) {
+	t.Helper()
+	c := d.healthy(t)
+	w := d.watch(t)
+	do(c)
+	primary, replicas := []string{c.primary.Name}, []string{c.replicas[0].Name, c.replicas[1].Name}
+	for _, s := range d.watched(t, w) {
+		if !slices.Equal(s.http, primary) || !slices.Equal(s.agent, primary) || !slices.Equal(s.replicas, replicas) {
+			t.Fatalf("%s: HTTP passes %v as primary and %v as replicas, the agent %v (%v); want %v and %v throughout", s, s.http, s.replicas, s.agent, s.err, primary, replicas)
+		}
+	}
+	if after := d.healthy(t); after.primary != c.primary {
+		t.Errorf("primary afterwards %s, want %s", after.primary.Name, c.primary.Name)
+	}
+}
+
+// run runs a command of the lab.
+func (d *sideBySide) run(t *testing.T, args ...string) {
+	t.Helper()
+	if err := d.lab.Run(t.Context(), args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// etcdLeaderKilled: the watch goes on at another member.
+func (d *sideBySide) etcdLeaderKilled(t *testing.T) {
+	d.unchanged(t, func(healthyCluster) {
+		leader, err := d.lab.ETCDLeader(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.run(t, "crash", leader)
+		d.patient(t) // which the two others serve
+		d.bothSee(t)
+		d.run(t, "start", leader)
+	})
+}
+
+// etcd does something there, by another connection each time: a client that has seen
+// a restore does not recover from it.
+func (d *sideBySide) etcd(t *testing.T, do func(context.Context, *clientv3.Client) error) {
+	t.Helper()
+	eventually(t, 20*time.Second, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		c, err := d.lab.ETCDClient(ctx, lab.ETCDPatroni)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return do(ctx, c)
+	})
+}
+
+func (d *sideBySide) deleteKeys(t *testing.T, key string, options ...clientv3.OpOption) {
+	t.Helper()
+	d.etcd(t, func(ctx context.Context, c *clientv3.Client) error {
+		_, err := c.Delete(ctx, key, options...)
+		return err
+	})
+}
+
+// bothSee: what is written to etcd arrives at both, here something that they
+// complain about.
+func (d *sideBySide) bothSee(t *testing.T) {
+	t.Helper()
+	scope := fmt.Sprintf("no scope %d", time.Now().UnixNano())
+	key := "/service/" + scope + "/members/x"
+	d.etcd(t, func(ctx context.Context, c *clientv3.Client) error {
+		_, err := c.Put(ctx, key, "")
+		return err
+	})
+	d.bothSay(t, scope, true)
+	d.deleteKeys(t, key)
+	d.bothSay(t, scope, false)
+}
+
+// etcdFrozen: members stay as known, answers go on, and /health warns. When etcd is
+// back so is the watch.
+func (d *sideBySide) etcdFrozen(t *testing.T) {
+	d.patient(t)
+	var least time.Duration
+	if text := os.Getenv(frozenFor); text != "" {
+		var err error
+		if least, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.unchanged(t, func(healthyCluster) {
+		began := time.Now()
+		d.freezeDCS(t, func() {
+			d.bothSay(t, "discovery_stale", true)
+			time.Sleep(least - time.Since(began))
+		})
+		t.Logf("etcd was frozen for %v", time.Since(began).Round(time.Second))
+		d.bothSay(t, "discovery_stale", false)
+		d.bothSee(t)
+	})
+}
+
+// etcdRestored: the past is back, its revisions count from before, and what is
+// watched is what is written now.
+func (d *sideBySide) etcdRestored(t *testing.T) {
+	snapshot := filepath.Join(d.lab.Dir, "snapshot")
+	d.run(t, "etcdctl", "snapshot", "save", snapshot)
+	for range 5 {
+		d.bothSee(t) // so that there is something to go back from
+	}
+	d.unchanged(t, func(healthyCluster) {
+		d.run(t, "restore", snapshot)
+		d.bothSee(t)
+		d.bothSay(t, "discovery_stale", false)
+	})
+}
+
+// keysDeleted: whoever answers is in service, listed or not.
+func (d *sideBySide) keysDeleted(t *testing.T) {
+	d.unchanged(t, func(healthyCluster) {
+		d.deleteKeys(t, d.member(""), clientv3.WithPrefix())
+		d.bothSay(t, `"code":"left"`, true)
+		d.bothSay(t, `"code":"left"`, false) // each Patroni writes its key again, in its next loop
+	})
+}
+
+// memberMoved: its Patroni answers at another port from now on. It is the same
+// node, with what was seen of it before.
+func (d *sideBySide) memberMoved(t *testing.T) {
+	c := d.healthy(t)
+	n := c.replicas[0]
+	before := d.changesOf(t, n.Name)
+	port := strconv.Itoa(d.lab.Port + 17)
+	d.run(t, "move", n.Name, port)
+	i := slices.Index(d.lab.Nodes, n)
+	n.REST = "127.0.0.1:" + port
+	n.URL = "http://" + n.REST
+	d.lab.Nodes[i] = n
+	d.healthy(t)
+	if after := d.changesOf(t, n.Name); len(before) == 0 || !slices.Equal(after[:len(before)], before) {
+		t.Errorf("history of %s: %q, want %q first", n.Name, after, before)
+	}
+}
+
+// changesOf is the history of a node.
+func (d *sideBySide) changesOf(t *testing.T, name string) (changes []string) {
+	t.Helper()
+	a := d.must(t, d.lab.HTTP, "GET", "/history?limit=1000&node="+name)
+	var doc struct {
+		Changes []struct{ Time, Kind, Before, After string }
+	}
+	if err := json.Unmarshal(a.body, &doc); err != nil {
+		t.Fatalf("%v: %s", err, a.body)
+	}
+	for _, c := range doc.Changes {
+		changes = append(changes, fmt.Sprint(c))
+	}
+	return changes
+}
+
+// nodeSays waits until both programs answer so about a node's /replica.
+func (d *sideBySide) nodeSays(t *testing.T, name string, status int, agent string) {
+	t.Helper()
+	for _, at := range [][2]string{{d.lab.HTTP, d.lab.Agent}, {d.second.http, d.second.agents[0]}} {
+		eventually(t, 30*time.Second, func() error {
+			a, err := d.ask(at[0], "GET", "/node/"+name+"/replica")
+			if err != nil {
+				return err
+			}
+			if line := askAgent(t, at[1], name+"/replica\n"); a.status != status || !strings.HasPrefix(line, agent) {
+				return fmt.Errorf("of %s HTTP says %d %s, the agent %q; want %d and %q", name, a.status, a.body, line, status, agent)
+			}
+			return nil
+		})
+	}
+}
+
+// memberLeft: one whose machine is gone, and its key, is still shown, and is DOWN
+// with that reason. When it is back, it is in service without anybody's help.
+func (d *sideBySide) memberLeft(t *testing.T) {
+	c := d.healthy(t)
+	n := c.replicas[1]
+	d.run(t, "stop", n.Name)
+	// As its lease does when the ttl is over.
+	d.deleteKeys(t, d.member(n.Name))
+	d.nodeSays(t, n.Name, 503, "ready down #left: the DCS does not list it since ")
+	d.bothSay(t, `"code":"left"`, true)
+	a := d.must(t, d.lab.HTTP, "GET", "/node/"+n.Name)
+	if !strings.Contains(string(a.body), `"left":"`) {
+		t.Errorf("GET /node/%s: %s, want since when it left", n.Name, a.body)
+	}
+	d.run(t, "start", n.Name)
+	d.healthy(t)
+	d.bothSay(t, `"code":"left"`, false)
+}
+
+// leaderWatched: a program that polls once an hour learns of a switchover by
+// etcd's word. The configured nodes it has as well: they win, and never leave.
+func (d *sideBySide) leaderWatched(t *testing.T) {
+	c := d.healthy(t)
+	sim := newSimulated(t, "other1")
+	slow := "[frontend]\n" + anyPort + "[agent]\nlisten = '127.0.0.1:0'\n[backend]\ninterval = '1h'\nprimary-interval = '1h'\n[cache]\nttl = '2h'\n" +
+		strings.Replace(nodesOf(sim, ""), "'main'", "'other'", 1) +
+		fmt.Sprintf("[[node]]\nname = '%s'\ncluster = '%s'\nurl = '%s'\n", c.primary.Name, d.lab.Scope, c.primary.URL) + d.discovery(t)
+	p := startProgram(t, "slow.toml", slow)
+	passes := func(name string) bool {
+		a, err := d.ask(p.http, "GET", "/cluster/"+d.lab.Scope+"/node/"+name+"/primary")
+		return err == nil && a.status == http.StatusOK
+	}
+	if !passes(c.primary.Name) {
+		t.Fatalf("%s is not the primary", c.primary.Name)
+	}
+	// Only where nothing is polled faster because it is new, the watch is what tells.
+	polls := func() string {
+		return valueOf(string(d.must(t, p.http, "GET", "/metrics").body), `patroniglue_node_poll_duration_seconds_count{cluster="main",node="`+c.primary.Name+`"}`)
+	}
+	eventually(t, 30*time.Second, func() error {
+		before := polls()
+		time.Sleep(time.Second)
+		if after := polls(); before != after || before == "" {
+			return fmt.Errorf("it is polled all the time: %q, %q", before, after)
+		}
+		return nil
+	})
+	to := c.replicas[0].Name
+	switched := make(chan error, 1)
+	go func() { switched <- d.lab.Switchover(context.Background(), to) }()
+	eventually(t, 60*time.Second, func() error {
+		if !passes(to) || passes(c.primary.Name) {
+			return fmt.Errorf("%s passes: %t, %s: %t", to, passes(to), c.primary.Name, passes(c.primary.Name))
+		}
+		return nil
+	})
+	if err := <-switched; err != nil {
+		t.Error(err)
+	}
+	d.deleteKeys(t, d.member(c.primary.Name))
+	d.bothSay(t, `"code":"left"`, true)
+	if a := d.must(t, p.http, "GET", "/cluster/"+d.lab.Scope+"/node/"+c.primary.Name); strings.Contains(string(a.body), `"left"`) {
+		t.Errorf("%s is configured, and left: %s", c.primary.Name, a.body)
+	}
+	d.bothSay(t, `"code":"left"`, false)
+	d.healthy(t)
+}
+
+// comparison is what both programs answered to a check, one right after the other.
+type comparison struct {
+	at            time.Time
+	check         string
+	first, second []string // nodes that pass
+	two           bool     // each had a primary of its own
+	err           error
+}
+
+// compare asks both about each check in turn, about primary each time.
+func (d *sideBySide) compare(t *testing.T) *recorder[comparison] {
+	checks, next := node.CheckNames(), 0
+	ask := func(addr, check string) (nodes []string, err error) {
+		a, err := d.ask(addr, "GET", "/cluster/"+d.lab.Scope+"/"+check)
+		if err != nil {
+			return nil, err
+		}
+		var body struct{ Nodes []string }
+		err = json.Unmarshal(a.body, &body)
+		return body.Nodes, err
+	}
+	both := func(check string) (c comparison) {
+		c = comparison{at: time.Now(), check: check}
+		if c.first, c.err = ask(d.lab.HTTP, check); c.err == nil {
+			c.second, c.err = ask(d.second.http, check)
+		}
+		if c.err == nil && check == "primary" && len(c.first) > 0 && len(c.second) > 0 && !slices.Equal(c.first, c.second) {
+			// It may have changed in between. If not, here are two.
+			again, err := ask(d.lab.HTTP, check)
+			c.two, c.err = slices.Equal(again, c.first), err
+		}
+		return c
+	}
+	return record(t, 1, 10*time.Millisecond, func() comparison {
+		if next++; next%2 == 0 {
+			return both("primary")
+		}
+		return both(checks[next/2%len(checks)])
+	})
+}
+
+// agreeAgain is within which the two have to agree again while something changes:
+// the interval of both and what their polls take, on a busy machine.
+const agreeAgain = 5 * time.Second
+
+// agreed: they never had two primaries, and never differed for long.
+func (d *sideBySide) agreed(t *testing.T) {
+	t.Helper()
+	all := d.both.stop()
+	since := make(map[string]time.Time) // that they differ
+	longest := make(map[string]time.Duration)
+	differed := 0
+	for _, c := range all {
+		if c.err != nil {
+			t.Errorf("%s: %v", c.check, c.err)
+		}
+		if c.two {
+			t.Errorf("at %s the first program's primary is %v, the second one's %v", c.at.Format(time.StampMilli), c.first, c.second)
+		}
+		if slices.Equal(c.first, c.second) {
+			delete(since, c.check)
+			continue
+		}
+		differed++
+		if since[c.check].IsZero() {
+			since[c.check] = c.at
+		}
+		if took := c.at.Sub(since[c.check]); took > longest[c.check] {
+			longest[c.check] = took
+			if took > agreeAgain {
+				t.Errorf("%s differs for %v: %v and %v", c.check, took, c.first, c.second)
+			}
+		}
+	}
+	if len(all) < 1000 {
+		t.Errorf("they were compared %d times only", len(all))
+	}
+	t.Logf("%d answers compared, %d differed, each check at most so long: %v", len(all), differed, slices.Sorted(maps.Values(longest)))
+}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 
@@ -34,8 +36,8 @@ func TestDiscoveryEndToEnd(t *testing.T) {
 	d := startDiscovering(t)
 	t.Run("leader of etcd killed", d.etcdLeaderKilled)
 	t.Run("etcd frozen", d.etcdFrozen)
-	t.Run("etcd restored from a snapshot", d.etcdRestored)
 	t.Run("keys of members deleted", d.keysDeleted)
+	t.Run("etcd restored from a snapshot", d.etcdRestored)
 	t.Run("member moved", d.memberMoved)
 	t.Run("member left and came back", d.memberLeft)
 	t.Run("leader watched", d.leaderWatched)
@@ -322,7 +324,7 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 	}
 	// Only where nothing is polled faster because it is new, the watch is what tells.
 	polls := func() string {
-		return valueOf(string(d.must(t, p.http, "GET", "/metrics").body), `patroniglue_node_poll_duration_seconds_count{cluster="main",node="`+c.primary.Name+`"}`)
+		return valueOf(string(d.must(t, p.http, "GET", "/metrics").body), `patroniglue_poll_duration_seconds_count{cluster="main",node="`+c.primary.Name+`"}`)
 	}
 	eventually(t, 30*time.Second, func() error {
 		before := polls()
@@ -431,4 +433,118 @@ func (d *sideBySide) agreed(t *testing.T) {
 		t.Errorf("they were compared %d times only", len(all))
 	}
 	t.Logf("%d answers compared, %d differed, each check at most so long: %v", len(all), differed, slices.Sorted(maps.Values(longest)))
+}
+
+// TestDiscoveryReasons asks a real etcd in ways that it refuses: each has a reason
+// that an operator can mend.
+func TestDiscoveryReasons(t *testing.T) {
+	t.Parallel()
+	l := startLab(t, lab.Options{Parts: []string{lab.ETCD}, ThreeETCD: true})
+	sim := newSimulated(t, "pg1", "pg2")
+	c, err := l.ETCDClient(t.Context(), lab.ETCDPatroni)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, n := range sim.Nodes() {
+		if _, err := c.Put(t.Context(), "/service/main/members/"+n.Name(), fmt.Sprintf(`{"api_url":"%s/patroni"}`, n.URL())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := l.Discovery()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := func(text string) *program {
+		t.Helper()
+		p := beginProgram(t, "c.toml", "[frontend]\n"+anyPort+fastPolls+text)
+		until(t, "it listens", func() bool { return len(p.log.values("http", "message", "supervising")) > 0 })
+		p.http = p.log.values("http", "message", "supervising")[0]
+		return p
+	}
+	wrong := writeFile(t, "password", "wrong")
+	var lines []string // without a client certificate
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "certfile") && !strings.HasPrefix(line, "keyfile") {
+			lines = append(lines, line)
+		}
+	}
+	for _, test := range []struct{ name, text, want string }{
+		{"password", strings.Replace(text, filepath.Join(l.TLSDir(), "password"), wrong, 1), "authentication failed, invalid user ID or password"},
+		{"no client certificate", strings.Join(lines, ""), "tls: "},
+		{"other authority", strings.Replace(text, "ca.crt", "patroniglue.crt", 1), "certificate signed by unknown authority"},
+		{"namespace that may not be read", text + "namespace = '/elsewhere/'\n", `reading \"/elsewhere/\": etcdserver: permission denied`},
+		{"namespace of nobody", strings.Replace(text, `"patroniglue"`, `"root"`, 1) + "namespace = '/elsewhere/'\n", `no member is listed below \"/elsewhere/\"`},
+		{"namespace of nobody", strings.Replace(text, `"patroniglue"`, `"root"`, 1) + "namespace = '/elsewhere/'\n", `keys elsewhere are [\"/service/main/members/pg1\" \"/service/main/members/pg2\"]`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := begin(test.text)
+			p.untilBody(t, "/health", test.want)
+		})
+	}
+
+	p := startProgram(t, "c.toml", "[frontend]\n"+anyPort+fastPolls+text)
+	t.Run("certificate of etcd expired", func(t *testing.T) { certificateExpired(t, l, p) })
+}
+
+// certificateExpired: who is connected stays so; who has to connect anew goes on
+// with what is known, says why, and needs nobody's help when all is well again.
+func certificateExpired(t *testing.T, l *lab.Lab, p *program) {
+	files := []string{filepath.Join(l.TLSDir(), "etcd.crt"), filepath.Join(l.TLSDir(), "etcd.key")}
+	var good [][]byte
+	for _, name := range files {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		good = append(good, content)
+	}
+	set := func(contents [][]byte) {
+		t.Helper()
+		for i, name := range files {
+			if err := os.WriteFile(name, contents[i], 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	pair, err := tls.LoadX509KeyPair(filepath.Join(l.TLSDir(), "ca.crt"), filepath.Join(l.TLSDir(), "ca.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &authority{dir: t.TempDir(), cert: pair.Leaf, key: pair.PrivateKey.(*ecdsa.PrivateKey)}
+	expired := serverCert()
+	expired.NotAfter = time.Now().Add(-time.Hour)
+	ca.make(t, "expired", expired)
+	var bad [][]byte
+	for _, name := range []string{"expired.crt", "expired.key"} {
+		content, err := os.ReadFile(ca.file(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad = append(bad, content)
+	}
+
+	watched, err := l.ETCDMetric(t.Context(), "etcd_debugging_mvcc_watch_stream_total")
+	if err != nil {
+		t.Fatal(err)
+	}
+	member := lab.ETCD + strconv.Itoa(1+slices.Index(watched, 1))
+	set(bad) // etcd reads it for each connection
+	if err := l.CrashNode(t.Context(), member); err != nil {
+		t.Fatal(err)
+	}
+	p.untilBody(t, "/health", `"code":"discovery_stale"`, "certificate has expired")
+	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/node/pg2/primary": 503} {
+		if got := p.status(t, path); got != want {
+			t.Errorf("GET %s: %d, want %d", path, got, want)
+		}
+	}
+	set(good)
+	if err := l.StartNode(t.Context(), member); err != nil {
+		t.Fatal(err)
+	}
+	p.untilBody(t, "/metrics", "patroniglue_discovery_up 1")
+	if _, body := ask(t, nil, "GET", "http://"+p.http+"/health"); strings.Contains(body, "discovery_stale") {
+		t.Errorf("all is well again, but: %s", body)
+	}
 }

@@ -83,36 +83,36 @@ func (l *Lab) ETCDLeader(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("looking for etcd's leader: none of %v leads", c.Endpoints())
 }
 
-// ETCDMetric adds up a series, such as "etcd_debugging_mvcc_watcher_total", of all members of an etcd of three.
-func (l *Lab) ETCDMetric(ctx context.Context, series string) (sum float64, err error) {
+// ETCDMetric reads a series, such as "etcd_debugging_mvcc_watcher_total", of each member of an etcd of three.
+func (l *Lab) ETCDMetric(ctx context.Context, series string) (values []float64, err error) {
 	config, err := l.tls()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: 10 * time.Second}
 	for _, addr := range l.ETCD {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+addr+"/metrics", nil)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		resp, err := client.Do(req)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		text, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		_, after, ok := strings.Cut(string(text), "\n"+series+" ")
 		value, _, _ := strings.Cut(after, "\n")
 		v, err := strconv.ParseFloat(value, 64)
 		if !ok || err != nil {
-			return 0, fmt.Errorf("reading /metrics of etcd at %s: want a number for %s (got %q)", addr, series, value)
+			return nil, fmt.Errorf("reading /metrics of etcd at %s: want a number for %s (got %q)", addr, series, value)
 		}
-		sum += v
+		values = append(values, v)
 	}
-	return sum, nil
+	return values, nil
 }
 
 // tls is that of etcd's own clients, whose certificate has no name that etcd would take for a user's.

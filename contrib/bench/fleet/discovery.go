@@ -122,11 +122,13 @@ func (m *measurement) discovery(ctx context.Context) error {
 	for series, to := range map[string]*float64{
 		"etcd_debugging_mvcc_watch_stream_total": &d.streams, "etcd_debugging_mvcc_watcher_total": &d.watchers,
 	} {
-		v, err := m.dcs.lab.ETCDMetric(ctx, series)
+		values, err := m.dcs.lab.ETCDMetric(ctx, series)
 		if err != nil {
 			return err
 		}
-		*to = v
+		for _, v := range values {
+			*to += v
+		}
 	}
 	writes := m.dcs.writes.Load()
 	used, elapsed, err := m.during(func() error { return m.sleep(ctx, m.length) })

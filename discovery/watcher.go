@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,8 +126,10 @@ func (w *Watcher) begin(ctx context.Context) (*Settings, context.Context) {
 func (w *Watcher) keepUp(ctx context.Context, settings *Settings) {
 	first, backoff := rand.IntN(len(settings.Endpoints)), minBackoff // several supervisors shall not all ask the same one
 	var leaders map[place]string
+	failures := make([]error, len(settings.Endpoints)) // of each, since etcd was last heard
 	for tried := 1; ; tried++ {
-		s := &session{w: w, settings: settings, endpoint: settings.Endpoints[(first+tried)%len(settings.Endpoints)], leaders: leaders}
+		at := (first + tried) % len(settings.Endpoints)
+		s := &session{w: w, settings: settings, endpoint: settings.Endpoints[at], leaders: leaders}
 		began := time.Now()
 		err := s.run(ctx)
 		if ctx.Err() != nil {
@@ -134,8 +137,10 @@ func (w *Watcher) keepUp(ctx context.Context, settings *Settings) {
 		}
 		if s.revisions != nil { // all was read
 			leaders = s.table.leaders
+			clear(failures)
 		}
-		w.failed(settings, err)
+		failures[at] = err
+		w.failed(settings, err, failures)
 		if time.Since(began) > maxBackoff { // it did work: begin anew, with the next one
 			first, tried, backoff = first+tried, 0, minBackoff
 		}
@@ -166,7 +171,9 @@ func (w *Watcher) heard(of *Settings) {
 	}
 }
 
-func (w *Watcher) failed(of *Settings, err error) {
+// failed notes why a session ended, and what is known of each endpoint: the reason
+// that has to be mended may be that of another one than the last.
+func (w *Watcher) failed(of *Settings, err error, failures []error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if of != w.settings {
@@ -176,7 +183,13 @@ func (w *Watcher) failed(of *Settings, err error) {
 	if errors.Is(err, errReadAnew) {
 		return // it is as live as it was
 	}
-	w.status.Live, w.status.Err = false, err
+	var texts []string
+	for _, failure := range failures {
+		if failure != nil {
+			texts = append(texts, failure.Error())
+		}
+	}
+	w.status.Live, w.status.Err = false, errors.New(strings.Join(texts, "; "))
 	w.tell()
 }
 

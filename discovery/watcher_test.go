@@ -434,6 +434,13 @@ func TestApply(t *testing.T) {
 	if got, want := w.Status().Err.Error(), "etcd at http://127.0.0.1:1: reading \"/service/\": "; !strings.HasPrefix(got, want) || !strings.Contains(got, "connection refused") {
 		t.Errorf("error %q, want %q and what refused", got, want)
 	}
+	s = settings(e)
+	s.Endpoints = []string{"http://127.0.0.1:1", "http://127.0.0.1:2"}
+	w.Apply(s)
+	until(t, "both endpoints have their error", func() bool {
+		s := w.Status()
+		return s.Err != nil && strings.Contains(s.Err.Error(), "etcd at http://127.0.0.1:1: ") && strings.Contains(s.Err.Error(), "; etcd at http://127.0.0.1:2: ")
+	})
 	if got := w.lists(); got != "a/pg1@10.0.0.1:8008 b/pg1@10.0.0.2:8008" {
 		t.Errorf("listed: %q", got)
 	}

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -191,11 +192,13 @@ func (m *measurement) leave(ctx context.Context, now *atomic.Int32) error {
 	if err := m.dcs.appear(ctx, m.fleet); err != nil {
 		return err
 	}
-	if err := m.until(ctx, "every cluster is healthy", func() (bool, error) {
-		status, _, err := get(http.DefaultClient, "http://"+m.daemon.address+"/health?strict")
+	var status int
+	var health []byte
+	if err := m.until(ctx, "every cluster is healthy", func() (ok bool, err error) {
+		status, health, err = get(http.DefaultClient, "http://"+m.daemon.address+"/health?strict")
 		return status == http.StatusOK, err
 	}); err != nil {
-		return err
+		return fmt.Errorf("%w: %s", err, regexp.MustCompile(`"text":"[^"]*"`).FindAll(health, 10))
 	}
 	m.row.found.back = time.Since(began)
 	now.Store(int32(present))

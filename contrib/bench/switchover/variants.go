@@ -27,6 +27,7 @@ type variant struct {
 	backend    map[string]string // keys of [backend]
 	haproxy    []string          // flags of "patroniglue haproxy"
 	edits      map[string]string // keywords of haproxy.cfg with another value
+	discovery  bool              // etcd, whose leader key is watched
 	callback   bool              // Patroni's on_role_change posts to /node/{node}/refresh
 	announce   bool              // "patroniglue leaving NODE" right before the switchover
 	asked      bool              // nobody connects, there is no HAProxy: how late patroniglue's answers are (answers.go)
@@ -46,6 +47,8 @@ var variants = []variant{
 	{name: "interval", what: "every node polled once a second, whatever happens", asked: true, backend: map[string]string{"primary-interval": "1s", "fast-interval": "1s"}},
 	{name: "fast", what: "the defaults: the primary every 250 ms, while something is unsettled everybody every 100 ms", asked: true},
 	{name: "callback", what: "fast with Patroni's on_role_change callback", asked: true, callback: true},
+	{name: "watch", what: "fast with [discovery], which watches the leader key", asked: true, discovery: true},
+	{name: "watch1s", what: "interval with [discovery], which watches the leader key", asked: true, discovery: true, backend: map[string]string{"primary-interval": "1s", "fast-interval": "1s"}},
 }
 
 func variantNames() []string {
@@ -214,8 +217,12 @@ func (b *bench) writeDaemonConfig(dir string, v variant) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	config := daemonConfig(string(text), v.backend)
+	if v.discovery {
+		config += fmt.Sprintf("\n[discovery]\netcd = [\"http://%s\"]\n", b.lab.ETCD[0])
+	}
 	path := filepath.Join(dir, "patroniglue.toml")
-	return path, os.WriteFile(path, []byte(daemonConfig(string(text), v.backend)), 0o644)
+	return path, os.WriteFile(path, []byte(config), 0o644)
 }
 
 // haproxyConfig is what "patroniglue haproxy" makes for the lab's ports.

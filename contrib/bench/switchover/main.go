@@ -64,7 +64,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		fs.PrintDefaults()
 		fmt.Fprintln(stderr, "variants:")
 		for _, v := range variants {
-			fmt.Fprintf(stderr, "  %-8s %s\n", v.name, v.what)
+			fmt.Fprintf(stderr, "  %-10s %s\n", v.name, v.what)
 		}
 	}
 	fs.IntVar(&o.rounds, "rounds", 3, "switchovers of each variant")

@@ -75,7 +75,7 @@ func (b *Book) Read(s *Snapshot, r *Rules, now time.Time) {
 		next = append(next, m)
 	}
 	for _, was := range known {
-		if !r.wants(was.Scope) {
+		if !r.wants(was.Scope) || was.announced == nil { // nobody was ever asked for it: nothing is lost
 			continue
 		}
 		m := *was

@@ -181,7 +181,7 @@ func TestBook(t *testing.T) {
 		{"all keys are gone", all, []*Snapshot{listed(one, two), listed()}, one + " left 12:01\n" + two + " left 12:01"},
 		{"a document that cannot be read keeps the address", all, []*Snapshot{listed(one), listed("main/pg1=rubbish")}, one + " (its api_url; it is asked where it was)"},
 		{"and then leaves", all, []*Snapshot{listed(one), listed("main/pg1=rubbish"), listed()}, one + " left 12:02"},
-		{"one that never could be read", all, []*Snapshot{listed("main/pg1=rubbish"), listed()}, "main/pg1 left 12:01 (its api_url)"},
+		{"one that never could be read, and goes", all, []*Snapshot{listed("main/pg1=rubbish"), listed()}, ""},
 		{"outside of allow", &Rules{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}}, []*Snapshot{listed(one, two)},
 			one + "\nmain/pg2 (10.0.0.2:8008 is not asked: it is not in discovery.allow)"},
 		{"moves outside of allow", &Rules{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}}, []*Snapshot{listed(one), listed("main/pg1=http://10.0.0.9:8008")},

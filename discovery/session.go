@@ -42,7 +42,8 @@ type session struct {
 	client    *clientv3.Client
 	table     *table
 	revision  int64   // at which all was read
-	revisions []int64 // by namespace: the newest that was heard of
+	revisions []int64 // by namespace: the newest that came with changes
+	progress  []int64 // by namespace: the newest that came without
 	cluster   uint64  // etcd's cluster
 }
 
@@ -177,6 +178,7 @@ func (s *session) watch(ctx context.Context) error {
 	ctx = clientv3.WithRequireLeader(ctx) // or a member that is cut off from the others would be silent
 	responses, broken := make(chan response), make(chan string, 1)
 	s.revisions = slices.Repeat([]int64{s.revision}, len(s.settings.Namespaces))
+	s.progress = slices.Clone(s.revisions)
 	for n := range s.settings.Namespaces { // all on one stream, as their context is the same
 		go s.follow(ctx, n, responses)
 	}
@@ -265,15 +267,21 @@ func (s *session) judge(r *response) error {
 	if err := r.Err(); err != nil {
 		return fmt.Errorf("the watch is cancelled: %w", explain(err))
 	}
+	// Until 3.4.25 and 3.5.8 etcd may tell how far it is before it tells the changes up
+	// to there (etcd-io/etcd#15220): like is compared with like.
+	newest := &s.revisions[r.namespace]
+	if len(r.Events) == 0 {
+		newest = &s.progress[r.namespace]
+	}
 	switch h := r.Header; {
 	case r.ended:
 		return errors.New("the watch has ended")
 	case h.ClusterId != 0 && h.ClusterId != s.cluster:
 		return fmt.Errorf("another etcd cluster answers, %x, not %x: restored from a backup?", h.ClusterId, s.cluster)
-	case h.Revision != 0 && h.Revision < s.revisions[r.namespace]:
-		return fmt.Errorf("its revision went back from %d to %d: restored from a backup?", s.revisions[r.namespace], h.Revision)
+	case h.Revision != 0 && h.Revision < *newest:
+		return fmt.Errorf("its revision went back from %d to %d: restored from a backup?", *newest, h.Revision)
 	}
-	s.revisions[r.namespace] = max(s.revisions[r.namespace], r.Header.Revision)
+	*newest = max(*newest, r.Header.Revision)
 	return nil
 }
 

@@ -261,7 +261,10 @@ func (d *sideBySide) changesOf(t *testing.T, name string) (changes []string) {
 	t.Helper()
 	a := d.must(t, d.lab.HTTP, "GET", "/history?limit=1000&node="+name)
 	var doc struct {
-		Changes []struct{ Time, Kind, Before, After string }
+		Changes []struct {
+			ID                      int
+			At, Kind, Before, After string
+		}
 	}
 	if err := json.Unmarshal(a.body, &doc); err != nil {
 		t.Fatalf("%v: %s", err, a.body)

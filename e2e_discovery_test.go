@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
-
 	"maps"
 	"net/http"
 	"os"
@@ -36,6 +35,7 @@ func TestDiscoveryEndToEnd(t *testing.T) {
 	d := startDiscovering(t)
 	t.Run("leader of etcd killed", d.etcdLeaderKilled)
 	t.Run("etcd frozen", d.etcdFrozen)
+	t.Run("etcd without a leader", d.etcdLeaderless)
 	t.Run("keys of members deleted", d.keysDeleted)
 	t.Run("member moved", d.memberMoved)
 	t.Run("member left and came back", d.memberLeft)
@@ -209,6 +209,23 @@ func (d *sideBySide) etcdFrozen(t *testing.T) {
 			time.Sleep(least - time.Since(began))
 		})
 		t.Logf("etcd was frozen for %v", time.Since(began).Round(time.Second))
+		d.bothSay(t, "discovery_stale", false)
+		d.bothSee(t)
+	})
+}
+
+// etcdLeaderless: the one member that is left answers nothing that it would have to
+// be sure of, and a watch there would be silent for ever.
+func (d *sideBySide) etcdLeaderless(t *testing.T) {
+	d.patient(t)
+	d.unchanged(t, func(healthyCluster) {
+		for _, member := range []string{"1", "3"} {
+			d.run(t, "crash", lab.ETCD+member)
+		}
+		d.bothSay(t, "discovery_stale", true)
+		for _, member := range []string{"1", "3"} {
+			d.run(t, "start", lab.ETCD+member)
+		}
 		d.bothSay(t, "discovery_stale", false)
 		d.bothSee(t)
 	})

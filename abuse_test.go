@@ -364,7 +364,7 @@ func TestFewFiles(t *testing.T) {
 	sim := newSimulated(t, "pg1", "pg2", "pg3")
 	v := startVictim(t, "ulimit -n 256;", "", nodesOf(sim, ""), nil)
 	warnings := v.log.values("message", "level", "warn")
-	want := "limits: at most 92 HTTP and 92 agent connections, because the process may have 256 files open, want 8264 (LimitNOFILE of its systemd unit, or ulimit -n)"
+	want := "limits: at most 72 HTTP and 72 agent connections, because the process may have 256 files open, want 8304 (LimitNOFILE of its systemd unit, or ulimit -n)"
 	if !slices.Contains(warnings, want) {
 		t.Errorf("it warns %q, want %q", warnings, want)
 	}

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"patroniglue/cluster"
+	"patroniglue/conns"
 	"patroniglue/node"
 )
 
@@ -525,6 +526,14 @@ func (c *config) listeners() []listener {
 		}
 	}
 	return all
+}
+
+// files is how many the process may have open for it, without its connections.
+func (l listener) files() int {
+	if l.quick {
+		return conns.QuickFiles
+	}
+	return 1
 }
 
 // collides says that the system would refuse one of the two, as far as the text

@@ -754,7 +754,7 @@ func TestDocsConfigurations(t *testing.T) {
 // TestDocsProofs: the tests that the documentation names exist.
 func TestDocsProofs(t *testing.T) {
 	var tests strings.Builder
-	for _, dir := range []string{".", "cluster"} {
+	for _, dir := range []string{".", "cluster", "discovery"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		if err != nil {
 			t.Fatal(err)

@@ -10,9 +10,9 @@ import (
 const spareFiles = 64
 
 // fit lowers limits for which files, the number of files that the process may
-// have open, does not suffice: each client takes one, and so do each of ports
-// and each node's poll, which must never lack any (twice, while one closes). Then
-// there is a remark.
+// have open, does not suffice: each client takes one, the ports so many as ports
+// says, and each node's poll one, which must never lack any (twice, while one
+// closes). Then there is a remark.
 func (l limitsConfig) fit(files uint64, nodes, ports int) (fitted limitsConfig, remarks []string) {
 	others := spareFiles + 2*nodes + ports
 	most, want := int(min(files, 1<<30))-others, l.HTTPConnections+l.AgentConnections

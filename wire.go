@@ -90,7 +90,11 @@ func (p *plan) with(found found, m *metrics) (*plan, error) {
 func (p *plan) watch(found found, before *plan, m *metrics) error {
 	p.pollers, p.transports, p.sums = make(map[pollerKey]cluster.Poller), make(map[backendTLS]*node.Transport), make(map[[3]string][sha256.Size]byte)
 	p.members, p.clusters.Clusters, p.clusters.Pending = found.members, nil, found.pending
-	limits, lowered := p.cfg.Limits.fit(openFiles(), len(p.cfg.Nodes)+len(found.members), len(p.cfg.listeners()))
+	ports := 0
+	for _, l := range p.cfg.listeners() {
+		ports += l.files()
+	}
+	limits, lowered := p.cfg.Limits.fit(openFiles(), len(p.cfg.Nodes)+len(found.members), ports)
 	p.http.MaxConns, p.http.MaxStreams, p.agents.MaxConns = limits.HTTPConnections, limits.EventStreams, limits.AgentConnections
 	p.notes = slices.Concat(p.cfg.Notes, lowered)
 	return p.addClusters(before, m)

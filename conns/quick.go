@@ -14,6 +14,14 @@ type Answer func(peer netip.AddrPort, first, out []byte) []byte
 // maxQuick is how many first bytes are looked at; more are never answered.
 const maxQuick = 2 << 10
 
+// maxLast is how many connections, answered, wait for their peer to close: one
+// more, and the oldest is closed.
+const maxLast = 16
+
+// QuickFiles is how many files a listener of Quick's may have open: its own, what
+// waits, and a connection twice while Accept returns it.
+const QuickFiles = 3 + maxLast + 2
+
 // Quick gives ln a short way for connections that have sent their whole question
 // when they are accepted, as those of HAProxy's checks have: Accept answers them itself
 // and returns only the others, to which nothing has happened. A connection that was

@@ -42,9 +42,6 @@ type answered struct {
 	until  time.Time
 }
 
-// maxLast is how many of them there are at once: one more, and the oldest is closed.
-const maxLast = 64
-
 func newQuick(ln *net.TCPListener, linger time.Duration, answer Answer) (_ net.Listener, err error) {
 	q := &quick{addr: ln.Addr(), answer: answer, linger: linger, epoll: -1, socket: -1, wake: -1, out: make([]byte, 0, maxQuick)}
 	defer func() {

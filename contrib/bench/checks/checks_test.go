@@ -246,7 +246,7 @@ func TestOptions(t *testing.T) {
 		{"-rounds 0", "-rounds: want 1 or more (got 0)"},
 		{"-duration 4s", "-duration: want more than 0 and at most 3s (got 4s)"},
 		{"-connections 0", "-connections: want 1 to 1000 (got 0)"},
-		{"-variants nginx,apache", `-variants: want some of patroni, nginx, static, haproxy, ours, agent (got "apache")`},
+		{"-variants nginx,apache", `-variants: want some of patroni, nginx, static, haproxy, ours, nethttp, agent (got "apache")`},
 		{"-rounds 1 nginx", `want only flags (got "nginx")`},
 	} {
 		if _, err := parseOptions(strings.Fields(tt.args), io.Discard); err == nil || err.Error() != tt.want {
@@ -270,7 +270,7 @@ func TestBench(t *testing.T) {
 	}
 	text, _, _ := strings.Cut(table.String(), "\n\n")
 	rows := strings.Split(text, "\n")
-	if want := 2 + 6 + 4; len(rows) != want {
+	if want := 2 + 7 + 5; len(rows) != want {
 		t.Fatalf("%d lines, want %d", len(rows), want)
 	}
 	for _, row := range rows[2:] {

@@ -222,6 +222,9 @@ func FuzzPlain(f *testing.F) {
 		if !httpapi.IsPlain(string(request)) && !httpapi.IsPlain(string(request[:at])) {
 			return // net/http's by both ways
 		}
+		if rest := len(request) - at; 0 < rest && rest < 4 {
+			return // of a kept connection net/http takes fewer bytes for nothing yet, of a new one for half a request
+		}
 		inPair(t, func(t *testing.T, p pair) {
 			p.compare(t, string(request))
 			p.compare(t, string(request[:at]), string(request[at:]))

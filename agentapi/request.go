@@ -20,8 +20,7 @@ const MaxRequest = 512
 const (
 	requestBuffer = MaxRequest + 2         // and the longest end
 	requestIdle   = 100 * time.Millisecond // below the shortest useful agent-inter, which is HAProxy's timeout for the answer too
-	requestTotal  = time.Second
-	requestFirst  = 300 * time.Millisecond // for the first byte: a packet that was lost comes again after 200 ms, and must not make a primary MAINT
+	requestTotal  = time.Second            // for all of it, and for its first byte: one that is late, from a load balancer without a processor or over a network that lost a packet, must not make a primary MAINT
 )
 
 var (
@@ -84,10 +83,7 @@ func readRequest(conn net.Conn, buf []byte) ([]byte, error) {
 	n := 0
 	for n < len(buf) {
 		pause := time.Now().Add(requestIdle)
-		if n == 0 {
-			pause = time.Now().Add(requestFirst)
-		}
-		if pause.After(end) {
+		if n == 0 || pause.After(end) {
 			pause = end
 		}
 		if err := conn.SetReadDeadline(pause); err != nil {

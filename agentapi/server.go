@@ -133,27 +133,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, port func() *cluste
 }
 
 // allowed reports whether the allow list has addr.
-func (s *Server) allowed(addr net.Addr) bool {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return len(s.settings.Load().Allow) == 0
-	}
-	return s.allows(tcp.AddrPort().Addr())
-}
-
-func (s *Server) allows(peer netip.Addr) bool {
-	allow := s.settings.Load().Allow
-	if len(allow) == 0 {
-		return true
-	}
-	peer = peer.Unmap().WithZone("") // a prefix contains no address with a zone
-	return slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(peer) })
-}
+func (s *Server) allowed(addr net.Addr) bool { return conns.AllowsPeer(s.settings.Load().Allow, addr) }
 
 // AnswerFirst is a [conns.Answer] for a port that Serve serves: q is the question
 // of a dedicated one, nil for a shared one. It answers what needs no waiting.
 func (s *Server) AnswerFirst(q *cluster.Question, peer netip.AddrPort, first, out []byte) []byte {
-	if !s.allows(peer.Addr()) {
+	if !conns.Allows(s.settings.Load().Allow, peer.Addr()) {
 		return nil
 	}
 	if q == nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"patroniglue/cluster"
+	"patroniglue/conns"
 )
 
 // This file is the short way for checks: a request that is plain is answered with
@@ -146,7 +147,7 @@ func consists(s string, set *byteSet) bool {
 // end with it.
 func (s *Server) AnswerFirst(peer netip.AddrPort, first, out []byte) []byte {
 	settings := s.settings.Load()
-	if settings.TLS != nil || !allows(settings.Allow, peer.Addr()) {
+	if settings.TLS != nil || !conns.Allows(settings.Allow, peer.Addr()) {
 		return nil
 	}
 	p, ok := parsePlain(string(first))

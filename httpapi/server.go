@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,7 +125,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	lets := func(peer net.Addr) (*tls.Config, bool) {
 		settings := s.settings.Load()
-		return settings.TLS, allowed(settings.Allow, peer)
+		return settings.TLS, conns.AllowsPeer(settings.Allow, peer)
 	}
 	return s.serve(ctx, ln, http.HandlerFunc(handler), lets, func() bool { return s.settings.Load().Plain })
 }
@@ -138,7 +137,7 @@ func (s *Server) ServeOperator(ctx context.Context, ln net.Listener) error {
 		if o == nil {
 			return nil, false // it is about to close
 		}
-		return o.TLS, allowed(o.Allow, peer)
+		return o.TLS, conns.AllowsPeer(o.Allow, peer)
 	}, func() bool { return false }) // the short way asks for no password
 }
 
@@ -217,22 +216,6 @@ func (d *door) Accept() (net.Conn, error) {
 		}
 		return c, nil
 	}
-}
-
-func allowed(allow []netip.Prefix, peer net.Addr) bool {
-	tcp, ok := peer.(*net.TCPAddr)
-	if !ok {
-		return len(allow) == 0
-	}
-	return allows(allow, tcp.AddrPort().Addr())
-}
-
-func allows(allow []netip.Prefix, peer netip.Addr) bool {
-	if len(allow) == 0 {
-		return true
-	}
-	peer = peer.Unmap().WithZone("")
-	return slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(peer) })
 }
 
 // debugWriter takes net/http's complaints.

@@ -25,7 +25,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"patroniglue/cluster"
-	"patroniglue/conns"
+	"patroniglue/internal/listen"
 	"patroniglue/node"
 )
 
@@ -531,7 +531,7 @@ func (c *config) listeners() []listener {
 // files is how many the process may have open for it, without its connections.
 func (l listener) files() int {
 	if l.quick {
-		return conns.QuickFiles
+		return listen.QuickFiles
 	}
 	return 1
 }

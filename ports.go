@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"patroniglue/cluster"
-	"patroniglue/conns"
+	"patroniglue/internal/listen"
 )
 
 // port is an open socket that is answered on.
@@ -31,7 +31,7 @@ type port struct {
 // ports are all sockets that are open. Only one goroutine changes them.
 type ports struct {
 	log    zerolog.Logger
-	quick  func(*port) (linger time.Duration, answer conns.Answer) // the short way for those that have one; nil = there is none
+	quick  func(*port) (linger time.Duration, answer listen.Answer) // the short way for those that have one; nil = there is none
 	passed []*passedSocket
 	open   atomic.Pointer[[]*port]
 }
@@ -82,7 +82,7 @@ func (p *ports) prepare(ctx context.Context, wanted []listener) (_ []*port, err 
 		o := &port{listener: l}
 		if o.Listener, err = p.listen(ctx, l, leaving); err == nil && l.quick && p.quick != nil {
 			linger, answer := p.quick(o)
-			o.Listener, err = conns.Quick(o.Listener, linger, answer)
+			o.Listener, err = listen.Quick(o.Listener, linger, answer)
 		}
 		if err != nil {
 			closeAll(p.begun(next))

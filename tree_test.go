@@ -16,13 +16,13 @@ import (
 // A new package gets its line here.
 var tree = map[string]struct{ imports, testImports []string }{
 	".": {
-		imports:     []string{"node", "node/nodetest", "cache", "cluster", "conns", "discovery", "httpapi", "agentapi"},
+		imports:     []string{"node", "node/nodetest", "cache", "cluster", "internal/listen", "discovery", "httpapi", "agentapi"},
 		testImports: []string{"contrib/lab", "discovery/discoverytest"},
 	},
-	"agentapi":                 {imports: []string{"node", "cluster", "conns"}},
+	"agentapi":                 {imports: []string{"node", "cluster", "internal/listen"}},
 	"cache":                    {},
 	"cluster":                  {imports: []string{"node", "cache"}},
-	"conns":                    {},
+	"internal/listen":                    {},
 	"contrib/bench/checks":     {imports: []string{"contrib/lab"}},
 	"contrib/bench/fleet":      {imports: []string{"contrib/lab", "node/nodetest"}},
 	"contrib/bench/soak":       {imports: []string{"contrib/lab", "node/nodetest"}},
@@ -30,7 +30,7 @@ var tree = map[string]struct{ imports, testImports []string }{
 	"contrib/lab":              {},
 	"discovery":                {testImports: []string{"discovery/discoverytest"}},
 	"discovery/discoverytest":  {},
-	"httpapi":                  {imports: []string{"node", "cluster", "conns"}},
+	"httpapi":                  {imports: []string{"node", "cluster", "internal/listen"}},
 	"node":                     {testImports: []string{"contrib/lab"}}, // its conformance test asks a real Patroni
 	"node/nodetest":            {},
 }

@@ -17,7 +17,7 @@ import (
 
 	"patroniglue/agentapi"
 	"patroniglue/cluster"
-	"patroniglue/conns"
+	"patroniglue/internal/listen"
 	"patroniglue/discovery"
 	"patroniglue/httpapi"
 	"patroniglue/node"
@@ -123,7 +123,7 @@ func newDaemon(path string, cfg *config, log zerolog.Logger) (*daemon, error) {
 }
 
 // quick is the short way of a port that HAProxy asks.
-func (d *daemon) quick(p *port) (linger time.Duration, answer conns.Answer) {
+func (d *daemon) quick(p *port) (linger time.Duration, answer listen.Answer) {
 	if p.service == frontend {
 		return 0, d.http.AnswerFirst
 	}

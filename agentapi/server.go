@@ -15,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"patroniglue/cluster"
-	"patroniglue/conns"
+	"patroniglue/internal/listen"
 )
 
 // Asker answers questions about nodes. Ask may wait, as long as its context
@@ -68,7 +68,7 @@ type Server struct {
 	settings atomic.Pointer[Settings]
 
 	ports   atomic.Int64
-	conns   *conns.Pool
+	conns   *listen.Pool
 	answers [numWords]atomic.Uint64
 	refused atomic.Uint64
 	silent  atomic.Uint64
@@ -76,7 +76,7 @@ type Server struct {
 
 // New makes a Server; it answers nothing before Serve.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, conns: conns.New(defaultMaxConns)}
+	s := &Server{cfg: cfg, conns: listen.New(defaultMaxConns)}
 	s.Apply(cfg.Settings)
 	s.cfg.Settings = Settings{} // from now on they are in settings only
 	return s
@@ -106,7 +106,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, port func() *cluste
 	defer s.ports.Add(-1)
 	var handlers sync.WaitGroup
 	defer handlers.Wait()
-	ln = conns.Patient(ln, s.cfg.Log)
+	ln = listen.Patient(ln, s.cfg.Log)
 	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 
@@ -133,12 +133,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, port func() *cluste
 }
 
 // allowed reports whether the allow list has addr.
-func (s *Server) allowed(addr net.Addr) bool { return conns.AllowsPeer(s.settings.Load().Allow, addr) }
+func (s *Server) allowed(addr net.Addr) bool { return listen.AllowsPeer(s.settings.Load().Allow, addr) }
 
-// AnswerFirst is a [conns.Answer] for a port that Serve serves: q is the question
+// AnswerFirst is a [listen.Answer] for a port that Serve serves: q is the question
 // of a dedicated one, nil for a shared one. It answers what needs no waiting.
 func (s *Server) AnswerFirst(q *cluster.Question, peer netip.AddrPort, first, out []byte) []byte {
-	if !conns.Allows(s.settings.Load().Allow, peer.Addr()) {
+	if !listen.Allows(s.settings.Load().Allow, peer.Addr()) {
 		return nil
 	}
 	if q == nil {

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"patroniglue/conns"
+	"patroniglue/internal/listen"
 )
 
 // What a client may cost. Checks are answered from memory, so whoever needs
@@ -33,7 +33,7 @@ const (
 
 // load is what clients do to the server.
 type load struct {
-	conns      *conns.Pool
+	conns      *listen.Pool
 	refused    atomic.Uint64
 	unanswered atomic.Uint64
 
@@ -45,7 +45,7 @@ type load struct {
 }
 
 func newLoad() load {
-	return load{conns: conns.New(defaultMaxConns), turn: make(chan struct{}, 1), pipeline: make(chan struct{}, 1)}
+	return load{conns: listen.New(defaultMaxConns), turn: make(chan struct{}, 1), pipeline: make(chan struct{}, 1)}
 }
 
 // Conns returns how many connections are open.

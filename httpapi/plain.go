@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"patroniglue/cluster"
-	"patroniglue/conns"
+	"patroniglue/internal/listen"
 )
 
 // This file is the short way for checks: a request that is plain is answered with
@@ -143,11 +143,11 @@ func consists(s string, set *byteSet) bool {
 	return true
 }
 
-// AnswerFirst is a [conns.Answer] for connections that bring one plain request and
+// AnswerFirst is a [listen.Answer] for connections that bring one plain request and
 // end with it.
 func (s *Server) AnswerFirst(peer netip.AddrPort, first, out []byte) []byte {
 	settings := s.settings.Load()
-	if settings.TLS != nil || !conns.Allows(settings.Allow, peer.Addr()) {
+	if settings.TLS != nil || !listen.Allows(settings.Allow, peer.Addr()) {
 		return nil
 	}
 	p, ok := parsePlain(string(first))

@@ -17,7 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"patroniglue/cluster"
-	"patroniglue/conns"
+	"patroniglue/internal/listen"
 )
 
 // Config is what a Server needs, resolved and valid.
@@ -125,7 +125,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	lets := func(peer net.Addr) (*tls.Config, bool) {
 		settings := s.settings.Load()
-		return settings.TLS, conns.AllowsPeer(settings.Allow, peer)
+		return settings.TLS, listen.AllowsPeer(settings.Allow, peer)
 	}
 	return s.serve(ctx, ln, http.HandlerFunc(handler), lets, func() bool { return s.settings.Load().Plain })
 }
@@ -137,7 +137,7 @@ func (s *Server) ServeOperator(ctx context.Context, ln net.Listener) error {
 		if o == nil {
 			return nil, false // it is about to close
 		}
-		return o.TLS, conns.AllowsPeer(o.Allow, peer)
+		return o.TLS, listen.AllowsPeer(o.Allow, peer)
 	}, func() bool { return false }) // the short way asks for no password
 }
 
@@ -160,7 +160,7 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 	}
 	s.load.watch(srv)
 	srv.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
-	first := newForerunner(&door{conns.Patient(ln, s.cfg.Log), s, lets}, s, plain)
+	first := newForerunner(&door{listen.Patient(ln, s.cfg.Log), s, lets}, s, plain)
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		// Shutdown drops connections that were accepted and whose first request it has

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package conns
+package listen
 
 import (
 	"net"

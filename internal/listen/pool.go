@@ -1,8 +1,8 @@
-// Package conns bounds how many connections are open, and turns none away: one
+// Package listen bounds how many connections are open, and turns none away: one
 // too many makes that one give way which was neither opened nor answered for
 // longest. So whoever asks gets in, however many connections others hold and do
 // not use.
-package conns
+package listen
 
 import (
 	"container/list"

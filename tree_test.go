@@ -22,7 +22,7 @@ var tree = map[string]struct{ imports, testImports []string }{
 	"agentapi":                 {imports: []string{"node", "cluster", "internal/listen"}},
 	"cache":                    {},
 	"cluster":                  {imports: []string{"node", "cache"}},
-	"internal/listen":                    {},
+	"internal/listen":          {},
 	"contrib/bench/checks":     {imports: []string{"contrib/lab"}},
 	"contrib/bench/fleet":      {imports: []string{"contrib/lab", "node/nodetest"}},
 	"contrib/bench/soak":       {imports: []string{"contrib/lab", "node/nodetest"}},

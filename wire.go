@@ -17,9 +17,9 @@ import (
 
 	"patroniglue/agentapi"
 	"patroniglue/cluster"
-	"patroniglue/internal/listen"
 	"patroniglue/discovery"
 	"patroniglue/httpapi"
+	"patroniglue/internal/listen"
 	"patroniglue/node"
 )
 

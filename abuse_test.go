@@ -399,7 +399,7 @@ func TestFit(t *testing.T) {
 		{"without a limit", both(4096), 1<<64 - 1, 3, 2, both(4096), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, remarks := tt.limits.fit(tt.files, tt.nodes, tt.ports)
+			got, remarks := fitLimits(tt.limits, tt.files, tt.nodes, tt.ports)
 			if got != tt.want || len(remarks) > 0 != tt.remark {
 				t.Errorf("%+v %q, want %+v", got, remarks, tt.want)
 			}

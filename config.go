@@ -24,8 +24,6 @@ import (
 	"github.com/BurntSushi/toml"
 	"golang.org/x/crypto/bcrypt"
 
-	"patroniglue/cluster"
-	"patroniglue/internal/listen"
 	"patroniglue/node"
 )
 
@@ -331,7 +329,7 @@ func defaultConfig() *config {
 		},
 		Cache:     cacheConfig{TTL: 5 * time.Second},
 		Checks:    checksConfig{Primary: "writable", LagHold: 10 * time.Second, SameTimeline: true},
-		History:   historyConfig{Size: cluster.DefaultHistory},
+		History:   historyConfig{Size: 10_000},
 		Limits:    limitsConfig{HTTPConnections: 4096, AgentConnections: 4096, EventStreams: 256},
 		Discovery: discoveryConfig{Namespaces: []string{"/service/"}},
 	}
@@ -492,11 +490,13 @@ func (c *config) distinct(r *reading) {
 }
 
 // listener is an address to listen on, where the file gives it, and what is
-// answered there. A dedicated agent port has a question.
+// answered there. A dedicated agent port answers one check of one node.
 type listener struct {
 	path, addr string
 	service    service
-	question   *cluster.Question
+	cluster    string // of a dedicated agent port, with node and check; else ""
+	node       string
+	check      string
 	quick      bool // by the short way where there is one
 }
 
@@ -521,19 +521,11 @@ func (c *config) listeners() []listener {
 		for _, check := range slices.Sorted(maps.Keys(n.Agent)) {
 			all = append(all, listener{
 				path: fmt.Sprintf("node[%d].agent.%s", i+1, check), addr: n.Agent[check],
-				question: &cluster.Question{Cluster: n.Cluster, Node: n.Name, Check: check}, quick: c.Frontend.FastChecks,
+				cluster: n.Cluster, node: n.Name, check: check, quick: c.Frontend.FastChecks,
 			})
 		}
 	}
 	return all
-}
-
-// files is how many the process may have open for it, without its connections.
-func (l listener) files() int {
-	if l.quick {
-		return listen.QuickFiles
-	}
-	return 1
 }
 
 // collides says that the system would refuse one of the two, as far as the text

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"patroniglue/cluster"
 	"patroniglue/discovery"
 	"patroniglue/node"
@@ -113,7 +115,7 @@ func (f *discovered) keep() {
 	}
 	text, err := f.book.MarshalJSON()
 	if err == nil && (name != f.kept.name || !bytes.Equal(text, f.kept.text)) {
-		err = replaceFile(name, text)
+		err = renameio.WriteFile(name, text, 0o644, renameio.IgnoreUmask())
 	}
 	if err != nil {
 		if f.kept.err == nil {
@@ -292,6 +294,26 @@ func (f *discovered) reasons(now time.Time) (reasons []cluster.Reason) {
 	return reasons
 }
 
+// state is that of it which metrics show, nil while nothing is discovered.
+func (f *discovered) state() *discoveryState {
+	p := f.d.plan.Load()
+	if p.source == nil {
+		return nil
+	}
+	s := &discoveryState{status: f.watcher.Status()}
+	for i := range p.members {
+		if p.members[i].Left.IsZero() {
+			s.listed++
+		} else {
+			s.left++
+		}
+	}
+	if problems := f.problems.Load(); problems != nil {
+		s.problems = len(*problems)
+	}
+	return s
+}
+
 // pendingText says why members may not be known yet.
 func pendingText(cfg *config, s discovery.Status) string {
 	switch {
@@ -344,17 +366,20 @@ func discoverySettings(cfg *config, before *plan) (*discovery.Settings, error) {
 	return s, nil
 }
 
+// memberOf names a node within its cluster.
+type memberOf struct{ cluster, name string }
+
 // static is what is configured, which wins over what is discovered.
 type static struct {
-	nodes     map[labels]bool
+	nodes     map[memberOf]bool
 	addresses map[string]string // whose, by host:port
 }
 
 func staticOf(cfg *config) static {
-	s := static{make(map[labels]bool), make(map[string]string)}
+	s := static{make(map[memberOf]bool), make(map[string]string)}
 	for i := range cfg.Nodes {
 		n := &cfg.Nodes[i]
-		s.nodes[labels{n.Cluster, n.Name}] = true
+		s.nodes[memberOf{n.Cluster, n.Name}] = true
 		if n.URL.Path == "" { // else it is one of several behind another patroniglue
 			s.addresses[strings.ToLower(n.URL.Host)] = n.Cluster + "/" + n.Name
 		}
@@ -364,7 +389,7 @@ func staticOf(cfg *config) static {
 
 // judge says why a member is not asked, "" when it is, or that it is configured.
 func (s *static) judge(m *discovery.Member) (refused string, configured bool) {
-	if s.nodes[labels{m.Scope, m.Name}] {
+	if s.nodes[memberOf{m.Scope, m.Name}] {
 		return "", true
 	}
 	if m.API == nil {

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/google/renameio/v2"
 )
 
 // haproxyOptions are the flags of the subcommand haproxy.
@@ -128,33 +130,19 @@ func writeHAProxy(dir string, text []byte, hold bool, stdout io.Writer) error {
 	var written []string
 	if hold { // first: a reload in between finds all that it needs
 		lua := filepath.Join(dir, luaName)
-		if err := replaceFile(lua, haproxyHold); err != nil {
-			return err
+		if err := renameio.WriteFile(lua, haproxyHold, 0o644, renameio.IgnoreUmask()); err != nil {
+			return fmt.Errorf("writing %s: %w", lua, err)
 		}
 		written = append(written, lua)
 	}
-	if err := replaceFile(path, text); err != nil {
-		return err
+	if err := renameio.WriteFile(path, text, 0o644, renameio.IgnoreUmask()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	for _, file := range append(written, path) {
 		fmt.Fprintln(stdout, "wrote", file)
 	}
 	_, err := fmt.Fprintln(stdout, "check it: haproxy -c -f", path)
 	return err
-}
-
-// replaceFile writes a file that everybody may read, whole or not at all.
-func replaceFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	defer os.Remove(f.Name()) // once renamed it is not there
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return os.Rename(f.Name(), path)
 }
 
 var haproxyTemplate = template.Must(template.New("haproxy.cfg").Funcs(template.FuncMap{"word": haproxyWord}).Parse(haproxyText))

@@ -29,7 +29,7 @@ const historyRetry = 10 * time.Second
 type historyFile struct {
 	base   zerolog.Logger
 	reopen chan struct{} // says that the file was rotated, or is another
-	wanted atomic.Pointer[historyConfig]
+	wanted atomic.Pointer[historySettings]
 
 	// The rest is owned by whoever calls its methods: run before the daemon serves, then the loop of write.
 	path    string // "" = no file
@@ -41,9 +41,15 @@ type historyFile struct {
 	failing bool   // which was logged
 }
 
+// historySettings say which file it is, "" for none, and how many changes are read back.
+type historySettings struct {
+	path string
+	size int
+}
+
 func newHistoryFile(path string, size int, log zerolog.Logger) *historyFile {
 	h := &historyFile{path: path, size: size, base: log, log: log.With().Str("file", path).Logger(), reopen: make(chan struct{}, 1)}
-	h.wanted.Store(&historyConfig{Size: size, File: path})
+	h.wanted.Store(&historySettings{path, size})
 	return h
 }
 
@@ -180,14 +186,14 @@ func (h *historyFile) write(ctx context.Context, sup *cluster.Supervisor) {
 // kept and that it does not have yet.
 func (h *historyFile) change(sup *cluster.Supervisor) {
 	wanted := h.wanted.Load()
-	h.size = wanted.Size
-	if wanted.File == h.path {
+	h.size = wanted.size
+	if wanted.path == h.path {
 		h.close()
 		return
 	}
 	h.flush(sup)
 	h.close()
-	h.path, h.last, h.torn, h.failing, h.log = wanted.File, 0, false, false, h.base.With().Str("file", wanted.File).Logger()
+	h.path, h.last, h.torn, h.failing, h.log = wanted.path, 0, false, false, h.base.With().Str("file", wanted.path).Logger()
 	if h.path == "" {
 		return
 	}
@@ -281,9 +287,9 @@ func (h *historyFile) close() {
 	h.f = nil
 }
 
-// use makes the history be written as c says from now on.
-func (h *historyFile) use(c historyConfig) {
-	h.wanted.Store(&c)
+// configure makes the history be written to another file from now on, or to none.
+func (h *historyFile) configure(path string, size int) {
+	h.wanted.Store(&historySettings{path, size})
 	h.rotated()
 }
 

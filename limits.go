@@ -3,17 +3,19 @@ package main
 import (
 	"fmt"
 	"syscall"
+
+	"patroniglue/internal/listen"
 )
 
 // spareFiles are for what is neither a client, nor a port, nor a poll: logs, the
 // history, files that are read anew, and the system's own.
 const spareFiles = 64
 
-// fit lowers limits for which files, the number of files that the process may
+// fitLimits lowers limits for which files, the number of files that the process may
 // have open, does not suffice: each client takes one, the ports so many as ports
 // says, and each node's poll one, which must never lack any (twice, while one
 // closes). Then there is a remark.
-func (l limitsConfig) fit(files uint64, nodes, ports int) (fitted limitsConfig, remarks []string) {
+func fitLimits(l limitsConfig, files uint64, nodes, ports int) (fitted limitsConfig, remarks []string) {
 	others := spareFiles + 2*nodes + ports
 	most, want := int(min(files, 1<<30))-others, l.HTTPConnections+l.AgentConnections
 	if want <= most {
@@ -24,6 +26,14 @@ func (l limitsConfig) fit(files uint64, nodes, ports int) (fitted limitsConfig, 
 	fitted.AgentConnections = max(fewestConnections, most-fitted.HTTPConnections)
 	return fitted, []string{fmt.Sprintf("limits: at most %d HTTP and %d agent connections, because the process may have %d files open, want %d (LimitNOFILE of its systemd unit, or ulimit -n)",
 		fitted.HTTPConnections, fitted.AgentConnections, files, others+want)}
+}
+
+// filesOf is how many files the process has open for a listener, without its connections.
+func filesOf(l listener) int {
+	if l.quick {
+		return listen.QuickFiles
+	}
+	return 1
 }
 
 // openFiles is how many files the process may have open. Go has raised it to what

@@ -13,7 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 
+	"patroniglue/agentapi"
 	"patroniglue/cluster"
+	"patroniglue/discovery"
 	"patroniglue/httpapi"
 	"patroniglue/node"
 )
@@ -23,20 +25,44 @@ import (
 // when the process starts. No label has a text that a node chose: the number of
 // series depends on the configuration alone.
 type metrics struct {
-	registry     *prometheus.Registry
-	failures     map[node.Kind]prometheus.Counter // read-only after newMetrics
-	took         *prometheus.HistogramVec
-	failed       *prometheus.CounterVec
-	certificates func() []httpapi.Certificate // of our own; nil = there are none
-	kept         map[labels]bool              // owned by who calls keep
-	d            *daemon                      // set by of, before anything is served
+	registry *prometheus.Registry
+	failures map[node.Kind]prometheus.Counter // read-only after newMetrics
+	took     *prometheus.HistogramVec
+	failed   *prometheus.CounterVec
+	kept     map[labels]bool // owned by who calls keep
+}
+
+// sources is where a scrape reads what the rest of the program knows.
+type sources struct {
+	views        func() []*cluster.View
+	http         *httpapi.Server
+	agents       *agentapi.Server
+	certificates func() []httpapi.Certificate // of our own
+	reloads      func() reloadState
+	discovery    func() *discoveryState // gives nil while nothing is discovered
+	version      string
+}
+
+// reloadState is the outcome of configuration reloads.
+type reloadState struct {
+	successful        bool      // the latest one, and the files that the configuration names
+	at                time.Time // of the latest success, at first of the start
+	succeeded, failed uint64
+}
+
+// discoveryState is what discovery knows.
+type discoveryState struct {
+	status   discovery.Status
+	listed   int // members
+	left     int
+	problems int // that are of no node
 }
 
 // labels of a node, or of a cluster: without a node.
 type labels struct{ cluster, node string }
 
-func newMetrics(certificates func() []httpapi.Certificate) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), failures: make(map[node.Kind]prometheus.Counter), certificates: certificates}
+func newMetrics() *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), failures: make(map[node.Kind]prometheus.Counter)}
 	// Per cluster: a node has 11 series without it, and it has 9.
 	m.took = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "patroniglue_poll_duration_seconds", Help: "How long polls took, those that failed too.",
@@ -51,17 +77,16 @@ func newMetrics(certificates func() []httpapi.Certificate) *metrics {
 	m.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "patroniglue_node_poll_failures_total", Help: "Polls of the node without an answer.",
 	}, nodeLabels)
-	m.registry.MustRegister(m, m.took, failures, m.failed, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.took, failures, m.failed, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	return m
 }
 
-// of says whose metrics these are.
-func (m *metrics) of(d *daemon) *daemon {
-	m.d, d.metrics = d, m
-	m.keep(d.plan.Load().clusters.Clusters)
-	return d
-}
+// register makes a scrape read from these sources. It is called once.
+func (m *metrics) register(s sources) { m.registry.MustRegister(&collector{s}) }
+
+// collector reads the sources when somebody scrapes.
+type collector struct{ sources }
 
 // measure measures the polls of a node.
 func (m *metrics) measure(cluster, node string, p cluster.Poller) cluster.Poller {
@@ -192,16 +217,16 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 // Describe is part of prometheus.Collector.
-func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range descs {
 		ch <- d
 	}
 }
 
 // Collect is part of prometheus.Collector.
-func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := samples{ch}
-	views := m.d.sup.Views()
+	views := c.views()
 	now := time.Now() // after it, or ages could be negative
 	for _, v := range views {
 		collectCluster(s, v, now)
@@ -209,7 +234,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			collectNode(s, v, member, now)
 		}
 	}
-	m.collectServers(s)
+	c.collectServers(s)
+	c.collectDaemon(s)
 }
 
 // samples takes one sample at a time.
@@ -304,72 +330,52 @@ func oneOf[T ~string](known []T, said T) string {
 	return "other"
 }
 
-func (m *metrics) collectServers(s samples) {
-	for c := range m.d.http.Served() {
-		s.counter(httpChecks, float64(c.Passed), c.Check, "pass")
-		s.counter(httpChecks, float64(c.Failed), c.Check, "fail")
+func (c *collector) collectServers(s samples) {
+	for checks := range c.http.Served() {
+		s.counter(httpChecks, float64(checks.Passed), checks.Check, "pass")
+		s.counter(httpChecks, float64(checks.Failed), checks.Check, "fail")
 	}
-	s.counter(httpSilent, float64(m.d.http.Unanswered()))
-	s.counter(httpPutOff, float64(m.d.http.PutOff()))
-	s.counter(httpRefused, float64(m.d.http.Refused()))
-	s.counter(httpOverflow, float64(m.d.http.Overflowed()))
-	s.gauge(httpConns, float64(m.d.http.Conns()))
-	logins := m.d.http.Logins()
+	s.counter(httpSilent, float64(c.http.Unanswered()))
+	s.counter(httpPutOff, float64(c.http.PutOff()))
+	s.counter(httpRefused, float64(c.http.Refused()))
+	s.counter(httpOverflow, float64(c.http.Overflowed()))
+	s.gauge(httpConns, float64(c.http.Conns()))
+	logins := c.http.Logins()
 	s.counter(loginsFailed, float64(logins.Wrong), "wrong")
 	s.counter(loginsFailed, float64(logins.Busy), "busy")
-	for words, n := range m.d.agents.Answers() {
+	for words, n := range c.agents.Answers() {
 		s.counter(agentAnswers, float64(n), words)
 	}
-	s.counter(agentSilent, float64(m.d.agents.Unanswered()))
-	s.counter(agentRefused, float64(m.d.agents.Refused()))
-	s.counter(agentOverflow, float64(m.d.agents.Overflowed()))
-	s.gauge(agentConns, float64(m.d.agents.Conns()))
-	s.gauge(agentPorts, float64(m.d.agents.Ports()))
-	streams := m.d.http.Streams()
+	s.counter(agentSilent, float64(c.agents.Unanswered()))
+	s.counter(agentRefused, float64(c.agents.Refused()))
+	s.counter(agentOverflow, float64(c.agents.Overflowed()))
+	s.gauge(agentConns, float64(c.agents.Conns()))
+	s.gauge(agentPorts, float64(c.agents.Ports()))
+	streams := c.http.Streams()
 	s.gauge(eventStreams, float64(streams.Open))
 	s.counter(eventsSent, float64(streams.Sent))
 	s.counter(eventsDropped, float64(streams.Dropped))
 	s.counter(eventsRefused, float64(streams.Refused))
-	if m.certificates != nil {
-		for _, c := range m.certificates() {
-			s.gauge(certExpires, float64(c.Ends.Unix()), c.Use, c.File)
-		}
-	}
-	if m.d.plan.Load().source != nil {
-		m.d.discovered.collect(s)
-	}
-	m.d.reloads.collect(s)
-	s.gauge(buildInfo, 1, version, runtime.Version())
 }
 
-func (f *discovered) collect(s samples) {
-	p := f.d.plan.Load()
-	status := f.watcher.Status()
-	s.is(discUp, status.Live)
-	if !status.Heard.IsZero() {
-		s.gauge(discHeard, float64(status.Heard.Unix()))
+func (c *collector) collectDaemon(s samples) {
+	for _, own := range c.certificates() {
+		s.gauge(certExpires, float64(own.Ends.Unix()), own.Use, own.File)
 	}
-	s.counter(discRestarts, float64(status.Restarts))
-	left := 0
-	for i := range p.members {
-		if !p.members[i].Left.IsZero() {
-			left++
+	if d := c.discovery(); d != nil {
+		s.is(discUp, d.status.Live)
+		if !d.status.Heard.IsZero() {
+			s.gauge(discHeard, float64(d.status.Heard.Unix()))
 		}
+		s.counter(discRestarts, float64(d.status.Restarts))
+		s.gauge(discMembers, float64(d.listed), "listed")
+		s.gauge(discMembers, float64(d.left), "left")
+		s.gauge(discProblems, float64(d.problems))
 	}
-	s.gauge(discMembers, float64(len(p.members)-left), "listed")
-	s.gauge(discMembers, float64(left), "left")
-	problems := 0
-	if p := f.problems.Load(); p != nil {
-		problems = len(*p)
-	}
-	s.gauge(discProblems, float64(problems))
-}
-
-func (r *reloads) collect(s samples) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s.is(reloadFine, r.config == nil && r.files == nil)
+	r := c.reloads()
+	s.is(reloadFine, r.successful)
 	s.gauge(reloadedAt, float64(r.at.Unix()))
 	s.counter(reloadsTotal, float64(r.succeeded), "success")
 	s.counter(reloadsTotal, float64(r.failed), "failure")
+	s.gauge(buildInfo, 1, c.version, runtime.Version())
 }

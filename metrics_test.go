@@ -72,8 +72,14 @@ const (
 	replicaSays = `{"state":"running","role":"replica","timeline":3,"xlog":{"received_location":999000,"replayed_location":999000}}`
 )
 
-// measuredDaemon is a daemon without ports over scripted nodes.
-func measuredDaemon(interval, ttl time.Duration, clusters map[string][]*scripted, names ...string) *daemon {
+// scraped are the parts that metrics read, over scripted nodes.
+type scraped struct {
+	sup  *cluster.Supervisor
+	http *httpapi.Server
+}
+
+// startScraped makes them, without ports.
+func startScraped(interval, ttl time.Duration, clusters map[string][]*scripted, names ...string) scraped {
 	var cfg []cluster.ClusterConfig
 	for _, name := range names {
 		c := cluster.ClusterConfig{Name: name}
@@ -84,22 +90,26 @@ func measuredDaemon(interval, ttl time.Duration, clusters map[string][]*scripted
 		}
 		cfg = append(cfg, c)
 	}
-	m := newMetrics(nil)
+	m := newMetrics()
 	for _, c := range cfg {
 		for i := range c.Nodes {
 			c.Nodes[i].Client = m.measure(c.Name, c.Nodes[i].Name, c.Nodes[i].Client)
 		}
 	}
 	sup := cluster.New(cluster.Config{TTL: ttl, Rules: cluster.Rules{LagHold: 10 * time.Second, SameTimeline: true}, Clusters: cfg})
-	d := &daemon{
-		sup: sup, http: httpapi.New(httpapi.Config{Supervisor: sup, Metrics: m.handler(zerolog.Nop())}), agents: agentapi.New(agentapi.Config{Asker: sup}),
-	}
-	d.plan.Store(&plan{clusters: cluster.Config{Clusters: cfg}})
-	return m.of(d)
+	server := httpapi.New(httpapi.Config{Supervisor: sup, Metrics: m.handler(zerolog.Nop())})
+	m.register(sources{
+		views: sup.Views, http: server, agents: agentapi.New(agentapi.Config{Asker: sup}), version: "test",
+		certificates: func() []httpapi.Certificate { return nil },
+		reloads:      func() reloadState { return reloadState{successful: true} },
+		discovery:    func() *discoveryState { return nil },
+	})
+	m.keep(cfg)
+	return scraped{sup, server}
 }
 
 // watchMeasured polls until the test ends.
-func watchMeasured(t testing.TB, d *daemon) {
+func watchMeasured(t testing.TB, d scraped) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.sup.Run(ctx) }()
@@ -212,7 +222,7 @@ func lintMetrics(t *testing.T, text string) {
 func TestMetricsOfAFailover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pg1, pg2 := says(200, leaderSays), says(503, replicaSays)
-		d := measuredDaemon(100*time.Millisecond, time.Second, map[string][]*scripted{"main": {pg1, pg2}}, "main")
+		d := startScraped(100*time.Millisecond, time.Second, map[string][]*scripted{"main": {pg1, pg2}}, "main")
 		want := func(when string, samples map[string]string) {
 			t.Helper()
 			synctest.Wait()
@@ -287,7 +297,7 @@ func TestMetricsOfAFailover(t *testing.T) {
 func TestMetricsOfAHostileNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bad := `x\"} 1\nevil_metric{a=\"\u0000\u2028`
-		d := measuredDaemon(100*time.Millisecond, time.Second, map[string][]*scripted{"main": {
+		d := startScraped(100*time.Millisecond, time.Second, map[string][]*scripted{"main": {
 			says(200, leaderSays),
 			says(503, fmt.Sprintf(`{"state":"%[1]s","role":"%[1]s","timeline":-9223372036854775808,"replication_state":"%[1]s","server_version":"%[1]s",`+
 				`"tags":{"%[1]s":"%[1]s"},"patroni":{"version":"%[1]s","scope":"%[1]s","name":"%[1]s"}}`, bad)),
@@ -312,7 +322,7 @@ func TestMetricsOfAHostileNode(t *testing.T) {
 func TestMetricsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pg1, pg2 := says(200, leaderSays), says(503, replicaSays)
-		d := measuredDaemon(100*time.Millisecond, time.Second, map[string][]*scripted{"main": {pg1, pg2}}, "main")
+		d := startScraped(100*time.Millisecond, time.Second, map[string][]*scripted{"main": {pg1, pg2}}, "main")
 		watchMeasured(t, d)
 		seen := make(map[string]bool)
 		storm := func(words string) {
@@ -366,7 +376,7 @@ func BenchmarkScrape(b *testing.B) {
 				clusters[name] = append(clusters[name], s)
 			}
 		}
-		d := measuredDaemon(time.Hour, time.Hour, clusters, names...)
+		d := startScraped(time.Hour, time.Hour, clusters, names...)
 		watchMeasured(b, d)
 		for _, encoding := range []string{"identity", "gzip"} {
 			b.Run(fmt.Sprintf("clusters=%d/%s", len(names), encoding), func(b *testing.B) {

@@ -112,11 +112,19 @@ func (p *ports) commit(next []*port, wanted []listener) (begun, leaving []*port)
 	leaving = slices.DeleteFunc(slices.Clone(*p.open.Load()), func(o *port) bool { return slices.Contains(next, o) })
 	for i, o := range next {
 		o.path = wanted[i].path
-		o.question.Store(wanted[i].question)
+		o.question.Store(questionOf(wanted[i]))
 	}
 	p.open.Store(&next)
 	p.tellPassed(next, begun)
 	return begun, leaving
+}
+
+// questionOf is what a dedicated agent port answers; nil for every other port.
+func questionOf(l listener) *cluster.Question {
+	if l.check == "" {
+		return nil
+	}
+	return &cluster.Question{Cluster: l.cluster, Node: l.node, Check: l.check}
 }
 
 // addrs gives where a service is answered.

@@ -109,6 +109,13 @@ func (r *reloads) reasons() []cluster.Reason {
 	return reasons
 }
 
+// state is that of it which metrics show.
+func (r *reloads) state() reloadState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return reloadState{r.config == nil && r.files == nil, r.at, r.succeeded, r.failed}
+}
+
 // apply makes a valid configuration that of the daemon. What it leaves as it was
 // is not touched; of the rest, new ports are opened before old ones are closed.
 func (d *daemon) apply(ctx context.Context, cfg *config) error {
@@ -137,7 +144,7 @@ func (d *daemon) apply(ctx context.Context, cfg *config) error {
 		o.stop()
 		o.Close() // now, not soon: the next reload may come back to its address
 	}
-	d.history.use(cfg.History)
+	d.history.configure(cfg.History.File, cfg.History.Size)
 	for _, note := range p.notes {
 		d.log.Warn().Str("file", d.path).Msg(note)
 	}

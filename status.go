@@ -169,12 +169,15 @@ func fetchStatus(ctx context.Context, cfg *config, only string) (statusReport, e
 	return out, nil
 }
 
+// nodeOf names a node within its cluster.
+type nodeOf struct{ cluster, node string }
+
 // statusNodes are those of the configuration and, in clusters where others may be
 // discovered, all that the daemon knows.
-func statusNodes(ctx context.Context, cfg *config, client *http.Client, base string, clusters []httpapi.ClusterHealth) ([]labels, error) {
-	var nodes []labels
+func statusNodes(ctx context.Context, cfg *config, client *http.Client, base string, clusters []httpapi.ClusterHealth) ([]nodeOf, error) {
+	var nodes []nodeOf
 	for _, n := range cfg.Nodes {
-		nodes = append(nodes, labels{n.Cluster, n.Name})
+		nodes = append(nodes, nodeOf{n.Cluster, n.Name})
 	}
 	if !cfg.Discovery.on() {
 		return nodes, nil
@@ -191,7 +194,7 @@ func statusNodes(ctx context.Context, cfg *config, client *http.Client, base str
 			return nil, err
 		}
 		for _, name := range slices.Sorted(maps.Keys(out.Reasons)) {
-			if n := (labels{c.Cluster, name}); nodeName.MatchString(name) && !slices.Contains(configured, n) {
+			if n := (nodeOf{c.Cluster, name}); nodeName.MatchString(name) && !slices.Contains(configured, n) {
 				nodes = append(nodes, n)
 			}
 		}

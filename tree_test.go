@@ -39,6 +39,7 @@ var tree = map[string]struct{ imports, testImports []string }{
 var dependencies = []string{
 	"github.com/BurntSushi/toml",
 	"github.com/coreos/go-systemd/v22",
+	"github.com/google/renameio/v2", // a file is replaced whole or not at all
 	"github.com/prometheus/client_golang",
 	"github.com/rs/zerolog",
 	"go.etcd.io/etcd/client/v3", // etcd's own client: TLS, authentication and a watch over gRPC, which its JSON gateway has not

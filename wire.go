@@ -92,9 +92,9 @@ func (p *plan) watch(found found, before *plan, m *metrics) error {
 	p.members, p.clusters.Clusters, p.clusters.Pending = found.members, nil, found.pending
 	ports := 0
 	for _, l := range p.cfg.listeners() {
-		ports += l.files()
+		ports += filesOf(l)
 	}
-	limits, lowered := p.cfg.Limits.fit(openFiles(), len(p.cfg.Nodes)+len(found.members), ports)
+	limits, lowered := fitLimits(p.cfg.Limits, openFiles(), len(p.cfg.Nodes)+len(found.members), ports)
 	p.http.MaxConns, p.http.MaxStreams, p.agents.MaxConns = limits.HTTPConnections, limits.EventStreams, limits.AgentConnections
 	p.notes = slices.Concat(p.cfg.Notes, lowered)
 	return p.addClusters(before, m)
@@ -105,7 +105,7 @@ func (p *plan) watch(found found, before *plan, m *metrics) error {
 func newDaemon(path string, cfg *config, log zerolog.Logger) (*daemon, error) {
 	d := &daemon{path: path, log: log, history: newHistoryFile(cfg.History.File, cfg.History.Size, log), ports: newPorts(log)}
 	certificates := func() []httpapi.Certificate { return d.plan.Load().certificates() }
-	d.metrics = newMetrics(certificates)
+	d.metrics = newMetrics()
 	d.discovered = newDiscovered(d)
 	p, err := newPlan(cfg, found{pending: pendingText(cfg, discovery.Status{})}, nil, d.metrics)
 	if err != nil {
@@ -119,7 +119,12 @@ func newDaemon(path string, cfg *config, log zerolog.Logger) (*daemon, error) {
 	})
 	d.agents = agentapi.New(agentapi.Config{Asker: d.sup, Settings: p.agents, Log: log})
 	d.ports.quick = d.quick
-	return d.metrics.of(d), nil
+	d.metrics.register(sources{
+		views: d.sup.Views, http: d.http, agents: d.agents, certificates: certificates, reloads: d.reloads.state, discovery: d.discovered.state,
+		version: version,
+	})
+	d.metrics.keep(p.clusters.Clusters)
+	return d, nil
 }
 
 // quick is the short way of a port that HAProxy asks.

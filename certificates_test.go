@@ -86,8 +86,8 @@ func TestCertificates(t *testing.T) {
 		"-json":        `"text": "` + own[0].Text + `"`,
 	} {
 		var stdout bytes.Buffer
-		if err := run(t.Context(), []string{"-config", p.config, "status", flag}, &stdout, io.Discard); err != exitCode(1) || !strings.Contains(stdout.String(), want) {
-			t.Errorf("status %s: %v, want exit code 1 and %q:\n%s", flag, err, want, &stdout)
+		if code := command(t.Context(), []string{"-config", p.config, "status", flag}, &stdout, io.Discard); code != 1 || !strings.Contains(stdout.String(), want) {
+			t.Errorf("status %s: exit code %d, want 1 and %q:\n%s", flag, code, want, &stdout)
 		}
 	}
 

@@ -22,6 +22,7 @@ import (
 
 // daemon is the supervisor with everything that asks it.
 type daemon struct {
+	version string
 	path    string // of the configuration; "" = there is none to load anew
 	plan    atomic.Pointer[plan]
 	sup     *cluster.Supervisor
@@ -63,7 +64,7 @@ func (d *daemon) run(ctx context.Context) error {
 	changes := d.sup.Subscribe(changeBuffer)
 	defer changes.Close()
 	d.reloads.at = time.Now()
-	e := d.log.Info().Str("version", version).Stringer("http", d.ports.addrs(frontend)[0])
+	e := d.log.Info().Str("version", d.version).Stringer("http", d.ports.addrs(frontend)[0])
 	for _, addr := range d.ports.addrs(operators) {
 		e.Stringer("operator", addr)
 	}

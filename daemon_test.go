@@ -47,7 +47,7 @@ type program struct {
 	log    *programLog
 	end    func()
 	ended  chan struct{} // closed when it has
-	err    error         // read after ended is closed
+	code   int           // its exit code, read after ended is closed
 }
 
 // programLog takes JSON lines.
@@ -158,7 +158,7 @@ func beginProgram(t *testing.T, name, text string, flags ...string) *program {
 	p := &program{path: path, log: new(programLog), ended: make(chan struct{}), end: func() { cancel(errors.New("the test ends it")) }}
 	go func() {
 		defer close(p.ended)
-		p.err = run(ctx, append([]string{"-config", path}, flags...), io.Discard, p.log)
+		p.code = command(ctx, append([]string{"-config", path}, flags...), io.Discard, p.log)
 	}()
 	t.Cleanup(func() {
 		p.end()
@@ -177,7 +177,7 @@ func (p *program) awaitReady(t *testing.T, text string, agents int) {
 	until(t, "the program is ready", func() bool {
 		select {
 		case <-p.ended:
-			t.Fatalf("run: %v", p.err)
+			t.Fatalf("the program ended with exit code %d:\n%s", p.code, p.log)
 		default:
 		}
 		p.agents = p.log.values("listener", "message", "answering agent checks")
@@ -186,11 +186,14 @@ func (p *program) awaitReady(t *testing.T, text string, agents int) {
 	p.http = p.log.values("http", "message", "supervising")[0]
 }
 
-// wait gives what run returned.
+// wait is nil when the program has ended with exit code 0.
 func (p *program) wait() error {
 	select {
 	case <-p.ended:
-		return p.err
+		if p.code != 0 {
+			return fmt.Errorf("exit code %d, want 0", p.code)
+		}
+		return nil
 	case <-time.After(10 * time.Second):
 		return errors.New("it still runs after 10 s")
 	}
@@ -200,8 +203,13 @@ func (p *program) wait() error {
 func (p *program) run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = exitStatus(run(t.Context(), append([]string{"-config", p.config}, args...), &out, &errs), &errs)
+	code = command(t.Context(), append([]string{"-config", p.config}, args...), &out, &errs)
 	return code, out.String(), errs.String()
+}
+
+// command is the program without its process, with its exit code.
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return Main(ctx, "test", args, stdout, stderr)
 }
 
 func portOf(addr string) string {
@@ -433,15 +441,11 @@ func TestDaemonPortInUse(t *testing.T) {
 			addrs[which] = used
 			config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[agent]\nlisten = '%s'\n[[node]]\nname = 'pg1'\nurl = 'http://127.0.0.1:1'\nagent = { primary = '%s' }\n",
 				portOf(addrs[0]), addrs[1], addrs[2])
-			var log programLog
 			var out bytes.Buffer
-			code := exitStatus(run(t.Context(), []string{"-config", writeFile(t, "c.toml", config)}, io.Discard, &log), &out)
+			code := command(t.Context(), []string{"-config", writeFile(t, "c.toml", config)}, io.Discard, &out)
 			message := out.String()
 			if code != 1 || strings.Count(message, "\n") != 1 || !strings.Contains(message, used+": bind: address already in use: want a free port, ") {
 				t.Errorf("exit code %d and %q, want 1 and one line that names %s", code, message, used)
-			}
-			if log.String() != "" {
-				t.Errorf("log: %s, want nothing", &log)
 			}
 			for i, addr := range addrs {
 				if i != which && !refuses(addr) {
@@ -475,10 +479,9 @@ func TestDaemonPrivilegedPort(t *testing.T) {
 }
 
 func TestDaemonForeignAddress(t *testing.T) {
-	var log programLog
 	var out bytes.Buffer
 	config := "[frontend]\nhost = '192.0.2.1'\nport = 0\n[[node]]\nname = 'pg1'\nurl = 'http://127.0.0.1:1'\n" // a network for documentation
-	code := exitStatus(run(t.Context(), []string{"-config", writeFile(t, "c.toml", config)}, io.Discard, &log), &out)
+	code := command(t.Context(), []string{"-config", writeFile(t, "c.toml", config)}, io.Discard, &out)
 	want := "patroniglue: listening for HTTP: listen tcp 192.0.2.1:0: bind: cannot assign requested address: want an address of this machine, or none for all\n"
 	if code != 1 || out.String() != want {
 		t.Errorf("exit code %d and %s, want 1 and %s", code, &out, want)
@@ -572,14 +575,14 @@ func TestDaemonQuiet(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var log programLog
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, []string{"-quiet", "-config", path}, io.Discard, &log) }()
+	ended := make(chan int, 1)
+	go func() { ended <- command(ctx, []string{"-quiet", "-config", path}, io.Discard, &log) }()
 	until(t, "both are polled", func() bool {
 		return sim.Node("pg1").Requests("/primary") > 3 && sim.Node("pg2").Requests("/primary") > 3
 	})
 	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
+	if code := <-ended; code != 0 {
+		t.Errorf("exit code %d, want 0", code)
 	}
 	if log.String() != "" {
 		t.Errorf("with all well, -quiet logs\n%s", &log)
@@ -657,7 +660,8 @@ func startCommandBy(t *testing.T, text string, cmd *exec.Cmd, start func() error
 	}
 	go func() {
 		defer close(p.ended)
-		p.err = cmd.Wait()
+		_ = cmd.Wait() // its exit code tells
+		p.code = cmd.ProcessState.ExitCode()
 	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // an error: it has ended
@@ -966,9 +970,9 @@ func TestDemo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var stdout, log programLog
-	ended := make(chan error, 1)
+	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"demo", "-listen", "127.0.0.1:0", "-agent", "127.0.0.1:0"}, &stdout, &log)
+		ended <- command(ctx, []string{"demo", "-listen", "127.0.0.1:0", "-agent", "127.0.0.1:0"}, &stdout, &log)
 	}()
 	until(t, "the demo is ready", func() bool {
 		return len(log.lines("message", "ready: every node was polled")) > 0 && len(log.lines("message", "answering agent checks")) > 0
@@ -1003,9 +1007,9 @@ func TestDemo(t *testing.T) {
 
 	cancel()
 	select {
-	case err := <-ended:
-		if err != nil {
-			t.Errorf("demo: %v, want nil", err)
+	case code := <-ended:
+		if code != 0 {
+			t.Errorf("demo: exit code %d, want 0", code)
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("the demo still runs")

@@ -16,7 +16,7 @@ import (
 
 // demo runs the whole supervisor over three simulated nodes and stages a
 // switchover every so often.
-func demo(ctx context.Context, args []string, stdout, stderr io.Writer, log zerolog.Logger) error {
+func demo(ctx context.Context, args []string, version string, stdout, stderr io.Writer, log zerolog.Logger) error {
 	fs := flag.NewFlagSet("patroniglue demo", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	every := fs.Duration("every", 30*time.Second, "time between two switchovers")
@@ -36,7 +36,7 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer, log zero
 	names := []string{"pg1", "pg2", "pg3"}
 	sim := nodetest.NewCluster("demo", names...)
 	defer sim.Close()
-	d, err := demoDaemon(sim, names, httpAddr, agentAddr, log)
+	d, err := demoDaemon(sim, names, httpAddr, agentAddr, version, log)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer, log zero
 	return d.run(ctx)
 }
 
-func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr string, log zerolog.Logger) (*daemon, error) {
+func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr, version string, log zerolog.Logger) (*daemon, error) {
 	cfg := defaultConfig()
 	host, port, err := splitAddress(httpAddr)
 	if err != nil {
@@ -68,7 +68,7 @@ func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr strin
 		}
 		cfg.Nodes = append(cfg.Nodes, nodeConfig{Name: name, Member: name, Cluster: "demo", Scope: "demo", URL: u, backendConfig: cfg.Backend})
 	}
-	return newDaemon("", cfg, log)
+	return newDaemon("", cfg, version, log)
 }
 
 func demoGuide(w io.Writer, http, agent string, every time.Duration) {

@@ -333,7 +333,7 @@ func TestDiscoveryForgets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := newDaemon("", cfg, zerolog.Nop())
+	d, err := newDaemon("", cfg, "test", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,7 +389,7 @@ func fleet(b testing.TB, clusters int) (*daemon, []discovery.Member) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	d, err := newDaemon("", cfg, zerolog.Nop())
+	d, err := newDaemon("", cfg, "test", zerolog.Nop())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -32,7 +32,7 @@ type endToEnd struct {
 	lost bool      // the cluster did not become healthy: no need to wait again
 
 	cancel context.CancelFunc // ends the program in this process
-	ended  chan error         // what its run returned
+	ended  chan int           // its exit code
 }
 
 // startLab skips where a lab cannot be had, unless build.sh said that it is
@@ -78,11 +78,11 @@ func startWithoutHAProxy(t *testing.T, o lab.Options) *endToEnd {
 	l := startLab(t, o)
 
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &endToEnd{lab: l, log: new(logLines), cancel: cancel, ended: make(chan error, 1)}
+	e := &endToEnd{lab: l, log: new(logLines), cancel: cancel, ended: make(chan int, 1)}
 	running := make(chan struct{})
 	go func() {
 		defer close(running)
-		e.ended <- run(ctx, []string{"-config", l.Config}, io.Discard, e.log)
+		e.ended <- command(ctx, []string{"-config", l.Config}, io.Discard, e.log)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -91,8 +91,8 @@ func startWithoutHAProxy(t *testing.T, o lab.Options) *endToEnd {
 	})
 	eventually(t, 15*time.Second, func() error {
 		select {
-		case err := <-e.ended:
-			t.Fatalf("run: %v", err)
+		case code := <-e.ended:
+			t.Fatalf("the program ended with exit code %d", code)
 		default:
 		}
 		return e.ready()

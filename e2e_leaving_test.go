@@ -71,8 +71,8 @@ func (e *endToEnd) leaving(t *testing.T) {
 func (e *endToEnd) announce(t *testing.T, args ...string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	if err := run(t.Context(), append([]string{"-config", e.lab.Config, "leaving"}, args...), &stdout, &stderr); err != nil || strings.Count(stdout.String(), "\n") != 1 {
-		t.Fatalf("leaving %q: %v\n%s%s", args, err, &stdout, &stderr)
+	if code := command(t.Context(), append([]string{"-config", e.lab.Config, "leaving"}, args...), &stdout, &stderr); code != 0 || strings.Count(stdout.String(), "\n") != 1 {
+		t.Fatalf("leaving %q: exit code %d\n%s%s", args, code, &stdout, &stderr)
 	}
 }
 

@@ -169,8 +169,8 @@ func (e *endToEnd) quiet(t *testing.T) {
 func (e *endToEnd) status(t *testing.T) {
 	c := e.healthy(t)
 	var stdout, stderr bytes.Buffer
-	if err := run(t.Context(), []string{"-config", e.lab.Config, "status"}, &stdout, &stderr); err != nil {
-		t.Errorf("status: %v, want exit code 0\n%s%s", err, &stdout, &stderr)
+	if code := command(t.Context(), []string{"-config", e.lab.Config, "status"}, &stdout, &stderr); code != 0 {
+		t.Errorf("status: exit code %d, want 0\n%s%s", code, &stdout, &stderr)
 	}
 	for _, n := range e.lab.Nodes {
 		want := []string{n.Name, n.SQL, "replica", "running", "no yes"}
@@ -191,8 +191,8 @@ func (e *endToEnd) status(t *testing.T) {
 	}
 
 	stdout.Reset()
-	if err := run(t.Context(), []string{"-config", e.lab.Config, "status", "-json"}, &stdout, &stderr); err != nil {
-		t.Errorf("status -json: %v\n%s%s", err, &stdout, &stderr)
+	if code := command(t.Context(), []string{"-config", e.lab.Config, "status", "-json"}, &stdout, &stderr); code != 0 {
+		t.Errorf("status -json: exit code %d\n%s%s", code, &stdout, &stderr)
 	}
 	var report statusReport
 	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil || len(report.Nodes) != 3 || !report.Health.Healthy {
@@ -446,9 +446,9 @@ func (e *endToEnd) stops(t *testing.T) {
 	begun := time.Now()
 	e.cancel()
 	select {
-	case err := <-e.ended:
-		if err != nil {
-			t.Errorf("run: %v, want nil", err)
+	case code := <-e.ended:
+		if code != 0 {
+			t.Errorf("run: exit code %d, want 0", code)
 		}
 		t.Logf("stopped after %v", time.Since(begun).Round(time.Millisecond))
 	case <-time.After(10 * time.Second):

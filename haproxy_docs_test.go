@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/csv"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -56,8 +55,8 @@ func startSmallEdited(t *testing.T, edit func(printed string) string, flags ...s
 	flags = append([]string{"-config", s.path("relayed.toml"), "haproxy", "-socket", s.path("admin.sock"), "-user", "", "-stats-port", "0",
 		"-bind", "127.0.0.1", "-write-port", portOf(freePort(t)), "-read-port", portOf(freePort(t))}, flags...)
 	var stdout, stderr bytes.Buffer
-	if err := run(t.Context(), flags, &stdout, &stderr); err != nil {
-		t.Fatalf("%v: %s", err, &stderr)
+	if code := command(t.Context(), flags, &stdout, &stderr); code != 0 {
+		t.Fatalf("exit code %d: %s", code, &stderr)
 	}
 	s.write(t, "haproxy.cfg", edit(stdout.String()))
 	s.writes = writePort.FindStringSubmatch(stdout.String())[1]
@@ -606,9 +605,8 @@ func TestDocsMovingOver(t *testing.T) {
 	}
 	program := func(args ...string) string {
 		var out bytes.Buffer
-		err := run(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &out, &out)
-		if code, ok := errors.AsType[exitCode](err); err != nil && !(ok && code == 1) {
-			t.Fatal(err)
+		if code := command(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &out, &out); code > 1 || strings.Contains(out.String(), "patroniglue: ") {
+			t.Fatalf("exit code %d: %s", code, &out)
 		}
 		return out.String()
 	}

@@ -134,8 +134,8 @@ func TestHAProxyConfig(t *testing.T) {
 			}
 			t.Chdir(dir)
 			var stdout, stderr bytes.Buffer
-			if err := run(t.Context(), append([]string{"-config", "c.toml", "haproxy"}, tt.flags...), &stdout, &stderr); err != nil || stderr.Len() > 0 {
-				t.Fatalf("got %v, %q on stderr, want neither", err, &stderr)
+			if code := Main(t.Context(), "test", append([]string{"-config", "c.toml", "haproxy"}, tt.flags...), &stdout, &stderr); code != 0 || stderr.Len() > 0 {
+				t.Fatalf("got exit code %d, %q on stderr, want neither", code, &stderr)
 			}
 			text := stdout.String()
 			if err := os.WriteFile("hold.lua", haproxyHold, 0o600); err != nil {
@@ -146,8 +146,8 @@ func TestHAProxyConfig(t *testing.T) {
 				t.Fatal(err)
 			}
 			stdout.Reset()
-			if err := run(t.Context(), []string{"-config", "c.toml", "haproxy", "-lint", "haproxy.cfg"}, &stdout, &stderr); err != nil || stdout.Len()+stderr.Len() > 0 {
-				t.Errorf("linting got %v, %q, %q on stderr, want none of it", err, &stdout, &stderr)
+			if code := Main(t.Context(), "test", []string{"-config", "c.toml", "haproxy", "-lint", "haproxy.cfg"}, &stdout, &stderr); code != 0 || stdout.Len()+stderr.Len() > 0 {
+				t.Errorf("linting got exit code %d, %q, %q on stderr, want none of it", code, &stdout, &stderr)
 			}
 			t.Run("accepted", func(t *testing.T) { acceptedByHAProxy(t, "haproxy.cfg") })
 			t.Chdir(root)
@@ -244,10 +244,10 @@ func TestHAProxyConfigErrors(t *testing.T) {
 				t.Fatal(err)
 			}
 			var stdout, stderr bytes.Buffer
-			err := run(t.Context(), append([]string{"-config", "c.toml", "haproxy"}, tt.flags...), &stdout, &stderr)
+			code := Main(t.Context(), "test", append([]string{"-config", "c.toml", "haproxy"}, tt.flags...), &stdout, &stderr)
 			want := "making a haproxy.cfg for c.toml:\n" + tt.want
-			if got := fmt.Sprint(err); got != want {
-				t.Errorf("got %s\nwant %s", got, want)
+			if got := strings.TrimSuffix(strings.ReplaceAll("\n"+stderr.String(), "\npatroniglue: ", "\n"), "\n")[1:]; code != 1 || got != want {
+				t.Errorf("got exit code %d, %s\nwant 1, %s", code, got, want)
 			}
 			if stdout.Len() > 0 {
 				t.Errorf("got %q, want nothing on stdout", &stdout)
@@ -267,8 +267,10 @@ func TestHAProxyWritesFiles(t *testing.T) {
 	}
 	write := func(flags ...string) (string, error) {
 		var stdout, stderr bytes.Buffer
-		err := run(t.Context(), append([]string{"-config", "c.toml", "haproxy"}, flags...), &stdout, &stderr)
-		return stdout.String() + stderr.String(), err
+		if code := Main(t.Context(), "test", append([]string{"-config", "c.toml", "haproxy"}, flags...), &stdout, &stderr); code != 0 {
+			return stdout.String(), errors.New(strings.TrimPrefix(strings.TrimSpace(stderr.String()), "patroniglue: "))
+		}
+		return stdout.String() + stderr.String(), nil
 	}
 	text, err := write("-hold", "10s", "-lua", filepath.Join(here, "new", "patroniglue-hold.lua"))
 	if err != nil {
@@ -406,9 +408,9 @@ func TestHAProxyLintPatroni(t *testing.T) {
 	for _, name := range []string{"patroni", "patroni-confd"} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
-			err := run(t.Context(), []string{"-config", config, "haproxy", "-lint", "testdata/haproxylint/" + name + ".cfg"}, &stdout, &stderr)
-			if code, ok := errors.AsType[exitCode](err); !ok || code != 1 {
-				t.Errorf("got %v, want exit code 1", err)
+			code := Main(t.Context(), "test", []string{"-config", config, "haproxy", "-lint", "testdata/haproxylint/" + name + ".cfg"}, &stdout, &stderr)
+			if code != 1 {
+				t.Errorf("got exit code %d, want 1", code)
 			}
 			golden(t, "haproxylint/"+name+".want", stdout.String()+stderr.String())
 		})
@@ -421,11 +423,14 @@ func TestHAProxyLintFile(t *testing.T) {
 	if exists("/etc/patroniglue/patroniglue.toml") {
 		t.Skip("this machine has a configuration of its own")
 	}
-	tests := []struct{ name, file, wantOut, wantErr, want string }{
+	tests := []struct {
+		name, file, wantOut, wantErr string
+		want                         int
+	}{
 		{"no names", "global\n hard-stop-after 1s\nlisten a\n option httpchk GET /replica\n http-check expect status 200\n server x 1.1.1.1:1 check on-marked-down shutdown-sessions\n",
-			"", "patroniglue: h.cfg: without a configuration the names of servers were not judged\n", "<nil>"},
-		{"nothing to judge", "listen a\n mode http\n", "", "patroniglue: h.cfg: no section in mode tcp uses option httpchk or agent-check: nothing was judged\n", "<nil>"},
-		{"unreadable", "", "", "", "reading a haproxy.cfg: open h.cfg: no such file or directory"},
+			"", "patroniglue: h.cfg: without a configuration the names of servers were not judged\n", 0},
+		{"nothing to judge", "listen a\n mode http\n", "", "patroniglue: h.cfg: no section in mode tcp uses option httpchk or agent-check: nothing was judged\n", 0},
+		{"unreadable", "", "", "patroniglue: reading a haproxy.cfg: open h.cfg: no such file or directory\n", 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -436,9 +441,9 @@ func TestHAProxyLintFile(t *testing.T) {
 				}
 			}
 			var stdout, stderr bytes.Buffer
-			err := run(t.Context(), []string{"haproxy", "-lint", "h.cfg"}, &stdout, &stderr)
-			if fmt.Sprint(err) != tt.want || stdout.String() != tt.wantOut || stderr.String() != tt.wantErr {
-				t.Errorf("got %v, %q, %q\nwant %v, %q, %q", err, &stdout, &stderr, tt.want, tt.wantOut, tt.wantErr)
+			code := Main(t.Context(), "test", []string{"haproxy", "-lint", "h.cfg"}, &stdout, &stderr)
+			if code != tt.want || stdout.String() != tt.wantOut || stderr.String() != tt.wantErr {
+				t.Errorf("got %d, %q, %q\nwant %d, %q, %q", code, &stdout, &stderr, tt.want, tt.wantOut, tt.wantErr)
 			}
 		})
 	}

@@ -61,11 +61,16 @@ type unfitError struct{ error }
 func (e unfitError) Unwrap() error { return e.error }
 
 func main() {
-	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // milliseconds matter at a switchover
 	// The first signal ends the context, and stop makes a second one kill.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(exitStatus(run(ctx, os.Args[1:], os.Stdout, os.Stderr), os.Stderr))
+	os.Exit(Main(ctx, version, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// Main is the program without its process: args are without the program's name. It
+// gives the exit code.
+func Main(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
+	return exitStatus(run(ctx, version, args, stdout, stderr), stderr)
 }
 
 // exitStatus says what went wrong, if something did.
@@ -95,8 +100,7 @@ type options struct {
 	verbose, debug, quiet bool
 }
 
-// run is the program without its process: args are without the program's name.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("patroniglue", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -127,7 +131,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	log := newLogger(stderr, o)
 	switch command {
 	case "demo":
-		return demo(ctx, rest, stdout, stderr, log)
+		return demo(ctx, rest, version, stdout, stderr, log)
 	case "haproxy":
 		return haproxyCommand(ctx, rest, o.config, stdout, stderr)
 	case "history":
@@ -143,7 +147,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	path, cfg, err := readConfig(o.config)
 	var d *daemon
 	if err == nil {
-		d, err = newDaemon(path, cfg, log)
+		d, err = newDaemon(path, cfg, version, log)
 	}
 	if err != nil && !o.check {
 		return unfitError{err}
@@ -230,6 +234,10 @@ func parse(flags *flag.FlagSet, args []string, stdout io.Writer) error {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil || errors.Is(err, fs.ErrPermission)
+}
+
+func init() {
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // milliseconds matter at a switchover
 }
 
 // newLogger logs JSON, or in columns where a person watches.

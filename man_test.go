@@ -46,8 +46,8 @@ func TestManFlags(t *testing.T) {
 	}
 	for _, command := range slices.Compact(commands) {
 		var help bytes.Buffer
-		if err := run(t.Context(), append(strings.Fields(command), "-help"), &help, io.Discard); err != exitCode(0) {
-			t.Fatalf("%s -help: %v", command, err)
+		if code := Main(t.Context(), "test", append(strings.Fields(command), "-help"), &help, io.Discard); code != 0 {
+			t.Fatalf("%s -help: exit code %d", command, code)
 		}
 		flags := regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(help.String(), -1)
 		if len(flags) == 0 {

@@ -248,7 +248,7 @@ func TestReloadRefused(t *testing.T) {
 				t.Errorf("the log says %q, want %q", said, tt.want)
 			}
 			var stdout, stderr bytes.Buffer
-			code := exitStatus(run(t.Context(), []string{"-config", p.path, "-check"}, &stdout, &stderr), &stderr)
+			code := command(t.Context(), []string{"-config", p.path, "-check"}, &stdout, &stderr)
 			if check := strings.ReplaceAll(strings.TrimSuffix(stderr.String(), "\n"), "patroniglue: ", ""); tt.name != "only a port in use" && (code != 1 || check != said) {
 				t.Errorf("-check: %d\n%s\nwant what the reload said\n%s", code, check, said)
 			}
@@ -420,7 +420,7 @@ func startQuiet(t *testing.T, text string) *quietDaemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := newDaemon(path, cfg, zerolog.Nop())
+	d, err := newDaemon(path, cfg, "test", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

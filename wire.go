@@ -102,8 +102,8 @@ func (p *plan) watch(found found, before *plan, m *metrics) error {
 
 // newDaemon gives each package what it needs of the configuration at path. It
 // opens no port and contacts nobody.
-func newDaemon(path string, cfg *config, log zerolog.Logger) (*daemon, error) {
-	d := &daemon{path: path, log: log, history: newHistoryFile(cfg.History.File, cfg.History.Size, log), ports: newPorts(log)}
+func newDaemon(path string, cfg *config, version string, log zerolog.Logger) (*daemon, error) {
+	d := &daemon{version: version, path: path, log: log, history: newHistoryFile(cfg.History.File, cfg.History.Size, log), ports: newPorts(log)}
 	certificates := func() []httpapi.Certificate { return d.plan.Load().certificates() }
 	d.metrics = newMetrics()
 	d.discovered = newDiscovered(d)

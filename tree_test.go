@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// tree says which of our packages each of our packages may import; test files may import node/nodetest as well.
+// tree says which of our packages each of our packages may import; test files may import the fakes node/nodetest and cluster/clustertest as well.
 // A new package gets its line here.
 var tree = map[string]struct{ imports, testImports []string }{
 	".": {
@@ -22,6 +22,7 @@ var tree = map[string]struct{ imports, testImports []string }{
 	"agentapi":                 {imports: []string{"node", "cluster", "internal/listen"}},
 	"cache":                    {},
 	"cluster":                  {imports: []string{"node", "cache"}},
+	"cluster/clustertest":      {imports: []string{"node"}},
 	"internal/listen":          {},
 	"contrib/bench/checks":     {imports: []string{"contrib/lab"}},
 	"contrib/bench/fleet":      {imports: []string{"contrib/lab", "node/nodetest"}},
@@ -102,7 +103,7 @@ func TestImportTree(t *testing.T) {
 			}
 		}
 		check("files", p.Imports, rule.imports)
-		inTests := slices.Concat([]string{name, "node/nodetest"}, rule.imports, rule.testImports)
+		inTests := slices.Concat([]string{name, "node/nodetest", "cluster/clustertest"}, rule.imports, rule.testImports)
 		check("test files", slices.Concat(p.TestImports, p.XTestImports), inTests)
 	}
 }

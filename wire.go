@@ -57,7 +57,7 @@ func newPlan(cfg *config, found found, before *plan, m *metrics) (*plan, error) 
 				MinReplicas: cfg.Checks.MinReplicas, Fallback: cfg.Checks.Fallback == "primary",
 			},
 			History:   cfg.History.Size,
-			Suspended: suspended,
+			Suspended: cluster.Suspended,
 		},
 	}
 	var err error

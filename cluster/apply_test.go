@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
@@ -20,7 +21,7 @@ func (c Config) clustersOf(pairs ...any) Config {
 	c.Clusters = nil
 	for pair := range slices.Chunk(pairs, 2) {
 		cc := ClusterConfig{Name: pair[0].(string)}
-		for _, f := range pair[1].([]*fake) {
+		for _, f := range pair[1].([]*clustertest.Poller) {
 			cc.Nodes = append(cc.Nodes, nodeConfig(f))
 		}
 		c.Clusters = append(c.Clusters, cc)
@@ -33,7 +34,7 @@ func (w *world) apply(cfg Config) {
 	w.sup.Apply(cfg)
 	for _, c := range cfg.Clusters {
 		for _, n := range c.Nodes {
-			w.fakes[n.Name] = n.Client.(*fake)
+			w.fakes[n.Name] = n.Client.(*clustertest.Poller)
 		}
 	}
 }
@@ -43,8 +44,8 @@ func (w *world) ask(node, check string) (Answer, error) {
 }
 
 func TestApply(t *testing.T) {
-	fresh := func(t *testing.T) (w *world, cfg Config, pg1, pg2, pg3 *fake) {
-		pg1, pg2, pg3 = newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)), newFake(t, "pg3", follows(1))
+	fresh := func(t *testing.T) (w *world, cfg Config, pg1, pg2, pg3 *clustertest.Poller) {
+		pg1, pg2, pg3 = clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", follows(1))
 		cfg = config(pg1, pg2, pg3)
 		w = begin(t, cfg)
 		w.settle()
@@ -54,11 +55,11 @@ func TestApply(t *testing.T) {
 		w, cfg, pg1, pg2, pg3 := fresh(t)
 		w.leave("pg1", 30*time.Second)
 		w.drain()
-		polls := map[*fake]int{pg1: pg1.count(), pg2: pg2.count(), pg3: pg3.count()}
-		pg4 := newFake(t, "pg4", follows(1))
+		polls := map[*clustertest.Poller]int{pg1: pg1.Count(), pg2: pg2.Count(), pg3: pg3.Count()}
+		pg4 := clustertest.New(t, "pg4", follows(1))
 		for i := range 200 { // with a fourth and without, while a client asks every millisecond
 			if i%2 == 0 {
-				w.apply(cfg.clustersOf("main", []*fake{pg4, pg1, pg2, pg3}))
+				w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg4, pg1, pg2, pg3}))
 			} else {
 				w.apply(cfg)
 			}
@@ -73,8 +74,8 @@ func TestApply(t *testing.T) {
 			}
 		}
 		for f, before := range polls { // 10 s
-			if n := f.count() - before; n > 110 {
-				t.Errorf("%s was polled %d times in 10 s", f.name, n)
+			if n := f.Count() - before; n > 110 {
+				t.Errorf("%s was polled %d times in 10 s", f.Name(), n)
 			}
 		}
 		if changes := w.drain(); len(changes) > 0 {
@@ -88,8 +89,8 @@ func TestApply(t *testing.T) {
 	inBubble(t, "a node added is asked about after its first poll", func(t *testing.T) {
 		w, cfg, pg1, pg2, pg3 := fresh(t)
 		slow := follows(1)
-		slow.delay = 2 * time.Second
-		w.apply(cfg.clustersOf("main", []*fake{pg1, pg2, pg3, newFake(t, "pg4", slow)}))
+		slow.Delay = 2 * time.Second
+		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg1, pg2, pg3, clustertest.New(t, "pg4", slow)}))
 		began := time.Now()
 		a, err := w.ask("pg4", "replica")
 		if took := time.Since(began); err != nil || !a.Verdict.Passes() || took < time.Second || took > 2*time.Second+10*time.Millisecond {
@@ -98,12 +99,12 @@ func TestApply(t *testing.T) {
 	})
 	inBubble(t, "a node removed is unknown and polled no more", func(t *testing.T) {
 		w, cfg, pg1, pg2, pg3 := fresh(t)
-		w.until(2*time.Second, "a poll is under way", func() bool { return !pg3.idle() })
-		w.apply(cfg.clustersOf("main", []*fake{pg1, pg2}))
-		if !pg3.idle() {
+		w.until(2*time.Second, "a poll is under way", func() bool { return !pg3.Idle() })
+		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg1, pg2}))
+		if !pg3.Idle() {
 			t.Error("Apply came back while the node was being polled")
 		}
-		polls := pg3.count()
+		polls := pg3.Count()
 		if _, err := w.ask("pg3", "replica"); !isUnknown(err) {
 			t.Errorf("%v, want an unknown node", err)
 		}
@@ -111,7 +112,7 @@ func TestApply(t *testing.T) {
 			t.Errorf("Leave: %v, want an unknown node", err)
 		}
 		time.Sleep(10 * time.Second)
-		if n := pg3.count(); n != polls || w.view().Member("pg3") != nil {
+		if n := pg3.Count(); n != polls || w.view().Member("pg3") != nil {
 			t.Errorf("polled %d times more, member %v", n-polls, w.view().Member("pg3"))
 		}
 		w.apply(cfg) // back again, it knows nothing of before
@@ -121,7 +122,7 @@ func TestApply(t *testing.T) {
 	})
 	inBubble(t, "who waits for a node that goes is told", func(t *testing.T) {
 		w, cfg, pg1, pg2, pg3 := fresh(t)
-		w.apply(cfg.clustersOf("main", []*fake{pg1, pg2, pg3, newFake(t, "pg4", hangs)}))
+		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg1, pg2, pg3, clustertest.New(t, "pg4", hangs)}))
 		told := make(chan error, 1)
 		began := time.Now()
 		go func() {
@@ -136,7 +137,7 @@ func TestApply(t *testing.T) {
 	})
 	inBubble(t, "the primary removed", func(t *testing.T) {
 		w, cfg, _, pg2, pg3 := fresh(t)
-		w.apply(cfg.clustersOf("main", []*fake{pg2, pg3}))
+		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg2, pg3}))
 		v := w.view()
 		if p := w.primary(); p != "" || v.Leader != "" || v.LeaderLost.IsZero() || v.PrimaryLost.IsZero() {
 			t.Errorf("primary %q, leader %q, lost at %s and %s", p, v.Leader, v.LeaderLost, v.PrimaryLost)
@@ -144,12 +145,12 @@ func TestApply(t *testing.T) {
 		if got := ofKind(w.drain(), KindLeader); !slices.Equal(got, []string{": pg1 -> none"}) {
 			t.Errorf("leader: %q", got)
 		}
-		pg2.set(leads(2))
+		pg2.Set(leads(2))
 		w.until(time.Second, "pg2 is primary", func() bool { return w.primary() == "pg2" }) // all are polled fast
 	})
 	inBubble(t, "a node renamed is another", func(t *testing.T) {
 		w, cfg, pg1, pg2, _ := fresh(t)
-		w.apply(cfg.clustersOf("main", []*fake{pg1, pg2, newFake(t, "new3", follows(1))}))
+		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg1, pg2, clustertest.New(t, "new3", follows(1))}))
 		if a, err := w.ask("new3", "replica"); err != nil || !a.Verdict.Passes() {
 			t.Errorf("new3: %v, %+v", err, a.Verdict)
 		}
@@ -159,28 +160,28 @@ func TestApply(t *testing.T) {
 	})
 	inBubble(t, "polled another way it keeps what is known", func(t *testing.T) {
 		w, cfg, pg1, pg2, pg3 := fresh(t)
-		w.until(2*time.Second, "pg1 is asked", func() bool { return !pg1.idle() })
-		polls := pg1.count()
-		elsewhere := newFake(t, "pg1", leads(1))
-		w.apply(cfg.clustersOf("main", []*fake{elsewhere, pg2, pg3}))
+		w.until(2*time.Second, "pg1 is asked", func() bool { return !pg1.Idle() })
+		polls := pg1.Count()
+		elsewhere := clustertest.New(t, "pg1", leads(1))
+		w.apply(cfg.clustersOf("main", []*clustertest.Poller{elsewhere, pg2, pg3}))
 		if p := w.primary(); p != "pg1" {
 			t.Errorf("primary %q, want pg1 as before", p)
 		}
-		w.until(10*time.Millisecond, "the new address is asked at once", func() bool { return elsewhere.count() == 1 })
+		w.until(10*time.Millisecond, "the new address is asked at once", func() bool { return elsewhere.Count() == 1 })
 		time.Sleep(5 * time.Second)
-		if n := pg1.count(); n != polls || !pg1.idle() {
+		if n := pg1.Count(); n != polls || !pg1.Idle() {
 			t.Errorf("the old address was asked %d times more", n-polls)
 		}
 		if changes := w.drain(); len(changes) > 0 {
 			t.Errorf("recorded: %+v", changes)
 		}
-		polls = pg2.count()
-		w.until(2*time.Second, "pg2 was asked just now", func() bool { return pg2.count() > polls && pg2.idle() })
-		next2 := newFake(t, "pg2", follows(1))
-		w.apply(cfg.clustersOf("main", []*fake{elsewhere, next2, pg3}))
-		w.until(10*time.Millisecond, "the new address is asked at once", func() bool { return next2.count() == 1 })
-		elsewhere = newFake(t, "pg1", hangs) // a wrong address: belief ends with the ttl
-		w.apply(cfg.clustersOf("main", []*fake{elsewhere, next2, pg3}))
+		polls = pg2.Count()
+		w.until(2*time.Second, "pg2 was asked just now", func() bool { return pg2.Count() > polls && pg2.Idle() })
+		next2 := clustertest.New(t, "pg2", follows(1))
+		w.apply(cfg.clustersOf("main", []*clustertest.Poller{elsewhere, next2, pg3}))
+		w.until(10*time.Millisecond, "the new address is asked at once", func() bool { return next2.Count() == 1 })
+		elsewhere = clustertest.New(t, "pg1", hangs) // a wrong address: belief ends with the ttl
+		w.apply(cfg.clustersOf("main", []*clustertest.Poller{elsewhere, next2, pg3}))
 		if got := w.primaries(6 * time.Second); !slices.Equal(got, []string{"pg1", ""}) {
 			t.Errorf("primaries %q, want pg1 until its ttl is over", got)
 		}
@@ -194,15 +195,15 @@ func TestApply(t *testing.T) {
 		}
 		w.apply(slow)
 		time.Sleep(10 * time.Second)
-		before := pg2.count()
+		before := pg2.Count()
 		time.Sleep(40 * time.Second)
-		if n := pg2.count() - before; n < 9 || n > 12 {
+		if n := pg2.Count() - before; n < 9 || n > 12 {
 			t.Errorf("polled %d times in 40 s, want every 4 s", n)
 		}
 		w.apply(cfg)
-		before = pg2.count()
+		before = pg2.Count()
 		time.Sleep(10 * time.Second)
-		if n := pg2.count() - before; n < 9 || n > 12 {
+		if n := pg2.Count() - before; n < 9 || n > 12 {
 			t.Errorf("polled %d times in 10 s, want every second", n)
 		}
 	})
@@ -220,7 +221,7 @@ func TestApply(t *testing.T) {
 		if p := w.primary(); p != "" {
 			t.Errorf("primary %q, want no belief that comes back", p)
 		}
-		pg1.set(leads(1))
+		pg1.Set(leads(1))
 		w.until(9*time.Second, "pg1 answers again", func() bool { return w.primary() == "pg1" })
 		if e := w.view().Member("pg1").Entry; e.TTL != time.Minute {
 			t.Errorf("believed for %s, want a minute", e.TTL)
@@ -230,7 +231,7 @@ func TestApply(t *testing.T) {
 		w, cfg, _, _, _ := fresh(t)
 		cfg.Rules.MaxLag = mb
 		w.apply(cfg)
-		w.change("pg3", follows(1).at(1<<29))
+		w.change("pg3", follows(1).WithReplayed(1<<29))
 		w.until(20*time.Second, "pg3 is out", func() bool { return !slices.Contains(w.passing("replica"), "pg3") })
 		cfg.Rules.MaxLag = 0
 		w.apply(cfg)
@@ -238,7 +239,7 @@ func TestApply(t *testing.T) {
 			t.Errorf("replicas %q, want pg3 back with the limit", got)
 		}
 		cfg.Rules.Streaming = true
-		w.change("pg2", follows(1).with("replication_state", "in archive recovery"))
+		w.change("pg2", follows(1).WithField("replication_state", "in archive recovery"))
 		time.Sleep(2 * time.Second)
 		w.apply(cfg)
 		if got := w.passing("replica"); slices.Contains(got, "pg2") {
@@ -247,8 +248,8 @@ func TestApply(t *testing.T) {
 	})
 	inBubble(t, "a cluster of other nodes has another identity", func(t *testing.T) {
 		w, cfg, _, _, _ := fresh(t)
-		stranger := leads(1).with("database_system_identifier", "6666")
-		w.apply(cfg.clustersOf("main", []*fake{newFake(t, "a", stranger), newFake(t, "b", follows(1).with("database_system_identifier", "6666"))}))
+		stranger := leads(1).WithField("database_system_identifier", "6666")
+		w.apply(cfg.clustersOf("main", []*clustertest.Poller{clustertest.New(t, "a", stranger), clustertest.New(t, "b", follows(1).WithField("database_system_identifier", "6666"))}))
 		w.until(20*time.Millisecond, "a is primary", func() bool { return w.primary() == "a" })
 		if got := ofKind(w.drain(), KindWatching); !slices.Equal(got, []string{": yes -> no"}) {
 			t.Errorf("watching: %q, want that the other one ended", got)
@@ -268,8 +269,8 @@ func TestApply(t *testing.T) {
 		}
 	})
 	inBubble(t, "before Run and after it", func(t *testing.T) {
-		pg1 := newFake(t, "pg1", leads(1))
-		s := New(config(newFake(t, "pg0", leads(1))))
+		pg1 := clustertest.New(t, "pg1", leads(1))
+		s := New(config(clustertest.New(t, "pg0", leads(1))))
 		s.Apply(config(pg1))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -281,10 +282,10 @@ func TestApply(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		polls := pg1.count()
-		s.Apply(config(pg1, newFake(t, "pg2", follows(1))))
+		polls := pg1.Count()
+		s.Apply(config(pg1, clustertest.New(t, "pg2", follows(1))))
 		time.Sleep(10 * time.Second)
-		if pg1.count() != polls || s.Stuck(time.Now()) != nil {
+		if pg1.Count() != polls || s.Stuck(time.Now()) != nil {
 			t.Errorf("polled after Run; %v", s.Stuck(time.Now()))
 		}
 	})
@@ -293,9 +294,9 @@ func TestApply(t *testing.T) {
 // A node that moves to another cluster is in one of them whenever somebody asks,
 // and no goroutine stays behind.
 func TestApplyMoves(t *testing.T) {
-	pg1, pg2, pg3 := newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)), newFake(t, "pg3", leads(1))
-	here := config().clustersOf("a", []*fake{pg1, pg2}, "b", []*fake{pg3})
-	there := config().clustersOf("b", []*fake{pg3, pg2}, "a", []*fake{pg1})
+	pg1, pg2, pg3 := clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", leads(1))
+	here := config().clustersOf("a", []*clustertest.Poller{pg1, pg2}, "b", []*clustertest.Poller{pg3})
+	there := config().clustersOf("b", []*clustertest.Poller{pg3, pg2}, "a", []*clustertest.Poller{pg1})
 	s := New(here)
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
@@ -390,7 +391,7 @@ func TestApplyWhileTwoClaim(t *testing.T) {
 				w.apply(cfg)
 			}
 			if i == 250 {
-				w.change("pg1", script{fail: node.KindTimeout})
+				w.change("pg1", fails(node.KindTimeout))
 			}
 			w.tick()
 			w.primary()
@@ -402,7 +403,7 @@ func TestApplyWhileTwoClaim(t *testing.T) {
 // why nothing is known when it takes longer.
 func TestPending(t *testing.T) {
 	inBubble(t, "it is known then", func(t *testing.T) {
-		pg1, pg2 := newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1))
+		pg1, pg2 := clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1))
 		cfg := config(pg1)
 		cfg.Pending = "etcd has not answered yet"
 		w := begin(t, cfg)
@@ -446,15 +447,15 @@ func TestRefreshCluster(t *testing.T) {
 	inBubble(t, "", func(t *testing.T) {
 		w := three(t, func(c *Config) { c.TTL = 2 * time.Hour })
 		for i := range w.fakes {
-			w.until(4*time.Second, i+" is idle", w.fakes[i].idle)
+			w.until(4*time.Second, i+" is idle", w.fakes[i].Idle)
 		}
-		before := w.fakes["pg2"].count()
+		before := w.fakes["pg2"].Count()
 		if err := w.sup.RefreshCluster("main"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
-		if got := w.fakes["pg2"].count() - before; got == 0 {
+		if got := w.fakes["pg2"].Count() - before; got == 0 {
 			t.Error("not polled at once")
 		}
 		if err := w.sup.RefreshCluster("other"); err == nil {
@@ -466,12 +467,12 @@ func TestRefreshCluster(t *testing.T) {
 // Where one cluster of many changes, the others are not even looked at.
 func TestApplyOthers(t *testing.T) {
 	inBubble(t, "", func(t *testing.T) {
-		pg1, pg2, pg3 := newFake(t, "pg1", leads(1)), newFake(t, "pg2", leads(1)), newFake(t, "pg3", follows(1))
+		pg1, pg2, pg3 := clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", leads(1)), clustertest.New(t, "pg3", follows(1))
 		cfg := config(pg1, pg2, pg3)
-		w := begin(t, cfg.clustersOf("main", []*fake{pg1}, "other", []*fake{pg2}))
+		w := begin(t, cfg.clustersOf("main", []*clustertest.Poller{pg1}, "other", []*clustertest.Poller{pg2}))
 		w.settle()
 		before := w.sup.watched.Load()
-		w.apply(cfg.clustersOf("main", []*fake{pg1}, "other", []*fake{pg2, pg3}))
+		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg1}, "other", []*clustertest.Poller{pg2, pg3}))
 		after := w.sup.watched.Load()
 		if before.byName["main"] != after.byName["main"] || before.byName["other"] == after.byName["other"] {
 			t.Error("main has another roster, or other the same")
@@ -483,7 +484,7 @@ func TestApplyOthers(t *testing.T) {
 			func(c *Config) { c.Clusters[0].Nodes[0].Left = time.Now() },
 		} {
 			was := w.sup.watched.Load().byName["main"]
-			next := cfg.clustersOf("main", []*fake{pg1}, "other", []*fake{pg2, pg3})
+			next := cfg.clustersOf("main", []*clustertest.Poller{pg1}, "other", []*clustertest.Poller{pg2, pg3})
 			change(&next)
 			if w.apply(next); w.sup.watched.Load().byName["main"] == was {
 				t.Error("a change of main is not used")

@@ -10,26 +10,30 @@ import (
 	"testing"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
 // watched is a cluster of n nodes of which all is known, without any polling.
 func watching(t testing.TB, n int) *Supervisor {
-	var fakes []*fake
+	var fakes []*clustertest.Poller
+	var scripts []clustertest.Script
 	for i := range n {
 		s := follows(1)
 		if i == 0 {
 			s = leads(1)
 		}
-		fakes = append(fakes, newFake(t, fmt.Sprintf("pg%d", i+1), s))
+		fakes = append(fakes, clustertest.New(t, fmt.Sprintf("pg%d", i+1), s))
+		scripts = append(scripts, s)
 	}
 	cfg := config(fakes...)
 	cfg.TTL = time.Hour
 	cfg.Rules.MaxLag = 100 * mb
 	s := New(cfg)
 	for i, f := range fakes {
-		f.answer.Began = time.Now()
-		s.group().merge(s.group().nodes[i], f.answer.Began, f.answer, nil)
+		r := scripts[i].Report(t, f.Name())
+		r.Began = time.Now()
+		s.group().merge(s.group().nodes[i], r.Began, r, nil)
 	}
 	return s
 }
@@ -73,7 +77,7 @@ func TestPublishAllocations(t *testing.T) {
 	for _, nodes := range []int{3, 300} {
 		s := watching(t, nodes)
 		g := s.group()
-		r := follows(1).report(t, "pg2")
+		r := follows(1).Report(t, "pg2")
 		if n := testing.AllocsPerRun(100, func() {
 			r.Began = time.Now()
 			g.merge(g.nodes[1], r.Began, r, nil)
@@ -122,12 +126,12 @@ func BenchmarkFleet(b *testing.B) {
 		b.Run(fmt.Sprint("nodes=", n), func(b *testing.B) {
 			before := inUse()
 			cfg := Config{TTL: time.Hour, Rules: Rules{SameTimeline: true}}
-			reports := []node.Report{leads(1).report(b, "pg1"), follows(1).report(b, "pg2"), follows(1).report(b, "pg3")}
+			reports := []node.Report{leads(1).Report(b, "pg1"), follows(1).Report(b, "pg2"), follows(1).Report(b, "pg3")}
 			var polled []*tracked
 			for i := range n / 3 {
 				c := ClusterConfig{Name: fmt.Sprint("c", i)}
 				for j := range 3 {
-					c.Nodes = append(c.Nodes, NodeConfig{Name: fmt.Sprint("pg", j+1), Client: &fake{}, Interval: time.Second})
+					c.Nodes = append(c.Nodes, NodeConfig{Name: fmt.Sprint("pg", j+1), Client: &clustertest.Poller{}, Interval: time.Second})
 				}
 				cfg.Clusters = append(cfg.Clusters, c)
 			}
@@ -168,7 +172,7 @@ func BenchmarkPublish(b *testing.B) {
 		b.Run(fmt.Sprint("nodes=", n), func(b *testing.B) {
 			s := watching(b, n)
 			g := s.group()
-			r := follows(1).report(b, "pg2")
+			r := follows(1).Report(b, "pg2")
 			b.ReportAllocs()
 			for b.Loop() {
 				r.Began = time.Now()

@@ -8,6 +8,8 @@ import (
 	"time"
 	"unsafe"
 
+	"patroniglue/cluster/clustertest"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -28,7 +30,7 @@ func stepped(t testing.TB, at time.Time, by time.Duration) time.Time {
 // its times have no monotonic reading.
 func busy(t *testing.T) *world {
 	s := new(sleeper)
-	cfg := config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)), newFake(t, "pg3", follows(1).at(1<<30-200*mb)))
+	cfg := config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", follows(1).WithReplayed(1<<30-200*mb)))
 	cfg.Rules.MaxLag, cfg.Rules.LagHold, cfg.Suspended = 100*mb, 20*time.Millisecond, s.suspended
 	for i := range cfg.Clusters[0].Nodes {
 		n := &cfg.Clusters[0].Nodes[i]
@@ -38,10 +40,10 @@ func busy(t *testing.T) *world {
 	time.Sleep(200 * time.Millisecond)
 	s.suspend(time.Hour)
 	time.Sleep(200 * time.Millisecond)
-	w.fakes["pg2"].set(leads(1)) // two claim
+	w.fakes["pg2"].Set(leads(1)) // two claim
 	time.Sleep(200 * time.Millisecond)
-	w.fakes["pg2"].set(follows(1))
-	w.fakes["pg3"].set(refuses)
+	w.fakes["pg2"].Set(follows(1))
+	w.fakes["pg3"].Set(refuses)
 	time.Sleep(200 * time.Millisecond)
 	w.leave("pg1", time.Minute)
 	return w

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"patroniglue/cache"
@@ -38,40 +37,6 @@ type group struct {
 	arrival    chan struct{} // closed when the next first poll is back, or other nodes are watched
 }
 
-// tracked is one node as it is being watched.
-type tracked struct {
-	name  string        // read-only
-	group *group        // read-only
-	wake  chan struct{} // says that the next poll may be due earlier
-	first chan struct{} // closed when the first poll is back, or nobody watches it any more
-
-	promise atomic.Pointer[promise] // of its poll loop; nil while that does not run
-	loop    *loop                   // guarded by the Supervisor's mu; nil before Run
-
-	// The rest is guarded by the group's mu.
-	cfg        NodeConfig
-	gone       bool // not watched any more: what a last poll brings is dropped
-	polled     bool
-	entry      cache.Entry[node.Report]
-	inflight   time.Time // when the poll that is under way began; zero = none
-	began      time.Time // the last poll
-	ended      time.Time
-	jitter     float64
-	timeouts   int   // in a row
-	blips      int   // 503 in a row of an incumbent that still runs as primary
-	position   int64 // of the primary, known when the poll under way began
-	lag        int64
-	receiveLag int64
-	lagging    hold
-	behind     hold
-	refused    string
-	since      time.Time
-	claiming   bool // in the latest election
-	leaving    leaving
-	samples    samples
-	beaten     bool // its claim lost to another's while it was silent: no claim until it answers again
-}
-
 func newGroup(cfg Config, c ClusterConfig, subs *subscribers) *group {
 	g := &group{
 		name: c.Name, scope: c.Scope, subs: subs, start: time.Now(),
@@ -83,13 +48,6 @@ func newGroup(cfg Config, c ClusterConfig, subs *subscribers) *group {
 	}
 	g.roster = newRoster(g, cfg, c, func(*NodeConfig) *tracked { return nil })
 	return g
-}
-
-func newTracked(g *group, cfg NodeConfig) *tracked {
-	return &tracked{
-		name: cfg.Name, group: g, cfg: cfg, wake: make(chan struct{}, 1), first: make(chan struct{}),
-		position: -1, lag: -1, receiveLag: -1,
-	}
 }
 
 // nextArrival is closed when the next first poll is back.
@@ -216,62 +174,6 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 		n.blips = 0
 	}
 }
-
-// identify says why the node is not of this cluster, and pins what identifies
-// the cluster when this is the first good answer.
-func (g *group) identify(n *tracked, d *node.Document) string {
-	scope := cmp.Or(g.scope, g.seenScope)
-	switch {
-	case scope != "" && d.Scope != "" && d.Scope != scope:
-		return fmt.Sprintf("scope is %q, want %q", d.Scope, scope)
-	case n.cfg.Member != "" && d.Name != "" && d.Name != n.cfg.Member:
-		return fmt.Sprintf("member's name is %q, want %q", d.Name, n.cfg.Member)
-	case g.systemID != "" && d.SystemID != "" && d.SystemID != g.systemID:
-		return fmt.Sprintf("system identifier is %s, want %s", d.SystemID, g.systemID)
-	}
-	g.seenScope = cmp.Or(g.seenScope, d.Scope)
-	g.systemID = cmp.Or(g.systemID, d.SystemID)
-	return ""
-}
-
-// repin gives up a pinned identity when more than half of all nodes agree on
-// another one and nobody leads: one wrong address that happened to answer first
-// must not keep the whole cluster out, and after pg_upgrade the system
-// identifier is another for good. While a node of the pinned identity leads,
-// nothing that others say replaces it.
-func (g *group) repin(now time.Time) {
-	type identity struct{ scope, systemID string }
-	votes := make(map[identity]int)
-	for _, n := range g.nodes {
-		d := &n.entry.Value.Document
-		if !n.entry.Fresh(now) || d.SystemID == "" || g.scope != "" && d.Scope != "" && d.Scope != g.scope {
-			continue
-		}
-		id := identity{d.Scope, d.SystemID}
-		if votes[id]++; votes[id]*2 <= len(g.nodes) {
-			continue
-		}
-		g.seenScope, g.systemID = id.scope, id.systemID
-		for _, n := range g.nodes {
-			if n.entry.Known {
-				n.refused = g.identify(n, &n.entry.Value.Document)
-			}
-		}
-		return
-	}
-}
-
-// judgeWithin bounds how long a dispute waits for a claimant whose poll is under
-// way. It may be short: who is judged silent and then answers is judged again.
-const judgeWithin = 500 * time.Millisecond
-
-// overdue reports whether the poll under way takes suspiciously long.
-func (n *tracked) overdue(now time.Time) bool {
-	return !n.inflight.IsZero() && now.Sub(n.inflight) >= judgeWithin
-}
-
-// held reports whether the latest answer, a 503, is not believed yet.
-func (n *tracked) held() bool { return n.blips > 0 && n.blips < n.cfg.Fall }
 
 // elect finds the leader from the latest reports.
 func (g *group) elect(now time.Time) decision {

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
@@ -18,9 +19,9 @@ var clock = regexp.MustCompile(`\d\d:\d\d:\d\d\.\d{3}|[\d.]+s ago|for [\d.]+s`)
 func TestHealth(t *testing.T) {
 	unsafe := func(c *Config) {
 		for _, n := range c.Clusters[0].Nodes {
-			n.Client.(*fake).settings = func() (node.Settings, error) {
+			n.Client.(*clustertest.Poller).SetSettings(func() (node.Settings, error) {
 				return node.Settings{TTL: 20 * time.Second, LoopWait: 15 * time.Second}, nil
-			}
+			})
 		}
 	}
 	behind := func(c *Config) { c.Rules.LagHold = time.Second }
@@ -28,34 +29,34 @@ func TestHealth(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(*Config) // nil = none
-		set    map[string]script
+		set    map[string]clustertest.Script
 		act    func(*world) // nil = nothing
 		after  time.Duration
 		want   []Reason
 	}{
 		{name: "all is well", want: []Reason{}},
-		{name: "no primary", set: map[string]script{"pg1": follows(1)},
+		{name: "no primary", set: map[string]clustertest.Script{"pg1": follows(1)},
 			want: []Reason{{"no_primary", Critical, "", "no node claims to be primary"}}},
-		{name: "stopping primary", set: map[string]script{"pg1": leads(1).in(node.StateStopping)},
+		{name: "stopping primary", set: map[string]clustertest.Script{"pg1": leads(1).WithState(node.StateStopping)},
 			want: []Reason{{"no_primary", Critical, "pg1", "elected last, but: PostgreSQL is stopping"}}},
-		{name: "two primaries", set: map[string]script{"pg2": leads(1)},
+		{name: "two primaries", set: map[string]clustertest.Script{"pg2": leads(1)},
 			want: []Reason{
 				{"split_brain", Critical, "", "claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: nobody is elected"},
 				{"no_primary", Critical, "", "nobody is elected of those that claim to be primary"},
 			}},
-		{name: "one is down", set: map[string]script{"pg3": refuses},
+		{name: "one is down", set: map[string]clustertest.Script{"pg3": refuses},
 			want: []Reason{{"node_down", Warning, "pg3", "not answering: connection refused (5 times in a row)"}}},
-		{name: "a replica's PostgreSQL crashed", set: map[string]script{"pg2": follows(1).in(node.StateCrashed)},
+		{name: "a replica's PostgreSQL crashed", set: map[string]clustertest.Script{"pg2": follows(1).WithState(node.StateCrashed)},
 			want: []Reason{{"replica_missing", Warning, "pg2", "PostgreSQL: crashed"}}},
-		{name: "a replica of an old timeline", change: behind, set: map[string]script{"pg1": leads(2), "pg3": follows(2)}, after: 15 * time.Second,
+		{name: "a replica of an old timeline", change: behind, set: map[string]clustertest.Script{"pg1": leads(2), "pg3": follows(2)}, after: 15 * time.Second,
 			want: []Reason{{"wrong_timeline", Warning, "pg2", "timeline 1, the primary is on 2"}}},
-		{name: "lag", change: lagRules, set: map[string]script{"pg2": follows(1).at(1<<30 - 212*mb)}, after: 15 * time.Second,
+		{name: "lag", change: lagRules, set: map[string]clustertest.Script{"pg2": follows(1).WithReplayed(1<<30 - 212*mb)}, after: 15 * time.Second,
 			want: []Reason{{"lag", Warning, "pg2", "lag 212 MB over 100 MB N"}}},
-		{name: "another cluster's node", set: map[string]script{"pg2": follows(1).with("database_system_identifier", "6666")},
+		{name: "another cluster's node", set: map[string]clustertest.Script{"pg2": follows(1).WithField("database_system_identifier", "6666")},
 			want: []Reason{{"wrong_cluster", Warning, "pg2", "system identifier is 6666, want 7001"}}},
-		{name: "pause", set: map[string]script{"pg1": leads(1).with("pause", true), "pg2": follows(1).with("pause", true)},
+		{name: "pause", set: map[string]clustertest.Script{"pg1": leads(1).WithField("pause", true), "pg2": follows(1).WithField("pause", true)},
 			want: []Reason{{"paused", Warning, "", "Patroni is paused: there is no automatic failover"}}},
-		{name: "failsafe without a DCS", set: map[string]script{"pg1": leads(1).with("cluster_unlocked", true).with("failsafe_mode_is_active", true)},
+		{name: "failsafe without a DCS", set: map[string]clustertest.Script{"pg1": leads(1).WithField("cluster_unlocked", true).WithField("failsafe_mode_is_active", true)},
 			want: []Reason{
 				{"dcs_unseen", Warning, "pg1", "pg1 does not see its DCS"},
 				{"failsafe", Warning, "", "failsafe mode is active: the DCS is out of reach"},
@@ -71,23 +72,23 @@ func TestHealth(t *testing.T) {
 			for i := range c.Clusters[0].Nodes[1:] {
 				c.Clusters[0].Nodes[1+i].Left = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 			}
-		}, set: map[string]script{"pg3": refuses}, want: []Reason{
+		}, set: map[string]clustertest.Script{"pg3": refuses}, want: []Reason{
 			{"left", Warning, "pg2", "left: the DCS does not list it since 2000-01-01 00:00:00 UTC, but it answers"},
 			{"left", Warning, "pg3", "left: the DCS does not list it since 2000-01-01 00:00:00 UTC; not answering: connection refused (5 times in a row)"},
 		}},
 		{name: "certificates", // a bubble begins with the year 2000
-			set: map[string]script{
-				"pg1": leads(1).shows(time.Date(2000, 1, 14, 12, 0, 0, 0, time.UTC)),
-				"pg2": follows(1).shows(time.Date(1999, 12, 31, 23, 59, 0, 0, time.UTC)),
-				"pg3": follows(1).shows(time.Date(2000, 1, 16, 0, 0, 0, 0, time.UTC)),
+			set: map[string]clustertest.Script{
+				"pg1": leads(1).WithCertificateEnd(time.Date(2000, 1, 14, 12, 0, 0, 0, time.UTC)),
+				"pg2": follows(1).WithCertificateEnd(time.Date(1999, 12, 31, 23, 59, 0, 0, time.UTC)),
+				"pg3": follows(1).WithCertificateEnd(time.Date(2000, 1, 16, 0, 0, 0, 0, time.UTC)),
 			},
 			want: []Reason{
 				{"certificate_expiring", Warning, "pg1", "the certificate of its REST API ends at 2000-01-14 12:00 UTC"},
 				{"certificate_expired", Warning, "pg2", "the certificate of its REST API ended at 1999-12-31 23:59 UTC"},
 			}},
-		{name: "another cluster's certificate", set: map[string]script{"pg2": follows(1).with("database_system_identifier", "6666").shows(time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC))},
+		{name: "another cluster's certificate", set: map[string]clustertest.Script{"pg2": follows(1).WithField("database_system_identifier", "6666").WithCertificateEnd(time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC))},
 			want: []Reason{{"wrong_cluster", Warning, "pg2", "system identifier is 6666, want 7001"}}},
-		{name: "all are silent, one of which is leaving", set: map[string]script{"pg1": fails(node.KindDNS), "pg2": fails(node.KindDNS), "pg3": fails(node.KindDNS)}, act: func(w *world) {
+		{name: "all are silent, one of which is leaving", set: map[string]clustertest.Script{"pg1": fails(node.KindDNS), "pg2": fails(node.KindDNS), "pg3": fails(node.KindDNS)}, act: func(w *world) {
 			if _, err := w.sup.Leave("main", "pg1", time.Minute); err != nil {
 				w.t.Fatal(err)
 			}
@@ -112,9 +113,9 @@ func TestHealth(t *testing.T) {
 			if test.act != nil {
 				test.act(w)
 			}
-			w.until(time.Second, "pg3 is idle", w.fakes["pg3"].idle)
-			n := w.fakes["pg3"].count()
-			w.until(10*time.Second, "5 polls", func() bool { return w.fakes["pg3"].count() == n+5 })
+			w.until(time.Second, "pg3 is idle", w.fakes["pg3"].Idle)
+			n := w.fakes["pg3"].Count()
+			w.until(10*time.Second, "5 polls", func() bool { return w.fakes["pg3"].Count() == n+5 })
 			time.Sleep(test.after)
 			synctest.Wait()
 			got, level := w.view().Health(time.Now()), OK

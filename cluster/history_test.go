@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
@@ -33,7 +34,7 @@ func ids(changes []Change) []uint64 {
 func TestHistoryIsWhatSubscribersHear(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := uint64(time.Now().UnixMilli())
-		w := begin(t, config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1))))
+		w := begin(t, config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1))))
 		time.Sleep(5 * time.Second)
 		w.change("pg1", refuses)
 		time.Sleep(20 * time.Second) // polls fail again and again: repeats
@@ -69,7 +70,7 @@ func TestHistoryEndsWithTheSupervisor(t *testing.T) {
 
 func TestHistoryGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", follows(1)), newFake(t, "pg2", follows(1))))
+		w := begin(t, config(clustertest.New(t, "pg1", follows(1)), clustertest.New(t, "pg2", follows(1))))
 		time.Sleep(5 * time.Second) // without a leader, since who knows when, but at least so long
 		w.change("pg1", leads(1))
 		time.Sleep(5 * time.Second)
@@ -121,7 +122,7 @@ func TestHistoryGapOfAPrimary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := three(t)
 		first := w.history(Filter{}).LastID
-		w.change("pg1", leads(1).in(node.StateStopping))
+		w.change("pg1", leads(1).WithState(node.StateStopping))
 		time.Sleep(3 * time.Second)
 		w.change("pg1", follows(1))
 		w.change("pg2", leads(2))
@@ -163,11 +164,11 @@ func TestHistoryGapOfAPrimary(t *testing.T) {
 // A standby cluster has no node that takes writes, but somebody leads it or not.
 // Where one node only is watched, nobody knows.
 func TestWithoutPrimary(t *testing.T) {
-	standby := follows(1).as(node.RoleStandbyLeader)
-	standby.leader = true
+	standby := follows(1).WithRole(node.RoleStandbyLeader)
+	standby.StandbyLeader = true
 	for _, tt := range []struct {
 		name        string
-		leads       script
+		leads       clustertest.Script
 		nodes       int
 		least, most time.Duration
 		changes     uint64
@@ -177,16 +178,16 @@ func TestWithoutPrimary(t *testing.T) {
 		{"one node only", leads(1), 1, 0, 0, 0},
 	} {
 		inBubble(t, tt.name, func(t *testing.T) {
-			fakes := []*fake{newFake(t, "pg1", tt.leads)}
+			fakes := []*clustertest.Poller{clustertest.New(t, "pg1", tt.leads)}
 			for i := 1; i < tt.nodes; i++ {
-				fakes = append(fakes, newFake(t, fmt.Sprint("pg", 1+i), follows(1)))
+				fakes = append(fakes, clustertest.New(t, fmt.Sprint("pg", 1+i), follows(1)))
 			}
 			w := begin(t, config(fakes...))
 			w.settle()
 			if has, known := w.view().HasPrimary(time.Now()); !has || !known || w.view().WithoutPrimary() != 0 {
 				t.Errorf("at first: has a primary %t, known %t, %s without", has, known, w.view().WithoutPrimary())
 			}
-			w.change("pg1", tt.leads.in(node.StateStopping))
+			w.change("pg1", tt.leads.WithState(node.StateStopping))
 			time.Sleep(3 * time.Second)
 			if has, known := w.view().HasPrimary(time.Now()); has || !known {
 				t.Errorf("while it stops: has a primary %t, known %t", has, known)
@@ -199,7 +200,7 @@ func TestWithoutPrimary(t *testing.T) {
 			if open := w.view().WithoutPrimary(); tt.nodes > 1 && open < 12*time.Second {
 				t.Errorf("%s so far: what goes on counts too", open)
 			}
-			w.change(fakes[len(fakes)-1].name, tt.leads)
+			w.change(fakes[len(fakes)-1].Name(), tt.leads)
 			time.Sleep(5 * time.Second)
 			synctest.Wait()
 			v := w.view()
@@ -215,7 +216,7 @@ func TestWithoutPrimary(t *testing.T) {
 // a second, from now on.
 func numbered(t *testing.T, size, n int) *Supervisor {
 	s := New(Config{History: size, Clusters: []ClusterConfig{{Name: "main", Nodes: []NodeConfig{
-		{Name: "pg1", Client: newFake(t, "pg1", leads(1))}, {Name: "pg2", Client: newFake(t, "pg2", follows(1))},
+		{Name: "pg1", Client: clustertest.New(t, "pg1", leads(1))}, {Name: "pg2", Client: clustertest.New(t, "pg2", follows(1))},
 	}}}})
 	for i := range n {
 		s.subs.publish([]Change{{At: time.Now(), Cluster: "main", Node: fmt.Sprint("pg", 1+i%2), Kind: KindState}, {Repeat: true}})

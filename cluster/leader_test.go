@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
@@ -16,11 +17,11 @@ func inBubble(t *testing.T, name string, f func(*testing.T)) {
 
 func TestStart(t *testing.T) {
 	inBubble(t, "an election waits for nobody who is silent", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", hangs), newFake(t, "pg2", leads(1)), newFake(t, "pg3", hangs)))
-		w.until(3*time.Millisecond+shortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		w := begin(t, config(clustertest.New(t, "pg1", hangs), clustertest.New(t, "pg2", leads(1)), clustertest.New(t, "pg3", hangs)))
+		w.until(3*time.Millisecond+clustertest.ShortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
 	})
 	inBubble(t, "a question before the first poll waits for that node alone", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", hangs), newFake(t, "pg2", leads(1))))
+		w := begin(t, config(clustertest.New(t, "pg1", hangs), clustertest.New(t, "pg2", leads(1))))
 		ask := func(name string) (node.Verdict, time.Duration) {
 			start := time.Now()
 			a, err := w.sup.Ask(t.Context(), Question{Node: name, Check: "primary"})
@@ -50,7 +51,7 @@ func TestStart(t *testing.T) {
 		}
 	})
 	inBubble(t, "a question about all waits only until somebody passes", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", hangs), newFake(t, "pg2", leads(1)), newFake(t, "pg3", hangs)))
+		w := begin(t, config(clustertest.New(t, "pg1", hangs), clustertest.New(t, "pg2", leads(1)), clustertest.New(t, "pg3", hangs)))
 		start := time.Now()
 		answers, err := w.sup.AskAll(t.Context(), "main", "primary", "")
 		if took := time.Since(start); err != nil || !answers[1].Verdict.Passes() || took > 10*time.Millisecond {
@@ -66,19 +67,19 @@ func TestStart(t *testing.T) {
 		}
 	})
 	inBubble(t, "ready once every node was polled", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", hangs)))
+		w := begin(t, config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", hangs)))
 		w.settle()
 		if !w.sup.Ready() {
 			t.Error("not ready")
 		}
-		w = begin(t, config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", hangs)))
+		w = begin(t, config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", hangs)))
 		start := time.Now()
 		if err := w.sup.WaitReady(t.Context()); err != nil || time.Since(start) < 3*time.Second || !w.sup.Ready() {
 			t.Errorf("WaitReady: %v after %s", err, time.Since(start))
 		}
 	})
 	inBubble(t, "who asks with little time gets an answer in time", func(t *testing.T) {
-		s := New(config(newFake(t, "pg1", leads(1)))) // does not run
+		s := New(config(clustertest.New(t, "pg1", leads(1)))) // does not run
 		ctx, cancel := contextFor(t, 50*time.Millisecond)
 		defer cancel()
 		start := time.Now()
@@ -95,33 +96,33 @@ func TestSwitchoverNeverHasTwoPrimariesAndIsSeenWithinAFastInterval(t *testing.T
 	synctest.Test(t, func(t *testing.T) {
 		w := three(t)
 		pg1, pg2 := w.fakes["pg1"], w.fakes["pg2"]
-		pg1.set(leads(1).in(node.StateStopping))
-		w.until(275*time.Millisecond+2*shortDelay, "pg1 is out", func() bool { return w.primary() == "" })
+		pg1.Set(leads(1).WithState(node.StateStopping))
+		w.until(275*time.Millisecond+2*clustertest.ShortDelay, "pg1 is out", func() bool { return w.primary() == "" })
 		if got := w.verdict("pg1", "primary"); got != (node.Verdict{Outcome: node.Transient, Label: "stopping", Reason: "PostgreSQL is stopping"}) {
 			t.Errorf("pg1: %+v", got)
 		}
 		if got := w.primaries(2 * time.Second); !slices.Equal(got, []string{""}) {
 			t.Errorf("while it stops: %q", got)
 		}
-		pg1.set(script{status: 503, role: node.RoleDemoted, state: node.StateStopping, delay: shortDelay})
+		pg1.Set(clustertest.Script{Status: 503, Role: node.RoleDemoted, State: node.StateStopping, Delay: clustertest.ShortDelay})
 		if got := w.primaries(250 * time.Millisecond); !slices.Equal(got, []string{""}) {
 			t.Errorf("with nobody: %q", got)
 		}
-		pg2.set(leads(1).as(node.RoleReplica))
+		pg2.Set(leads(1).WithRole(node.RoleReplica))
 		if got := w.primaries(130 * time.Millisecond); !slices.Equal(got, []string{""}) {
 			t.Errorf("while promoting: %q", got)
 		}
 		if got := w.verdict("pg2", "primary"); got.Outcome != node.Transient || got.Label != "promoting" {
 			t.Errorf("pg2: %+v", got)
 		}
-		pg2.set(leads(2))
-		w.until(100*time.Millisecond+2*shortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
-		pg1.set(follows(2).in(node.StateStarting))
+		pg2.Set(leads(2))
+		w.until(100*time.Millisecond+2*clustertest.ShortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		pg1.Set(follows(2).WithState(node.StateStarting))
 		if got := w.primaries(2 * time.Second); !slices.Equal(got, []string{"pg2"}) {
 			t.Errorf("after: %q", got)
 		}
-		pg1.set(follows(2))
-		w.fakes["pg3"].set(follows(2))
+		pg1.Set(follows(2))
+		w.fakes["pg3"].Set(follows(2))
 		if got := w.primaries(8 * time.Second); !slices.Equal(got, []string{"pg2"}) {
 			t.Errorf("after: %q", got)
 		}
@@ -142,12 +143,12 @@ func TestSwitchoverNeverHasTwoPrimariesAndIsSeenWithinAFastInterval(t *testing.T
 func TestSilentOldPrimaryLosesToTheNewOne(t *testing.T) {
 	takeOver := func(t *testing.T, hungFor time.Duration) *world {
 		w := three(t)
-		w.fakes["pg1"].set(hangs)
+		w.fakes["pg1"].Set(hangs)
 		if got := w.primaries(hungFor); !slices.Equal(got, []string{"pg1"}) {
 			t.Fatalf("while silent: %q", got)
 		}
-		w.fakes["pg2"].set(leads(2))
-		w.until(2*(100*time.Millisecond+shortDelay), "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		w.fakes["pg2"].Set(leads(2))
+		w.until(2*(100*time.Millisecond+clustertest.ShortDelay), "pg2 is primary", func() bool { return w.primary() == "pg2" })
 		if !w.view().Member("pg1").Entry.Fresh(time.Now()) {
 			t.Fatal("pg1's report is stale: the test shows nothing")
 		}
@@ -164,14 +165,14 @@ func TestSilentOldPrimaryLosesToTheNewOne(t *testing.T) {
 	})
 	inBubble(t, "after its poll timed out", func(t *testing.T) {
 		w := takeOver(t, 3500*time.Millisecond)
-		w.fakes["pg1"].set(refuses)
+		w.fakes["pg1"].Set(refuses)
 		if got := w.primaries(8 * time.Second); !slices.Equal(got, []string{"pg2"}) {
 			t.Errorf("after: %q", got)
 		}
 	})
 	inBubble(t, "and does not come back when the new one goes, until it answers", func(t *testing.T) {
 		w := takeOver(t, 2200*time.Millisecond)
-		w.fakes["pg2"].set(follows(2))
+		w.fakes["pg2"].Set(follows(2))
 		w.until(300*time.Millisecond, "pg2 is out", func() bool { return w.primary() == "" })
 		w.tick()
 		if !w.view().Member("pg1").Entry.Fresh(time.Now()) {
@@ -183,17 +184,17 @@ func TestSilentOldPrimaryLosesToTheNewOne(t *testing.T) {
 		if got := w.primaries(10 * time.Second); !slices.Equal(got, []string{""}) {
 			t.Errorf("after: %q", got)
 		}
-		w.fakes["pg1"].set(leads(3))
+		w.fakes["pg1"].Set(leads(3))
 		w.until(12*time.Second, "pg1 is primary", func() bool { return w.primary() == "pg1" })
 	})
 	inBubble(t, "and a clean switchover right after is no split", func(t *testing.T) {
 		w := takeOver(t, 2200*time.Millisecond)
 		pg2 := w.fakes["pg2"]
-		n := pg2.count()
-		w.until(time.Second, "pg2 was just polled", func() bool { return pg2.count() > n && pg2.idle() })
-		pg2.set(follows(2))
-		w.fakes["pg3"].set(leads(3))
-		w.until(2*(100*time.Millisecond+shortDelay), "pg3 is primary", func() bool { return w.primary() == "pg3" })
+		n := pg2.Count()
+		w.until(time.Second, "pg2 was just polled", func() bool { return pg2.Count() > n && pg2.Idle() })
+		pg2.Set(follows(2))
+		w.fakes["pg3"].Set(leads(3))
+		w.until(2*(100*time.Millisecond+clustertest.ShortDelay), "pg3 is primary", func() bool { return w.primary() == "pg3" })
 		if !w.view().Member("pg1").Entry.Fresh(time.Now()) {
 			t.Fatal("pg1's report is stale: the test shows nothing")
 		}
@@ -203,8 +204,8 @@ func TestSilentOldPrimaryLosesToTheNewOne(t *testing.T) {
 	})
 	inBubble(t, "and is judged again when it answers late", func(t *testing.T) {
 		w := takeOver(t, 2200*time.Millisecond)
-		w.fakes["pg2"].set(leads(2))
-		w.fakes["pg1"].set(leads(1))
+		w.fakes["pg2"].Set(leads(2))
+		w.fakes["pg1"].Set(leads(1))
 		if got := w.primaries(8 * time.Second); !slices.Equal(got, []string{"pg2"}) {
 			t.Errorf("after: %q", got)
 		}
@@ -215,8 +216,8 @@ func TestSilentOldPrimaryLosesToTheNewOne(t *testing.T) {
 }
 
 // blip is what a leader in failsafe mode says when the DCS comes back (S4).
-func blip() script {
-	return leads(1).code(503).with("cluster_unlocked", true).with("failsafe_mode_is_active", true)
+func blip() clustertest.Script {
+	return leads(1).WithStatus(503).WithField("cluster_unlocked", true).WithField("failsafe_mode_is_active", true)
 }
 
 func TestFailsafeBlip(t *testing.T) {
@@ -225,8 +226,8 @@ func TestFailsafeBlip(t *testing.T) {
 		pg1 := w.fakes["pg1"]
 		for blips := range 2 {
 			n := w.change("pg1", blip())
-			w.until(time.Second, "the blip is seen", func() bool { return pg1.count() > n+blips && w.primary() == "pg1" && w.fakes["pg1"].idle() })
-			pg1.set(leads(1))
+			w.until(time.Second, "the blip is seen", func() bool { return pg1.Count() > n+blips && w.primary() == "pg1" && w.fakes["pg1"].Idle() })
+			pg1.Set(leads(1))
 			if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg1"}) {
 				t.Errorf("after %d: %q", blips+1, got)
 			}
@@ -240,68 +241,64 @@ func TestFailsafeBlip(t *testing.T) {
 		pg1 := w.fakes["pg1"]
 		n := w.change("pg1", blip())
 		w.until(time.Second, "nobody is primary", func() bool { return w.primary() == "" })
-		if got := pg1.count() - n; got != 3 {
+		if got := pg1.Count() - n; got != 3 {
 			t.Errorf("after %d polls, want 3", got)
 		}
-		polls := pg1.polled(n)
-		if took := polls[2].Sub(polls[0]); took > 2*100*time.Millisecond+3*shortDelay {
+		polls := pg1.Polls(n)
+		if took := polls[2].Sub(polls[0]); took > 2*100*time.Millisecond+3*clustertest.ShortDelay {
 			t.Errorf("took %s, want fast polls", took)
 		}
 		if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{""}) {
 			t.Errorf("after: %q", got)
 		}
-		pg1.set(leads(1))
-		w.until(102*time.Millisecond+shortDelay, "pg1 is primary", func() bool { return w.primary() == "pg1" })
+		pg1.Set(leads(1))
+		w.until(102*time.Millisecond+clustertest.ShortDelay, "pg1 is primary", func() bool { return w.primary() == "pg1" })
 	})
 	inBubble(t, "another claim ends it at once", func(t *testing.T) {
 		w := three(t, func(c *Config) { c.Clusters[0].Nodes[0].Fall = 1000 })
-		w.fakes["pg1"].set(blip())
+		w.fakes["pg1"].Set(blip())
 		w.until(time.Second, "the blip is seen", func() bool { return w.view().Member("pg1").Entry.Value.Status == 503 })
-		w.fakes["pg2"].set(leads(2))
-		w.until(102*time.Millisecond+shortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
-		w.fakes["pg2"].set(follows(2))
+		w.fakes["pg2"].Set(leads(2))
+		w.until(102*time.Millisecond+clustertest.ShortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		w.fakes["pg2"].Set(follows(2))
 		if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg2", ""}) {
 			t.Errorf("after: %q", got)
 		}
 	})
 	inBubble(t, "what another claim ended does not come back by itself", func(t *testing.T) {
 		w := three(t)
-		w.fakes["pg1"].set(blip())
+		w.fakes["pg1"].Set(blip())
 		w.until(time.Second, "the blip is seen", func() bool { return w.view().Member("pg1").Entry.Value.Status == 503 })
-		w.fakes["pg1"].set(hangs)
-		w.fakes["pg2"].set(leads(2))
-		w.until(102*time.Millisecond+shortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
-		w.fakes["pg2"].set(follows(2))
+		w.fakes["pg1"].Set(hangs)
+		w.fakes["pg2"].Set(leads(2))
+		w.until(102*time.Millisecond+clustertest.ShortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		w.fakes["pg2"].Set(follows(2))
 		if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg2", ""}) {
 			t.Errorf("after: %q", got)
 		}
 	})
-	for name, s := range map[string]script{
+	for name, s := range map[string]clustertest.Script{
 		"another role is believed at once":  follows(1),
-		"another state is believed at once": leads(1).code(503).in(node.StateStopping),
+		"another state is believed at once": leads(1).WithStatus(503).WithState(node.StateStopping),
 	} {
 		inBubble(t, name, func(t *testing.T) {
 			w := three(t)
 			n := w.change("pg1", s)
 			w.until(time.Second, "nobody is primary", func() bool { return w.primary() == "" })
-			if got := w.fakes["pg1"].count() - n; got != 1 {
+			if got := w.fakes["pg1"].Count() - n; got != 1 {
 				t.Errorf("after %d polls, want 1", got)
 			}
 		})
 	}
 }
 
-func (f *fake) idle() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.inflight == 0
-}
-
 func TestTwoClaims(t *testing.T) {
-	unlocked := func(s script) script { return s.with("cluster_unlocked", true).with("pause", true) }
+	unlocked := func(s clustertest.Script) clustertest.Script {
+		return s.WithField("cluster_unlocked", true).WithField("pause", true)
+	}
 	tests := []struct {
 		name     string
-		pg1, pg2 script
+		pg1, pg2 clustertest.Script
 		want     []string // primaries from when both claim
 		why      string
 	}{
@@ -319,9 +316,9 @@ func TestTwoClaims(t *testing.T) {
 	for _, test := range tests {
 		inBubble(t, test.name, func(t *testing.T) {
 			w := three(t)
-			w.fakes["pg1"].set(test.pg1)
+			w.fakes["pg1"].Set(test.pg1)
 			w.settle()
-			w.fakes["pg2"].set(test.pg2)
+			w.fakes["pg2"].Set(test.pg2)
 			got := w.primaries(5 * time.Second)
 			time.Sleep(2 * time.Minute) // nor does it change when polls become slow again
 			if got = slices.Compact(append(got, w.primaries(3*time.Second)...)); !slices.Equal(got, test.want) {
@@ -337,7 +334,7 @@ func TestTwoClaims(t *testing.T) {
 			if len(h.Reasons) > 1 && h.Reasons[1].Text == test.why {
 				t.Errorf("health says the same twice: %+v", h.Reasons)
 			}
-			w.fakes["pg2"].set(follows(1))
+			w.fakes["pg2"].Set(follows(1))
 			w.until(1200*time.Millisecond, "the split ends", func() bool { return !w.view().Split })
 			w.until(time.Second, "pg1 is primary", func() bool { return w.primary() == "pg1" })
 			changes := w.drain()
@@ -354,10 +351,10 @@ func TestTwoClaims(t *testing.T) {
 	inBubble(t, "a claimant that answers slowly does not make the primary flap", func(t *testing.T) {
 		w := three(t)
 		slow := leads(2)
-		slow.delay = 700 * time.Millisecond
-		w.fakes["pg1"].set(slow)
+		slow.Delay = 700 * time.Millisecond
+		w.fakes["pg1"].Set(slow)
 		w.settle()
-		w.fakes["pg2"].set(leads(1))
+		w.fakes["pg2"].Set(leads(1))
 		w.primaries(10 * time.Second)
 		if got := w.primaries(8 * time.Second); !slices.Equal(got, []string{"pg1"}) {
 			t.Errorf("primaries %q, want pg1", got)
@@ -365,10 +362,10 @@ func TestTwoClaims(t *testing.T) {
 	})
 	inBubble(t, "an old claim is no claim", func(t *testing.T) {
 		w := three(t)
-		w.fakes["pg1"].set(hangs)
+		w.fakes["pg1"].Set(hangs)
 		w.primaries(6 * time.Second)
-		w.fakes["pg2"].set(leads(2))
-		w.until(102*time.Millisecond+shortDelay, "pg2 is primary without asking again", func() bool { return w.primary() == "pg2" })
+		w.fakes["pg2"].Set(leads(2))
+		w.until(102*time.Millisecond+clustertest.ShortDelay, "pg2 is primary without asking again", func() bool { return w.primary() == "pg2" })
 		if changes := w.drain(); ofKind(changes, KindSplit) != nil {
 			t.Errorf("%+v", changes)
 		}
@@ -376,14 +373,14 @@ func TestTwoClaims(t *testing.T) {
 	inBubble(t, "both claimants are asked again before judging", func(t *testing.T) {
 		w := three(t)
 		pg1, pg2 := w.fakes["pg1"], w.fakes["pg2"]
-		pg2.set(leads(2))
+		pg2.Set(leads(2))
 		w.until(2*time.Second, "both are being asked", func() bool { return w.view().Judging })
-		n1, n2 := pg1.count(), pg2.count()
+		n1, n2 := pg1.Count(), pg2.Count()
 		if got := w.verdict("pg2", "primary"); got.Outcome != node.Transient || got.Label != "judging" || w.primary() != "pg1" {
 			t.Errorf("pg2 %+v, primary %q", got, w.primary())
 		}
-		took := w.until(102*time.Millisecond+shortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
-		if pg1.count() == n1 && pg1.idle() || pg2.count() == n2 {
+		took := w.until(102*time.Millisecond+clustertest.ShortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		if pg1.Count() == n1 && pg1.Idle() || pg2.Count() == n2 {
 			t.Errorf("not asked again in %s", took)
 		}
 	})
@@ -392,9 +389,9 @@ func TestTwoClaims(t *testing.T) {
 func TestPause(t *testing.T) {
 	inBubble(t, "a Patroni that is down on purpose takes nobody down before the TTL", func(t *testing.T) {
 		w := three(t)
-		w.fakes["pg1"].set(leads(1).with("pause", true))
+		w.fakes["pg1"].Set(leads(1).WithField("pause", true))
 		w.settle()
-		w.fakes["pg1"].set(refuses)
+		w.fakes["pg1"].Set(refuses)
 		began := w.view().Member("pg1").Entry.Began
 		w.until(6*time.Second, "pg1 is out", func() bool {
 			if b := w.view().Member("pg1").Entry.Began; b.After(began) {
@@ -411,8 +408,8 @@ func TestPause(t *testing.T) {
 	})
 	inBubble(t, "is told once", func(t *testing.T) {
 		w := three(t)
-		w.fakes["pg1"].set(leads(1).with("pause", true))
-		w.fakes["pg2"].set(follows(1).with("pause", true))
+		w.fakes["pg1"].Set(leads(1).WithField("pause", true))
+		w.fakes["pg2"].Set(follows(1).WithField("pause", true))
 		w.settle()
 		want := []Reason{{"paused", Warning, "", "Patroni is paused: there is no automatic failover"}}
 		if h := w.view().Health(time.Now()); h.Level != Warning || !slices.Equal(h.Reasons, want) {
@@ -423,9 +420,9 @@ func TestPause(t *testing.T) {
 
 func TestLagInAStandbyClusterIsBehindItsLeader(t *testing.T) {
 	inBubble(t, "", func(t *testing.T) {
-		standby := follows(1).as(node.RoleStandbyLeader)
-		standby.leader = true
-		w := begin(t, config(newFake(t, "pg1", standby), newFake(t, "pg2", follows(1).at(1<<30-5*mb)), newFake(t, "pg3", follows(1))))
+		standby := follows(1).WithRole(node.RoleStandbyLeader)
+		standby.StandbyLeader = true
+		w := begin(t, config(clustertest.New(t, "pg1", standby), clustertest.New(t, "pg2", follows(1).WithReplayed(1<<30-5*mb)), clustertest.New(t, "pg3", follows(1))))
 		w.settle()
 		time.Sleep(2 * time.Second) // the position is known when the next poll begins
 		if got, want := w.view().Member("pg2").Standing.Lag, int64(5*mb); got != want {
@@ -436,9 +433,9 @@ func TestLagInAStandbyClusterIsBehindItsLeader(t *testing.T) {
 
 func TestStandbyClusterHasALeaderButNoPrimary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		standby := follows(1).as(node.RoleStandbyLeader)
-		standby.leader = true
-		w := begin(t, config(newFake(t, "pg1", standby), newFake(t, "pg2", follows(1)), newFake(t, "pg3", follows(1))))
+		standby := follows(1).WithRole(node.RoleStandbyLeader)
+		standby.StandbyLeader = true
+		w := begin(t, config(clustertest.New(t, "pg1", standby), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", follows(1))))
 		w.settle()
 		for check, want := range map[string][]string{
 			"primary": nil, "leader": {"pg1"}, "standby-leader": {"pg1"}, "standby_leader": {"pg1"},
@@ -451,10 +448,10 @@ func TestStandbyClusterHasALeaderButNoPrimary(t *testing.T) {
 		if h := w.view().Health(time.Now()); h.Level != OK {
 			t.Errorf("%+v", h)
 		}
-		standby.leader = false
+		standby.StandbyLeader = false
 		n := w.change("pg1", standby)
 		w.until(time.Second, "the leader is out", func() bool { return len(w.passing("leader")) == 0 })
-		if got := w.fakes["pg1"].count() - n; got != 3 {
+		if got := w.fakes["pg1"].Count() - n; got != 3 {
 			t.Errorf("after %d polls, want 3", got)
 		}
 	})
@@ -463,12 +460,12 @@ func TestStandbyClusterHasALeaderButNoPrimary(t *testing.T) {
 func TestPostgresCrashed(t *testing.T) {
 	inBubble(t, "takes the primary down though Patroni says 200", func(t *testing.T) {
 		w := three(t)
-		w.fakes["pg1"].set(leads(1).in(node.StateUnknown))
+		w.fakes["pg1"].Set(leads(1).WithState(node.StateUnknown))
 		if got := w.primaries(time.Second); !slices.Equal(got, []string{"pg1"}) {
 			t.Errorf("unknown: %q", got)
 		}
-		w.fakes["pg1"].set(leads(1).in(node.StateCrashed))
-		w.until(275*time.Millisecond+2*shortDelay, "pg1 is out", func() bool { return w.primary() == "" })
+		w.fakes["pg1"].Set(leads(1).WithState(node.StateCrashed))
+		w.until(275*time.Millisecond+2*clustertest.ShortDelay, "pg1 is out", func() bool { return w.primary() == "" })
 		if got, want := w.verdict("pg1", "primary"), (node.Verdict{Outcome: node.Fault, Label: "crashed", Reason: "PostgreSQL: crashed"}); got != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}
@@ -483,12 +480,12 @@ func TestPostgresCrashed(t *testing.T) {
 	inBubble(t, "does not in lock mode", func(t *testing.T) {
 		w := three(t, func(c *Config) { c.Rules.Lock = true })
 		for _, state := range []node.State{node.StateCrashed, node.StateStopping, node.StateStarting} {
-			w.fakes["pg1"].set(leads(1).in(state))
+			w.fakes["pg1"].Set(leads(1).WithState(state))
 			if got := w.primaries(time.Second); !slices.Equal(got, []string{"pg1"}) {
 				t.Errorf("%s: %q", state, got)
 			}
 		}
-		w.fakes["pg1"].set(leads(1).as(node.RoleReplica))
+		w.fakes["pg1"].Set(leads(1).WithRole(node.RoleReplica))
 		if got := w.primaries(time.Second); !slices.Equal(got, []string{"pg1"}) {
 			t.Errorf("promoting: %q", got)
 		}
@@ -498,7 +495,7 @@ func TestPostgresCrashed(t *testing.T) {
 func TestPromotionThatNeverEndsBecomesAFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := three(t)
-		w.fakes["pg1"].set(leads(1).as(node.RoleReplica))
+		w.fakes["pg1"].Set(leads(1).WithRole(node.RoleReplica))
 		w.until(time.Second, "pg1 is out", func() bool { return w.primary() == "" })
 		since := w.view().Member("pg1").Since
 		time.Sleep(58 * time.Second)
@@ -514,17 +511,17 @@ func TestPromotionThatNeverEndsBecomesAFault(t *testing.T) {
 
 func TestTTL(t *testing.T) {
 	inBubble(t, "a frozen primary passes until then and not a moment longer, though nothing sweeps", func(t *testing.T) {
-		var fakes []*fake
-		for i, s := range []script{leads(1), follows(1), follows(1)} {
-			f := newFake(t, "pg"+string(rune('1'+i)), s)
-			f.setTimeout(time.Hour)
+		var fakes []*clustertest.Poller
+		for i, s := range []clustertest.Script{leads(1), follows(1), follows(1)} {
+			f := clustertest.New(t, "pg"+string(rune('1'+i)), s)
+			f.SetTimeout(time.Hour)
 			fakes = append(fakes, f)
 		}
 		w := begin(t, config(fakes...))
 		w.settle()
 		for _, f := range fakes {
-			w.until(time.Second, "no poll is under way", f.idle)
-			f.set(hangs)
+			w.until(time.Second, "no poll is under way", f.Idle)
+			f.Set(hangs)
 		}
 		time.Sleep(2 * time.Second)
 		began := w.view().Member("pg1").Entry.Began
@@ -550,12 +547,12 @@ func TestTTL(t *testing.T) {
 	})
 	inBubble(t, "who goes stale is told of although others are heard", func(t *testing.T) {
 		w := three(t)
-		w.fakes["pg3"].set(hangs)
+		w.fakes["pg3"].Set(hangs)
 		w.primaries(7 * time.Second)
 		if got, want := ofKind(w.drain(), KindKnown), []string{"pg3: fresh -> out"}; !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
-		w.fakes["pg3"].set(follows(1))
+		w.fakes["pg3"].Set(follows(1))
 		time.Sleep(15 * time.Second)
 		if got, want := ofKind(w.drain(), KindKnown), []string{"pg3: out -> fresh"}; !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
@@ -569,7 +566,7 @@ func TestTTL(t *testing.T) {
 			w := three(t)
 			n := w.change("pg1", fails(test.kind))
 			took := w.until(6*time.Second, "pg1 is out", func() bool { return w.primary() == "" })
-			polls := w.fakes["pg1"].count() - n
+			polls := w.fakes["pg1"].Count() - n
 			switch {
 			case test.polls > 0 && (polls != test.polls || took > 480*time.Millisecond):
 				t.Errorf("out after %d polls and %s, want %d", polls, took, test.polls)

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
@@ -47,9 +48,9 @@ func (w *world) heardOfAndSilent() {
 		return m.Entry.Began.After(m.leaving.since)
 	})
 	for _, f := range w.fakes {
-		w.until(time.Second, f.name+" is idle", f.idle)
-		f.setTimeout(time.Hour)
-		f.set(hangs)
+		w.until(time.Second, f.Name()+" is idle", f.Idle)
+		f.SetTimeout(time.Hour)
+		f.Set(hangs)
 	}
 }
 
@@ -90,7 +91,7 @@ func TestLeaving(t *testing.T) {
 		}
 	})
 	inBubble(t, "is no fallback for reads", func(t *testing.T) {
-		cfg := config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", refuses))
+		cfg := config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", refuses))
 		cfg.Rules.Fallback = true
 		w := begin(t, cfg)
 		w.settle()
@@ -107,29 +108,29 @@ func TestLeaving(t *testing.T) {
 		w := three(t)
 		before := map[string]int{}
 		for name, f := range w.fakes {
-			before[name] = f.count()
+			before[name] = f.Count()
 		}
 		w.leave("pg1", 10*time.Second)
 		for name, f := range w.fakes {
-			w.until(103*time.Millisecond, name+" is polled at once", func() bool { return f.count() > before[name] })
+			w.until(103*time.Millisecond, name+" is polled at once", func() bool { return f.Count() > before[name] })
 		}
 		time.Sleep(5 * time.Second)
 		for name, f := range w.fakes {
-			if n := f.count() - before[name]; n < 40 || n > 52 {
+			if n := f.Count() - before[name]; n < 40 || n > 52 {
 				t.Errorf("%s: %d polls in 5s, want one every 100ms", name, n)
 			}
 		}
 		time.Sleep(7 * time.Second)
-		n := w.fakes["pg2"].count()
+		n := w.fakes["pg2"].Count()
 		time.Sleep(10 * time.Second)
-		if n := busiest(w.fakes["pg2"].polled(n)); n > 2 {
+		if n := busiest(w.fakes["pg2"].Polls(n)); n > 2 {
 			t.Errorf("%d polls in a second long afterwards", n)
 		}
 	})
 	inBubble(t, "hides no fault", func(t *testing.T) {
 		w := three(t)
 		w.leave("pg1", 10*time.Second)
-		w.change("pg1", leads(1).in(node.StateCrashed))
+		w.change("pg1", leads(1).WithState(node.StateCrashed))
 		w.until(time.Second, "pg1 is crashed", func() bool { return w.verdict("pg1", "primary").Outcome == node.Fault })
 		if h := w.view().Health(time.Now()); h.Level != Critical || h.Reasons[0].Code != "no_primary" {
 			t.Errorf("health %+v", h)
@@ -155,16 +156,16 @@ func TestLeavingEnds(t *testing.T) {
 	inBubble(t, "when the node has stopped claiming", func(t *testing.T) {
 		w := three(t)
 		w.leave("pg1", 10*time.Second)
-		w.change("pg1", leads(1).in(node.StateStopping))
+		w.change("pg1", leads(1).WithState(node.StateStopping))
 		time.Sleep(time.Second)
 		if h := w.view().Health(time.Now()); h.Level != Warning {
 			t.Errorf("health of a cluster whose primary stops as announced: %+v", h)
 		}
-		n := w.change("pg1", follows(1).in(node.StateStopped))
+		n := w.change("pg1", follows(1).WithState(node.StateStopped))
 		if got := w.ends(time.Second); got != "it has stopped claiming" {
 			t.Errorf("ended: %s", got)
 		}
-		if n = w.fakes["pg1"].count() - n; n != 1 {
+		if n = w.fakes["pg1"].Count() - n; n != 1 {
 			t.Errorf("after %d polls, want 1", n)
 		}
 		if h := w.view().Health(time.Now()); h.Level != Critical { // nobody leads: that is no announcement any more
@@ -174,9 +175,9 @@ func TestLeavingEnds(t *testing.T) {
 	inBubble(t, "when another node is elected", func(t *testing.T) {
 		w := three(t)
 		w.leave("pg1", 10*time.Second)
-		w.fakes["pg1"].set(hangs)
+		w.fakes["pg1"].Set(hangs)
 		time.Sleep(5 * time.Second)
-		w.fakes["pg2"].set(leads(2))
+		w.fakes["pg2"].Set(leads(2))
 		if got := w.ends(3 * time.Second); got != "pg2 is elected" {
 			t.Errorf("ended: %s", got)
 		}
@@ -211,8 +212,8 @@ func TestLeavingEnds(t *testing.T) {
 	})
 	inBubble(t, "but not by an answer that is older than the announcement", func(t *testing.T) {
 		w := three(t)
-		w.until(time.Second, "idle", w.fakes["pg1"].idle)
-		w.fakes["pg1"].set(hangs)
+		w.until(time.Second, "idle", w.fakes["pg1"].Idle)
+		w.fakes["pg1"].Set(hangs)
 		began := w.view().Member("pg1").Entry.Began
 		w.leave("pg1", time.Second)
 		if got := w.primaries(time.Until(began.Add(5*time.Second + time.Millisecond))); !slices.Equal(got, []string{""}) {
@@ -240,11 +241,11 @@ func TestLeavingEnds(t *testing.T) {
 	})
 	inBubble(t, "when it runs again after a restart", func(t *testing.T) {
 		w := three(t)
-		w.change("pg1", leads(1).in(node.StateRestarting))
+		w.change("pg1", leads(1).WithState(node.StateRestarting))
 		w.until(time.Second, "it restarts", func() bool { return w.primary() == "" })
 		w.leave("pg1", 10*time.Second)
 		time.Sleep(time.Second)
-		w.change("pg1", leads(1).in(node.StateUnknown))
+		w.change("pg1", leads(1).WithState(node.StateUnknown))
 		if got := w.primaries(time.Second); !slices.Equal(got, []string{""}) {
 			t.Errorf("primaries %q", got)
 		}
@@ -256,7 +257,7 @@ func TestLeavingEnds(t *testing.T) {
 	inBubble(t, "not because SQL failed for a moment", func(t *testing.T) {
 		w := three(t)
 		w.leave("pg1", 10*time.Second)
-		w.change("pg1", leads(1).in(node.StateUnknown))
+		w.change("pg1", leads(1).WithState(node.StateUnknown))
 		time.Sleep(time.Second)
 		w.change("pg1", leads(1))
 		if got := w.primaries(time.Second); !slices.Equal(got, []string{""}) {
@@ -266,18 +267,18 @@ func TestLeavingEnds(t *testing.T) {
 	inBubble(t, "not by an answer that began before it", func(t *testing.T) {
 		w := three(t)
 		slow := leads(1)
-		slow.delay = 300 * time.Millisecond
+		slow.Delay = 300 * time.Millisecond
 		w.change("pg1", slow)
-		w.until(2*time.Second, "a poll is under way", func() bool { return !w.fakes["pg1"].idle() })
+		w.until(2*time.Second, "a poll is under way", func() bool { return !w.fakes["pg1"].Idle() })
 		w.leave("pg1", 10*time.Second)
-		polls := w.fakes["pg1"].count()
-		w.fakes["pg1"].set(follows(1))
+		polls := w.fakes["pg1"].Count()
+		w.fakes["pg1"].Set(follows(1))
 		w.until(time.Second, "the poll is back", func() bool { return w.view().Leader == "" })
 		if _, leaves := w.view().Member("pg1").Leaving(time.Now()); !leaves {
 			t.Error("ended by an answer to a question from before the announcement")
 		}
-		if got := w.ends(time.Second); got != "it has stopped claiming" || w.fakes["pg1"].count() != polls+1 {
-			t.Errorf("ended: %s, by poll %d", got, w.fakes["pg1"].count()-polls)
+		if got := w.ends(time.Second); got != "it has stopped claiming" || w.fakes["pg1"].Count() != polls+1 {
+			t.Errorf("ended: %s, by poll %d", got, w.fakes["pg1"].Count()-polls)
 		}
 	})
 	inBubble(t, "not by a single 503 of a primary that runs on", func(t *testing.T) {
@@ -344,13 +345,13 @@ func TestNothingToAnnounce(t *testing.T) {
 		if w.view() != view || len(w.drain()) > 0 {
 			t.Error("a replica's announcement changed something")
 		}
-		w.fakes["pg1"].set(follows(1))
+		w.fakes["pg1"].Set(follows(1))
 		w.until(time.Second, "nobody leads", func() bool { return w.view().Leader == "" })
 		want.Reason = "nothing to announce: pg2 does not lead"
 		if a := w.leave("pg2", time.Second); a != want {
 			t.Errorf("%+v, want %+v", a, want)
 		}
-		w.fakes["pg2"].set(leads(2))
+		w.fakes["pg2"].Set(leads(2))
 		w.until(time.Second, "pg2 is primary", func() bool { return w.primary() == "pg2" })
 	})
 }
@@ -359,8 +360,8 @@ func TestNothingToAnnounce(t *testing.T) {
 func TestLeavingBeforeTheFirstPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := leads(1)
-		slow.delay = time.Second
-		w := begin(t, config(newFake(t, "pg1", slow), newFake(t, "pg2", follows(1))))
+		slow.Delay = time.Second
+		w := begin(t, config(clustertest.New(t, "pg1", slow), clustertest.New(t, "pg2", follows(1))))
 		if a := w.leave("pg1", 4*time.Second); !a.Leaving {
 			t.Errorf("%+v", a)
 		}
@@ -375,14 +376,14 @@ func TestLeavingInASplit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := three(t)
 		w.leave("pg1", 10*time.Second)
-		w.fakes["pg2"].set(leads(1)) // equal timelines elect nobody
+		w.fakes["pg2"].Set(leads(1)) // equal timelines elect nobody
 		if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{""}) {
 			t.Errorf("primaries %q", got)
 		}
 		if v := w.view(); !v.Split || v.Leader != "" || v.Health(time.Now()).Level != Critical {
 			t.Errorf("split %t, leader %q, health %+v", v.Split, v.Leader, v.Health(time.Now()))
 		}
-		w.fakes["pg1"].set(leads(2)) // the one that is leaving wins, and passes all the same nothing
+		w.fakes["pg1"].Set(leads(2)) // the one that is leaving wins, and passes all the same nothing
 		if got := w.primaries(4 * time.Second); !slices.Equal(got, []string{""}) || w.view().Leader != "pg1" {
 			t.Errorf("primaries %q, leader %q", got, w.view().Leader)
 		}

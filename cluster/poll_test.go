@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
@@ -43,11 +44,11 @@ func busiest(polls []time.Time) int {
 	return most
 }
 
-func wantGaps(t *testing.T, f *fake, skip int, from, to time.Duration) {
+func wantGaps(t *testing.T, f *clustertest.Poller, skip int, from, to time.Duration) {
 	t.Helper()
-	polls := f.polled(skip)
+	polls := f.Polls(skip)
 	if least, most := gaps(polls); len(polls) < 2 || least < from || most > to {
-		t.Errorf("%s: %d polls every %s to %s, want every %s to %s", f.name, len(polls), least, most, from, to)
+		t.Errorf("%s: %d polls every %s to %s, want every %s to %s", f.Name(), len(polls), least, most, from, to)
 	}
 }
 
@@ -56,7 +57,7 @@ func TestPace(t *testing.T) {
 		w := three(t)
 		n := map[string]int{}
 		for name, f := range w.fakes {
-			n[name] = f.count()
+			n[name] = f.Count()
 		}
 		time.Sleep(2 * time.Minute)
 		for name, f := range w.fakes {
@@ -65,18 +66,18 @@ func TestPace(t *testing.T) {
 				unit = 250 * time.Millisecond
 			}
 			wantGaps(t, f, n[name], unit*9/10, unit*11/10)
-			least, most := gaps(f.polled(n[name]))
+			least, most := gaps(f.Polls(n[name]))
 			if most-least < unit/10 {
 				t.Errorf("%s: from %s to %s is hardly any jitter", name, least, most)
 			}
 		}
 	})
 	inBubble(t, "first polls are spread", func(t *testing.T) {
-		var fakes []*fake
+		var fakes []*clustertest.Poller
 		for i := range 60 {
-			fakes = append(fakes, newFake(t, "pg"+string(rune('a'+i/100))+string(rune('a'+i/10%10))+string(rune('a'+i%10)), follows(1)))
+			fakes = append(fakes, clustertest.New(t, "pg"+string(rune('a'+i/100))+string(rune('a'+i/10%10))+string(rune('a'+i%10)), follows(1)))
 		}
-		fakes[7].set(leads(1))
+		fakes[7].Set(leads(1))
 		start := time.Now()
 		w := begin(t, config(fakes...))
 		synctest.Wait()
@@ -84,9 +85,9 @@ func TestPace(t *testing.T) {
 		w.stop()
 		at := map[int]int{} // polls in each 10 ms
 		for _, f := range fakes {
-			first := f.polled(0)[0].Sub(start)
+			first := f.Polls(0)[0].Sub(start)
 			if first > 60*time.Millisecond {
-				t.Errorf("%s: first poll after %s", f.name, first)
+				t.Errorf("%s: first poll after %s", f.Name(), first)
 			}
 			at[int(first/(10*time.Millisecond))]++
 		}
@@ -98,12 +99,12 @@ func TestPace(t *testing.T) {
 	})
 	inBubble(t, "fast until settled for a second", func(t *testing.T) {
 		w := three(t)
-		n := w.fakes["pg3"].count()
+		n := w.fakes["pg3"].Count()
 		if err := w.sup.Refresh("main", "pg2"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
-		polls := w.fakes["pg3"].polled(n)
+		polls := w.fakes["pg3"].Polls(n)
 		var last time.Time
 		for i := range len(polls) - 1 {
 			if polls[i+1].Sub(polls[i]) <= 102*time.Millisecond {
@@ -115,23 +116,23 @@ func TestPace(t *testing.T) {
 		}
 	})
 	inBubble(t, "fast again soon after it was fast", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1))))
+		w := begin(t, config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1))))
 		time.Sleep(59500 * time.Millisecond)
-		n := w.fakes["pg2"].count()
+		n := w.fakes["pg2"].Count()
 		_ = w.sup.Refresh("", "pg2")
 		time.Sleep(1100 * time.Millisecond)
-		if got := w.fakes["pg2"].count() - n; got < 9 {
+		if got := w.fakes["pg2"].Count() - n; got < 9 {
 			t.Errorf("%d polls in a second", got)
 		}
 	})
 	inBubble(t, "fast for a minute at most however often somebody asks for it", func(t *testing.T) {
 		w := three(t)
-		n := w.fakes["pg2"].count()
+		n := w.fakes["pg2"].Count()
 		for range 4 * 60 * 20 {
 			_ = w.sup.Refresh("", "pg2")
 			time.Sleep(50 * time.Millisecond)
 		}
-		polls, pauses := w.fakes["pg2"].polled(n), 0
+		polls, pauses := w.fakes["pg2"].Polls(n), 0
 		for i := range len(polls) - 1 {
 			if polls[i+1].Sub(polls[i]) > 500*time.Millisecond {
 				pauses++
@@ -142,51 +143,51 @@ func TestPace(t *testing.T) {
 		}
 	})
 	inBubble(t, "fast for a minute at most without a primary", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", follows(1)), newFake(t, "pg2", follows(1))))
+		w := begin(t, config(clustertest.New(t, "pg1", follows(1)), clustertest.New(t, "pg2", follows(1))))
 		time.Sleep(59 * time.Second)
-		n := w.fakes["pg1"].count()
+		n := w.fakes["pg1"].Count()
 		if n < 570 || n > 610 {
 			t.Errorf("%d polls in 59 s, want about 580", n)
 		}
 		wantGaps(t, w.fakes["pg1"], 2, 100*time.Millisecond, 102*time.Millisecond)
 		time.Sleep(3 * time.Second)
-		n = w.fakes["pg1"].count()
+		n = w.fakes["pg1"].Count()
 		time.Sleep(10 * time.Minute)
 		wantGaps(t, w.fakes["pg1"], n, 900*time.Millisecond, 1100*time.Millisecond)
-		w.fakes["pg2"].set(leads(2)) // what happens makes it fast again
+		w.fakes["pg2"].Set(leads(2)) // what happens makes it fast again
 		w.until(1200*time.Millisecond, "pg2 is primary", func() bool { return w.primary() == "pg2" })
-		n = w.fakes["pg1"].count()
+		n = w.fakes["pg1"].Count()
 		time.Sleep(900 * time.Millisecond)
 		wantGaps(t, w.fakes["pg1"], n, 100*time.Millisecond, 102*time.Millisecond)
 	})
 	inBubble(t, "who times out backs off and is left out of fast polling", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", follows(1)), newFake(t, "pg2", hangs)))
+		w := begin(t, config(clustertest.New(t, "pg1", follows(1)), clustertest.New(t, "pg2", hangs)))
 		time.Sleep(2 * time.Minute)
-		polls := w.fakes["pg2"].polled(0)
+		polls := w.fakes["pg2"].Polls(0)
 		for i, want := range []time.Duration{1, 2, 4, 8, 8, 8} {
 			pause := polls[i+1].Sub(polls[i]) - 3*time.Second
 			if want *= time.Second; pause < want*9/10 || pause > want*11/10 {
 				t.Errorf("pause %d: %s, want %s", i, pause, want)
 			}
 		}
-		w.fakes["pg2"].set(follows(1))
+		w.fakes["pg2"].Set(follows(1))
 		w.until(12*time.Second, "pg2 answers", func() bool { return w.view().Member("pg2").Entry.Failures == 0 })
-		n := w.fakes["pg2"].count()
+		n := w.fakes["pg2"].Count()
 		time.Sleep(5 * time.Second)
 		wantGaps(t, w.fakes["pg2"], n, 900*time.Millisecond, 1100*time.Millisecond)
 	})
 	inBubble(t, "the start is no haste", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)), newFake(t, "pg3", follows(1))))
+		w := begin(t, config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", follows(1))))
 		time.Sleep(3 * time.Second)
 		for name, f := range w.fakes {
 			wantGaps(t, f, 0, map[bool]time.Duration{true: 225 * time.Millisecond, false: 900 * time.Millisecond}[name == "pg1"], 1100*time.Millisecond)
 		}
 	})
 	inBubble(t, "but without a primary it is", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", follows(1)), newFake(t, "pg2", follows(1))))
+		w := begin(t, config(clustertest.New(t, "pg1", follows(1)), clustertest.New(t, "pg2", follows(1))))
 		time.Sleep(time.Second)
-		w.fakes["pg1"].set(leads(1))
-		w.until(100*time.Millisecond+shortDelay, "pg1 is primary", func() bool { return w.primary() == "pg1" })
+		w.fakes["pg1"].Set(leads(1))
+		w.until(100*time.Millisecond+clustertest.ShortDelay, "pg1 is primary", func() bool { return w.primary() == "pg1" })
 	})
 	inBubble(t, "a thousand refreshes are as one", func(t *testing.T) {
 		w := three(t)
@@ -199,10 +200,10 @@ func TestPace(t *testing.T) {
 			time.Sleep(3 * time.Millisecond)
 		}
 		for name, f := range w.fakes {
-			if n := busiest(f.polled(0)); n > 11 {
+			if n := busiest(f.Polls(0)); n > 11 {
 				t.Errorf("%s: %d polls in a second", name, n)
 			}
-			if n := f.count(); n < 30 {
+			if n := f.Count(); n < 30 {
 				t.Errorf("%s: %d polls", name, n)
 			}
 		}
@@ -210,15 +211,15 @@ func TestPace(t *testing.T) {
 	inBubble(t, "a refresh polls at once", func(t *testing.T) {
 		w := three(t)
 		w.until(2*time.Second, "pg2 was polled a while ago", func() bool { return time.Since(w.view().Member("pg2").Entry.Began) > 200*time.Millisecond })
-		n := w.fakes["pg2"].count()
+		n := w.fakes["pg2"].Count()
 		_ = w.sup.Refresh("main", "pg3")
 		synctest.Wait()
-		if w.fakes["pg2"].count() != n+1 {
+		if w.fakes["pg2"].Count() != n+1 {
 			t.Error("not polled")
 		}
 	})
 	inBubble(t, "one node alone without a primary is not polled fast", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", follows(1))))
+		w := begin(t, config(clustertest.New(t, "pg1", follows(1))))
 		time.Sleep(time.Minute)
 		wantGaps(t, w.fakes["pg1"], 0, 900*time.Millisecond, 1100*time.Millisecond)
 		if h := w.view().Health(time.Now()); h.Level != OK {
@@ -226,20 +227,20 @@ func TestPace(t *testing.T) {
 		}
 	})
 	inBubble(t, "a cluster without a primary leaves another alone", func(t *testing.T) {
-		cfg := config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)))
+		cfg := config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)))
 		cfg.Clusters = append(cfg.Clusters, ClusterConfig{Name: "other", Nodes: []NodeConfig{
-			nodeConfig(newFake(t, "o1", follows(1))), nodeConfig(newFake(t, "o2", follows(1)))}})
+			nodeConfig(clustertest.New(t, "o1", follows(1))), nodeConfig(clustertest.New(t, "o2", follows(1)))}})
 		w := begin(t, cfg)
 		w.settle()
-		n2, no := w.fakes["pg2"].count(), w.fakes["o1"].count()
+		n2, no := w.fakes["pg2"].Count(), w.fakes["o1"].Count()
 		time.Sleep(20 * time.Second)
 		wantGaps(t, w.fakes["pg2"], n2, 900*time.Millisecond, 1100*time.Millisecond)
 		wantGaps(t, w.fakes["o1"], no, 100*time.Millisecond, 102*time.Millisecond)
 	})
 	inBubble(t, "slow answers are not piled up", func(t *testing.T) {
 		slow := follows(1)
-		slow.delay = 2500 * time.Millisecond
-		w := begin(t, config(newFake(t, "pg1", slow), newFake(t, "pg2", slow)))
+		slow.Delay = 2500 * time.Millisecond
+		w := begin(t, config(clustertest.New(t, "pg1", slow), clustertest.New(t, "pg2", slow)))
 		time.Sleep(30 * time.Second)
 		wantGaps(t, w.fakes["pg1"], 0, 2550*time.Millisecond, 2550*time.Millisecond)
 	})
@@ -256,7 +257,7 @@ func TestSettings(t *testing.T) {
 		}
 		w := three(t, func(c *Config) {
 			for _, n := range c.Clusters[0].Nodes {
-				n.Client.(*fake).settings = settings
+				n.Client.(*clustertest.Poller).SetSettings(settings)
 			}
 		})
 		time.Sleep(20 * time.Second)
@@ -277,7 +278,7 @@ func TestSettings(t *testing.T) {
 		}
 		w := three(t, func(c *Config) {
 			for _, n := range c.Clusters[0].Nodes {
-				n.Client.(*fake).settings = settings
+				n.Client.(*clustertest.Poller).SetSettings(settings)
 			}
 		})
 		const text = "cache ttl 5s is not below 5s (Patroni's ttl 20s - loop_wait 15s): a frozen old primary could be believed after a new one is elected"
@@ -298,14 +299,14 @@ func TestSettings(t *testing.T) {
 		}
 		total := 0
 		for _, f := range w.fakes {
-			total += len(f.asks)
+			total += f.SettingsReads()
 		}
-		if total != 2 || len(w.fakes["pg1"].asks) != 0 {
-			t.Errorf("asked %d times, pg1 %d times, want 2 and 0", total, len(w.fakes["pg1"].asks))
+		if total != 2 || w.fakes["pg1"].SettingsReads() != 0 {
+			t.Errorf("asked %d times, pg1 %d times, want 2 and 0", total, w.fakes["pg1"].SettingsReads())
 		}
 	})
 	inBubble(t, "are read of the one node that is watched", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", leads(1))))
+		w := begin(t, config(clustertest.New(t, "pg1", leads(1))))
 		w.settle()
 		if w.view().Settings.TTL != 30*time.Second {
 			t.Errorf("%+v", w.view().Settings)

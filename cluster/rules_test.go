@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
@@ -17,13 +18,13 @@ func TestIdentity(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(*ClusterConfig)
-		wrong  script // of pg2
+		wrong  clustertest.Script // of pg2
 		want   string
 	}{
-		{"another system identifier", nil, leads(9).with("database_system_identifier", "6666"), "system identifier is 6666, want 7001"},
-		{"another scope than the first seen", nil, leads(9).with("patroni", patroni("test", "pg2")), `scope is "test", want "main"`},
-		{"another scope than configured", func(c *ClusterConfig) { c.Scope = "main" }, leads(9).with("patroni", patroni("test", "pg2")), `scope is "test", want "main"`},
-		{"another member", func(c *ClusterConfig) { c.Nodes[1].Member = "pg2" }, leads(9).with("patroni", patroni("main", "pg7")), `member's name is "pg7", want "pg2"`},
+		{"another system identifier", nil, leads(9).WithField("database_system_identifier", "6666"), "system identifier is 6666, want 7001"},
+		{"another scope than the first seen", nil, leads(9).WithField("patroni", patroni("test", "pg2")), `scope is "test", want "main"`},
+		{"another scope than configured", func(c *ClusterConfig) { c.Scope = "main" }, leads(9).WithField("patroni", patroni("test", "pg2")), `scope is "test", want "main"`},
+		{"another member", func(c *ClusterConfig) { c.Nodes[1].Member = "pg2" }, leads(9).WithField("patroni", patroni("main", "pg7")), `member's name is "pg7", want "pg2"`},
 	}
 	for _, test := range tests {
 		inBubble(t, test.name, func(t *testing.T) {
@@ -32,7 +33,7 @@ func TestIdentity(t *testing.T) {
 					test.change(&c.Clusters[0])
 				}
 			})
-			w.fakes["pg2"].set(test.wrong)
+			w.fakes["pg2"].Set(test.wrong)
 			if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg1"}) {
 				t.Errorf("primaries %q", got)
 			}
@@ -48,12 +49,12 @@ func TestIdentity(t *testing.T) {
 			if h := w.view().Health(time.Now()); h.Level != Warning || !slices.Equal(h.Reasons, want) {
 				t.Errorf("%+v", h)
 			}
-			w.fakes["pg1"].set(follows(1))
+			w.fakes["pg1"].Set(follows(1))
 			if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg1", ""}) {
 				t.Errorf("primaries %q", got)
 			}
-			w.fakes["pg1"].set(leads(1))
-			w.fakes["pg2"].set(follows(1))
+			w.fakes["pg1"].Set(leads(1))
+			w.fakes["pg2"].Set(follows(1))
 			w.settle()
 			if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
 				t.Errorf("replicas %q", got)
@@ -61,8 +62,8 @@ func TestIdentity(t *testing.T) {
 		})
 	}
 	inBubble(t, "a stranger that answers first does not keep the cluster out", func(t *testing.T) {
-		stranger := follows(1).with("database_system_identifier", "6666")
-		fakes := []*fake{newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)), newFake(t, "pg3", stranger)}
+		stranger := follows(1).WithField("database_system_identifier", "6666")
+		fakes := []*clustertest.Poller{clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", stranger)}
 		w := begin(t, config(fakes...))
 		w.sup.group().mu.Lock()
 		w.sup.group().systemID = "6666" // as if pg3 had answered first
@@ -75,22 +76,22 @@ func TestIdentity(t *testing.T) {
 	})
 	inBubble(t, "pg_upgrade gives the whole cluster another identifier", func(t *testing.T) {
 		w := three(t)
-		for name, s := range map[string]script{"pg1": leads(1), "pg2": follows(1), "pg3": follows(1)} {
-			w.fakes[name].set(s.with("database_system_identifier", "8888"))
+		for name, s := range map[string]clustertest.Script{"pg1": leads(1), "pg2": follows(1), "pg3": follows(1)} {
+			w.fakes[name].Set(s.WithField("database_system_identifier", "8888"))
 		}
 		w.until(3*time.Second, "pg1 leads again", func() bool { return w.primary() == "pg1" })
 	})
 	inBubble(t, "two strangers do not replace a primary that leads", func(t *testing.T) {
 		w := three(t)
-		w.fakes["pg2"].set(leads(9).with("database_system_identifier", "6666"))
-		w.fakes["pg3"].set(follows(9).with("database_system_identifier", "6666"))
+		w.fakes["pg2"].Set(leads(9).WithField("database_system_identifier", "6666"))
+		w.fakes["pg3"].Set(follows(9).WithField("database_system_identifier", "6666"))
 		if got := w.primaries(10 * time.Second); !slices.Equal(got, []string{"pg1"}) {
 			t.Errorf("primaries %q", got)
 		}
 	})
 	inBubble(t, "the incumbent is replaced by a stranger", func(t *testing.T) {
 		w := three(t)
-		w.fakes["pg1"].set(leads(1).with("database_system_identifier", "6666"))
+		w.fakes["pg1"].Set(leads(1).WithField("database_system_identifier", "6666"))
 		w.until(300*time.Millisecond, "pg1 is out", func() bool { return w.primary() == "" })
 	})
 }
@@ -98,14 +99,14 @@ func TestIdentity(t *testing.T) {
 func lagRules(c *Config) { c.Rules.MaxLag = 100 * mb }
 
 func TestLag(t *testing.T) {
-	behind := func(n int64) script { return follows(1).at(1<<30 - n) }
+	behind := func(n int64) clustertest.Script { return follows(1).WithReplayed(1<<30 - n) }
 	inBubble(t, "excluded after lag-hold and back after as long", func(t *testing.T) {
 		w := three(t, lagRules)
 		pg2 := w.fakes["pg2"]
 		n := w.change("pg2", behind(212*mb))
 		out := func() bool { return w.verdict("pg2", "replica").Outcome == node.Lagging }
 		w.until(13*time.Second, "pg2 is out", out)
-		polls := pg2.polled(n)
+		polls := pg2.Polls(n)
 		if held := polls[len(polls)-1].Sub(polls[0]); held < 10*time.Second || held > 11200*time.Millisecond {
 			t.Errorf("out after %s", held)
 		}
@@ -116,12 +117,12 @@ func TestLag(t *testing.T) {
 			t.Errorf("%+v", h)
 		}
 		n = w.change("pg2", behind(99*mb))
-		w.until(1200*time.Millisecond, "seen", func() bool { return pg2.count() > n && pg2.idle() })
+		w.until(1200*time.Millisecond, "seen", func() bool { return pg2.Count() > n && pg2.Idle() })
 		if got, want := w.verdict("pg2", "replica").Reason, "lag 99 MB, but not for 10s yet below 100 MB"; got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 		w.until(13*time.Second, "pg2 is back", func() bool { return !out() })
-		polls = pg2.polled(n)
+		polls = pg2.Polls(n)
 		if held := polls[len(polls)-1].Sub(polls[0]); held < 10*time.Second || held > 11200*time.Millisecond {
 			t.Errorf("back after %s", held)
 		}
@@ -129,14 +130,14 @@ func TestLag(t *testing.T) {
 	inBubble(t, "at a limit nobody flaps", func(t *testing.T) {
 		w := three(t, lagRules)
 		for range 20 {
-			w.fakes["pg2"].set(behind(150 * mb))
+			w.fakes["pg2"].Set(behind(150 * mb))
 			for range 5 {
 				time.Sleep(time.Second)
 				if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
 					t.Fatalf("replicas %q", got)
 				}
 			}
-			w.fakes["pg2"].set(behind(50 * mb))
+			w.fakes["pg2"].Set(behind(50 * mb))
 			time.Sleep(2 * time.Second)
 		}
 		if got := ofKind(w.drain(), KindReplica); got != nil {
@@ -146,14 +147,14 @@ func TestLag(t *testing.T) {
 	inBubble(t, "counts from the position known when the poll began", func(t *testing.T) {
 		w := three(t)
 		slow := follows(1)
-		slow.delay = 900 * time.Millisecond
-		w.fakes["pg2"].set(slow)
+		slow.Delay = 900 * time.Millisecond
+		w.fakes["pg2"].Set(slow)
 		ahead := leads(1)
-		n := w.fakes["pg2"].count()
-		w.until(2*time.Second, "pg2 is being asked", func() bool { return w.fakes["pg2"].count() > n && !w.fakes["pg2"].idle() })
-		ahead.location += 500 * mb
-		w.fakes["pg1"].set(ahead)
-		w.until(time.Second, "pg2 answered", w.fakes["pg2"].idle)
+		n := w.fakes["pg2"].Count()
+		w.until(2*time.Second, "pg2 is being asked", func() bool { return w.fakes["pg2"].Count() > n && !w.fakes["pg2"].Idle() })
+		ahead.Location += 500 * mb
+		w.fakes["pg1"].Set(ahead)
+		w.until(time.Second, "pg2 answered", w.fakes["pg2"].Idle)
 		if got := w.view().Member("pg2").Standing.Lag; got != 0 {
 			t.Errorf("lag %d, want 0", got)
 		}
@@ -164,15 +165,15 @@ func TestLag(t *testing.T) {
 	})
 	inBubble(t, "is still known when there is no primary", func(t *testing.T) {
 		w := three(t, lagRules)
-		w.fakes["pg1"].set(hangs)
-		w.fakes["pg2"].set(behind(200 * mb))
+		w.fakes["pg1"].Set(hangs)
+		w.fakes["pg2"].Set(behind(200 * mb))
 		time.Sleep(20 * time.Second)
 		if got := w.passing("replica"); !slices.Equal(got, []string{"pg3"}) {
 			t.Errorf("replicas %q", got)
 		}
 	})
 	inBubble(t, "unknown is no lag", func(t *testing.T) {
-		w := begin(t, config(newFake(t, "pg1", follows(1).at(1)), newFake(t, "pg2", follows(1).at(0))))
+		w := begin(t, config(clustertest.New(t, "pg1", follows(1).WithReplayed(1)), clustertest.New(t, "pg2", follows(1).WithReplayed(0))))
 		w.settle()
 		for _, m := range w.view().Members {
 			c, err := node.ParseCheck("replica", "lag=1MB")
@@ -183,9 +184,9 @@ func TestLag(t *testing.T) {
 	})
 	inBubble(t, "becomes unknown while excluded", func(t *testing.T) {
 		w := three(t, lagRules)
-		w.fakes["pg2"].set(behind(200 * mb))
+		w.fakes["pg2"].Set(behind(200 * mb))
 		time.Sleep(14 * time.Second)
-		w.fakes["pg2"].set(follows(1).at(0))
+		w.fakes["pg2"].Set(follows(1).WithReplayed(0))
 		time.Sleep(2 * time.Second)
 		if got, want := w.verdict("pg2", "replica").Reason, "lag unknown, but not for 10s yet below 100 MB"; got != want {
 			t.Errorf("%q, want %q", got, want)
@@ -193,7 +194,7 @@ func TestLag(t *testing.T) {
 	})
 	inBubble(t, "asked with lag= needs no rule and no hold", func(t *testing.T) {
 		w := three(t)
-		w.fakes["pg2"].set(behind(20 * mb))
+		w.fakes["pg2"].Set(behind(20 * mb))
 		w.settle()
 		for query, want := range map[string]string{
 			"lag=20MB": "", "lag=19MB": "lag 20 MB over 19 MB", "lag=0": "lag 20 MB over 0 B",
@@ -206,13 +207,13 @@ func TestLag(t *testing.T) {
 	})
 	inBubble(t, "never empties the pool", func(t *testing.T) {
 		w := three(t, lagRules, func(c *Config) { c.Rules.MinReplicas = 1 })
-		w.fakes["pg2"].set(behind(300 * mb))
-		w.fakes["pg3"].set(behind(200 * mb))
+		w.fakes["pg2"].Set(behind(300 * mb))
+		w.fakes["pg3"].Set(behind(200 * mb))
 		time.Sleep(15 * time.Second)
 		if got := w.passing("replica"); !slices.Equal(got, []string{"pg3"}) {
 			t.Errorf("replicas %q", got)
 		}
-		w.fakes["pg3"].set(refuses)
+		w.fakes["pg3"].Set(refuses)
 		time.Sleep(10 * time.Second)
 		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2"}) {
 			t.Errorf("replicas %q", got)
@@ -223,8 +224,8 @@ func TestLag(t *testing.T) {
 func TestTimeline(t *testing.T) {
 	inBubble(t, "a replica that stays on the old one is no replica", func(t *testing.T) {
 		w := three(t, func(c *Config) { c.Rules.LagHold = time.Second })
-		w.fakes["pg1"].set(leads(2))
-		w.fakes["pg2"].set(follows(2))
+		w.fakes["pg1"].Set(leads(2))
+		w.fakes["pg2"].Set(follows(2))
 		time.Sleep(9 * time.Second)
 		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
 			t.Errorf("at first: %q", got)
@@ -240,12 +241,12 @@ func TestTimeline(t *testing.T) {
 		if h := w.view().Health(time.Now()); len(h.Reasons) != 1 || h.Reasons[0] != (Reason{"wrong_timeline", Warning, "pg3", want.Reason}) {
 			t.Errorf("%+v", h)
 		}
-		w.fakes["pg3"].set(follows(2))
+		w.fakes["pg3"].Set(follows(2))
 		w.until(1200*time.Millisecond, "pg3 is back as soon as it follows", func() bool { return w.verdict("pg3", "replica").Passes() })
 	})
 	inBubble(t, "does not matter when the rule is off", func(t *testing.T) {
 		w := three(t, func(c *Config) { c.Rules.SameTimeline = false })
-		w.fakes["pg1"].set(leads(2))
+		w.fakes["pg1"].Set(leads(2))
 		time.Sleep(time.Minute)
 		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
 			t.Errorf("%q", got)
@@ -256,8 +257,8 @@ func TestTimeline(t *testing.T) {
 func TestStreamingOnly(t *testing.T) {
 	inBubble(t, "who does not stream is no replica", func(t *testing.T) {
 		w := three(t, func(c *Config) { c.Rules.Streaming = true })
-		w.fakes["pg2"].set(follows(1).with("replication_state", "in archive recovery"))
-		w.fakes["pg3"].set(follows(1).with("replication_state", "").with("patroni", map[string]any{"version": "3.0.2", "scope": "main"}))
+		w.fakes["pg2"].Set(follows(1).WithField("replication_state", "in archive recovery"))
+		w.fakes["pg3"].Set(follows(1).WithField("replication_state", "").WithField("patroni", map[string]any{"version": "3.0.2", "scope": "main"}))
 		w.settle()
 		for name, want := range map[string]string{
 			"pg2": "not streaming: in archive recovery",
@@ -279,8 +280,8 @@ func TestFallback(t *testing.T) {
 		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
 			t.Errorf("%q", got)
 		}
-		w.fakes["pg2"].set(refuses)
-		w.fakes["pg3"].set(follows(1).in(node.StateStarting))
+		w.fakes["pg2"].Set(refuses)
+		w.fakes["pg3"].Set(follows(1).WithState(node.StateStarting))
 		time.Sleep(10 * time.Second)
 		if got := w.passing("replica"); !slices.Equal(got, []string{"pg1"}) {
 			t.Errorf("%q", got)
@@ -288,13 +289,13 @@ func TestFallback(t *testing.T) {
 		if got := w.verdict("pg1", "replica").Reason; got != "no replica is eligible: the primary serves reads" {
 			t.Errorf("%q", got)
 		}
-		w.fakes["pg3"].set(follows(1))
+		w.fakes["pg3"].Set(follows(1))
 		w.until(1200*time.Millisecond, "pg3 is back", func() bool { return slices.Equal(w.passing("replica"), []string{"pg3"}) })
 	})
 	inBubble(t, "a stale last replica makes way too", func(t *testing.T) {
 		w := three(t, func(c *Config) { c.Rules.Fallback = true })
-		w.fakes["pg2"].set(hangs)
-		w.fakes["pg3"].set(hangs)
+		w.fakes["pg2"].Set(hangs)
+		w.fakes["pg3"].Set(hangs)
 		time.Sleep(7 * time.Second)
 		if got := w.passing("replica"); !slices.Equal(got, []string{"pg1"}) {
 			t.Errorf("%q", got)

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
@@ -19,7 +20,7 @@ func TestSamplesSize(t *testing.T) {
 }
 
 // polled merges a poll of a node as if it had ended just now. took below 0 is a failure.
-func polled(t *testing.T, s *Supervisor, name string, answer script, took time.Duration) {
+func polled(t *testing.T, s *Supervisor, name string, answer clustertest.Script, took time.Duration) {
 	t.Helper()
 	g := s.group()
 	n := g.byName[name]
@@ -29,7 +30,7 @@ func polled(t *testing.T, s *Supervisor, name string, answer script, took time.D
 		g.merge(n, began, node.Report{}, &node.Failure{Kind: node.KindStatus, Err: errors.New("status code 500")})
 		return
 	}
-	r := answer.report(t, name)
+	r := answer.Report(t, name)
 	r.Began, r.Took = began, took
 	g.merge(n, began, r, nil)
 }
@@ -67,13 +68,13 @@ func wantPoints(t *testing.T, s *Supervisor, name string, want map[int]Sample) {
 
 // pair is a cluster of pg1, which leads at 1 GB, and pg2, that is not run.
 func pair(t *testing.T) *Supervisor {
-	s := New(config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1))))
+	s := New(config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1))))
 	polled(t, s, "pg1", leads(1), 3*time.Millisecond)
 	return s
 }
 
 // behind is a replica that lacks so many bytes.
-func behind(bytes int64) script { return follows(1).at(1<<30 - bytes) }
+func behind(bytes int64) clustertest.Script { return follows(1).WithReplayed(1<<30 - bytes) }
 
 func TestSamplesKeepTheWorst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -103,10 +104,10 @@ func TestSamplesOfFailedPolls(t *testing.T) {
 		s := pair(t)
 		polled(t, s, "pg2", behind(500), time.Millisecond)
 		time.Sleep(SampleLength)
-		polled(t, s, "pg2", script{}, -1)
+		polled(t, s, "pg2", clustertest.Script{}, -1)
 		wantPoints(t, s, "pg2", map[int]Sample{1: {Lag: 500, Took: time.Millisecond}, 0: {Lag: -1, Took: -1, Failed: true}})
 		polled(t, s, "pg2", behind(700), time.Millisecond)
-		polled(t, s, "pg2", script{}, -1)
+		polled(t, s, "pg2", clustertest.Script{}, -1)
 		wantPoints(t, s, "pg2", map[int]Sample{1: {Lag: 500, Took: time.Millisecond}, 0: {Lag: 700, Took: time.Millisecond, Failed: true}})
 	})
 }
@@ -114,10 +115,10 @@ func TestSamplesOfFailedPolls(t *testing.T) {
 func TestSamplesOfWhatIsNotKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pair(t)
-		polled(t, s, "pg2", behind(500).with("database_system_identifier", "9999"), time.Millisecond) // another cluster's
+		polled(t, s, "pg2", behind(500).WithField("database_system_identifier", "9999"), time.Millisecond) // another cluster's
 		wantPoints(t, s, "pg2", map[int]Sample{0: {Lag: -1, Took: time.Millisecond}})
 		time.Sleep(SampleLength)
-		polled(t, s, "pg2", follows(1).at(0), time.Millisecond) // it does not tell where it is
+		polled(t, s, "pg2", follows(1).WithReplayed(0), time.Millisecond) // it does not tell where it is
 		wantPoints(t, s, "pg2", map[int]Sample{1: {Lag: -1, Took: time.Millisecond}, 0: {Lag: -1, Took: time.Millisecond}})
 
 		if _, ok := s.Samples("main", "pg9"); ok {
@@ -135,7 +136,7 @@ func TestSamplesAtASwitchover(t *testing.T) {
 		s := pair(t)
 		polled(t, s, "pg2", behind(100), time.Millisecond)
 		time.Sleep(SampleLength)
-		polled(t, s, "pg1", behind(0).as(node.RoleReplica), time.Millisecond)
+		polled(t, s, "pg1", behind(0).WithRole(node.RoleReplica), time.Millisecond)
 		polled(t, s, "pg2", leads(2), time.Millisecond)
 		polled(t, s, "pg1", behind(300), time.Millisecond)
 		wantPoints(t, s, "pg1", map[int]Sample{1: {Lag: -1, Took: 3 * time.Millisecond}, 0: {Lag: 300, Took: time.Millisecond}})

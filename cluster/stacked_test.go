@@ -6,25 +6,26 @@ import (
 	"testing"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
 // relayed is a member behind another supervisor.
 type relayed struct {
-	*fake
+	*clustertest.Poller
 	age func() time.Duration // of what that knows
 }
 
 func (r *relayed) Poll(ctx context.Context) (node.Report, error) {
-	report, err := r.fake.Poll(ctx)
+	report, err := r.Poller.Poll(ctx)
 	report.Began = report.Began.Add(-r.age())
 	return report, err
 }
 
 // watchRelayed watches pg1, which leads, and pg2 through another supervisor.
-func watchRelayed(t *testing.T, ttl time.Duration, age func() time.Duration) (s *Supervisor, pg2 *fake) {
-	pg2 = newFake(t, "pg2", follows(1))
-	cfg := config(newFake(t, "pg1", leads(1)), pg2)
+func watchRelayed(t *testing.T, ttl time.Duration, age func() time.Duration) (s *Supervisor, pg2 *clustertest.Poller) {
+	pg2 = clustertest.New(t, "pg2", follows(1))
+	cfg := config(clustertest.New(t, "pg1", leads(1)), pg2)
 	cfg.TTL = ttl
 	cfg.Clusters[0].Nodes[1].Client = &relayed{pg2, age}
 	s = New(cfg)
@@ -44,11 +45,11 @@ func TestBehindAnotherSupervisor(t *testing.T) {
 	inBubble(t, "belief is counted from that one's poll", func(t *testing.T) {
 		known := time.Now()
 		s, _ := watchRelayed(t, time.Minute, func() time.Duration { return time.Since(known) })
-		time.Sleep(time.Until(known.Add(time.Minute - 2*shortDelay))) // an answer's way counts, too
+		time.Sleep(time.Until(known.Add(time.Minute - 2*clustertest.ShortDelay))) // an answer's way counts, too
 		if v := member(s).Verdict(replicaCheck, time.Now()); !v.Passes() {
 			t.Errorf("not yet a minute later: %s", v.Reason)
 		}
-		time.Sleep(2 * shortDelay)
+		time.Sleep(2 * clustertest.ShortDelay)
 		if v := member(s).Verdict(replicaCheck, time.Now()); v.Passes() {
 			t.Errorf("a minute later, while that one answers: %s", v.Reason)
 		}
@@ -58,7 +59,7 @@ func TestBehindAnotherSupervisor(t *testing.T) {
 		s, pg2 := watchRelayed(t, time.Minute, func() time.Duration { return age })
 		before := member(s).Entry.Began
 		age = 10 * time.Second // its answers take that much longer
-		pg2.set(follows(2))
+		pg2.Set(follows(2))
 		time.Sleep(2 * time.Second)
 		m := member(s)
 		if m.Entry.Value.Document.Timeline != 2 || !m.Entry.Began.Equal(before) {
@@ -67,12 +68,12 @@ func TestBehindAnotherSupervisor(t *testing.T) {
 	})
 	inBubble(t, "what that one does not believe, nobody does", func(t *testing.T) {
 		s, pg2 := watchRelayed(t, time.Hour, func() time.Duration { return 0 })
-		pg2.set(fails(node.KindNotBelieved))
+		pg2.Set(fails(node.KindNotBelieved))
 		time.Sleep(1200 * time.Millisecond) // a poll
 		if v := member(s).Verdict(replicaCheck, time.Now()); v.Outcome != node.Fault || !strings.Contains(v.Reason, "not answering: ") {
 			t.Errorf("%+v, want a fault", v)
 		}
-		pg2.set(follows(1))
+		pg2.Set(follows(1))
 		time.Sleep(1200 * time.Millisecond)
 		if v := member(s).Verdict(replicaCheck, time.Now()); !v.Passes() {
 			t.Errorf("believed again: %+v", v)

@@ -7,37 +7,17 @@ import (
 	"testing/synctest"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
-
-// deaf is a member whose requests hang for good, whatever their context says.
-type deaf struct {
-	*fake
-	polls, settings bool
-	end             chan struct{} // closed when the test is over
-}
-
-func (d *deaf) Poll(ctx context.Context) (node.Report, error) {
-	if d.polls {
-		<-d.end
-	}
-	return d.fake.Poll(ctx)
-}
-
-func (d *deaf) Settings(ctx context.Context) (node.Settings, error) {
-	if d.settings {
-		<-d.end
-	}
-	return d.fake.Settings(ctx)
-}
 
 // A restart because of a loop that only waits, for its turn or for a member that
 // hangs, would make every supervisor useless while a member is down.
 func TestNotStuck(t *testing.T) {
 	inBubble(t, "a cluster in trouble", func(t *testing.T) {
-		slow := nodeConfig(newFake(t, "pg4", follows(1)))
+		slow := nodeConfig(clustertest.New(t, "pg4", follows(1)))
 		slow.Interval = time.Minute
-		cfg := config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", hangs), newFake(t, "pg3", refuses))
+		cfg := config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", hangs), clustertest.New(t, "pg3", refuses))
 		cfg.Clusters[0].Nodes = append(cfg.Clusters[0].Nodes, slow)
 		sup := New(cfg)
 		if err := sup.Stuck(time.Now()); err != nil {
@@ -59,26 +39,35 @@ func TestNotStuck(t *testing.T) {
 
 func TestStuck(t *testing.T) {
 	tests := []struct {
-		name string
-		deaf deaf
-		want string
+		name  string
+		hangs func(pg2 *clustertest.Poller, end <-chan struct{})
+		want  string
 	}{
-		{"a poll", deaf{polls: true}, `watching "pg2" of cluster "main": stuck in a poll: `},
-		{"settings", deaf{settings: true}, `watching "pg2" of cluster "main": stuck in reading its settings: `},
+		{"a poll", func(pg2 *clustertest.Poller, end <-chan struct{}) {
+			pg2.Set(clustertest.Deaf())
+			go func() {
+				<-end
+				pg2.Set(follows(1))
+			}()
+		}, `watching "pg2" of cluster "main": stuck in a poll: `},
+		{"settings", func(pg2 *clustertest.Poller, end <-chan struct{}) {
+			pg2.SetSettings(func() (node.Settings, error) {
+				<-end
+				return node.Settings{}, nil
+			})
+		}, `watching "pg2" of cluster "main": stuck in reading its settings: `},
 	}
 	for _, test := range tests {
 		inBubble(t, test.name, func(t *testing.T) {
-			d := &test.deaf
-			d.fake, d.end = newFake(t, "pg2", follows(1)), make(chan struct{})
-			cfg := config(newFake(t, "pg1", leads(1)), d.fake)
-			cfg.Clusters[0].Nodes[1].Client = d
-			sup := New(cfg)
+			pg2, end := clustertest.New(t, "pg2", follows(1)), make(chan struct{})
+			test.hangs(pg2, end)
+			sup := New(config(clustertest.New(t, "pg1", leads(1)), pg2))
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
 			go func() { ended <- sup.Run(ctx) }()
 			defer func() {
 				cancel()
-				close(d.end)
+				close(end)
 				if err := <-ended; err != nil {
 					t.Error(err)
 				}

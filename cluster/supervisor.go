@@ -3,10 +3,8 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -193,155 +191,6 @@ func (s *Supervisor) RefreshCluster(cluster string) error {
 	return nil
 }
 
-// Question is a check of a node as somebody asks it.
-type Question struct {
-	Cluster string // "" when the node's name says it
-	Node    string
-	Check   string
-	Query   string // raw, such as "lag=16MB"; "" = none
-}
-
-// Answer is the verdict on a Question and what it was made from.
-type Answer struct {
-	View    *View
-	Member  *Member
-	Check   node.Check
-	Verdict node.Verdict
-	At      time.Time // when it was given
-}
-
-// Ask answers a question from memory. Only when the node's first poll is not
-// back yet it waits for that, at most as long as a poll may take; and for a node
-// that is not known while others may come, some seconds. What is wrong with the
-// question is an [*UnknownError], a [*node.UnknownCheckError] or a
-// [*node.ParameterError].
-func (s *Supervisor) Ask(ctx context.Context, q Question) (Answer, error) {
-	r, i, err := s.find(ctx, q.Cluster, q.Node)
-	if err != nil {
-		return Answer{}, err
-	}
-	check, err := node.ParseCheck(q.Check, q.Query)
-	if err != nil {
-		return Answer{}, err
-	}
-	if r, i, err = s.await(ctx, r, i, q.Cluster, q.Node); err != nil {
-		return Answer{}, err
-	}
-	return r.answer(i, check), nil
-}
-
-// AskNow is Ask where that need not wait and finds nothing wrong; else ok is false.
-func (s *Supervisor) AskNow(q Question) (a Answer, ok bool) {
-	r, i, err := s.watched.Load().find(q.Cluster, q.Node)
-	if err != nil {
-		return Answer{}, false
-	}
-	check, err := node.ParseCheck(q.Check, q.Query)
-	if err != nil {
-		return Answer{}, false
-	}
-	a = r.answer(i, check)
-	return a, a.Member.Polled
-}
-
-// AskAll answers a check for every node of a cluster. It waits for first polls
-// only as long as nobody passes. Errors are as Ask's.
-func (s *Supervisor) AskAll(ctx context.Context, cluster, check, query string) ([]Answer, error) {
-	w := s.settled(ctx, func(w *watched) bool { return w.byName[cluster] != nil })
-	r, err := w.cluster(cluster)
-	if err != nil {
-		return nil, err
-	}
-	c, err := node.ParseCheck(check, query)
-	if err != nil {
-		return nil, err
-	}
-	if answers, done := r.ask(&c); done {
-		return answers, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
-	for {
-		arrival := r.group.nextArrival()
-		if r, err = s.watched.Load().cluster(cluster); err != nil {
-			return nil, err // gone while we waited
-		}
-		answers, done := r.ask(&c)
-		if done || ctx.Err() != nil {
-			return answers, nil
-		}
-		select {
-		case <-arrival:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// Find gives a node and the view that it stands in, after its first poll as Ask
-// does.
-func (s *Supervisor) Find(ctx context.Context, cluster, node string) (*View, *Member, error) {
-	r, i, err := s.find(ctx, cluster, node)
-	if err == nil {
-		r, i, err = s.await(ctx, r, i, cluster, node)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	v := r.latest()
-	return v, v.Members[i], nil
-}
-
-// pendingWait bounds how long a question waits for a node that is not known yet.
-const pendingWait = 3 * time.Second
-
-// settled gives what is watched, when it has what is asked for or nothing more is to
-// come, or after pendingWait.
-func (s *Supervisor) settled(ctx context.Context, has func(*watched) bool) *watched {
-	w := s.watched.Load()
-	if w.pending == "" || has(w) {
-		return w
-	}
-	ctx, cancel := context.WithTimeout(ctx, pendingWait)
-	defer cancel()
-	for w.pending != "" && !has(w) {
-		select {
-		case <-w.over:
-		case <-ctx.Done():
-			return w
-		}
-		w = s.watched.Load()
-	}
-	return w
-}
-
-func (s *Supervisor) find(ctx context.Context, cluster, node string) (*roster, int, error) {
-	return s.settled(ctx, func(w *watched) bool {
-		_, _, err := w.find(cluster, node)
-		return err == nil
-	}).find(cluster, node)
-}
-
-// await waits until r's node i was polled, at most as long as a poll may take.
-// Meanwhile the node may go, or move to another cluster, so it is found again.
-func (s *Supervisor) await(ctx context.Context, r *roster, i int, cluster, node string) (*roster, int, error) {
-	if r.polled(i) {
-		return r, i, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
-	for {
-		select {
-		case <-r.nodes[i].first:
-		case <-ctx.Done():
-		}
-		var err error
-		r, i, err = s.watched.Load().find(cluster, node)
-		if err != nil || ctx.Err() != nil || r.polled(i) {
-			return r, i, err
-		}
-	}
-}
-
 func (w *watched) cluster(name string) (*roster, error) {
 	r := w.byName[name]
 	if r == nil {
@@ -385,36 +234,4 @@ func (w *watched) clusterNames() []string {
 		names = append(names, r.group.name)
 	}
 	return names
-}
-
-// UnknownError says that there is no such cluster or node, and which there are.
-type UnknownError struct {
-	What, Name string
-	Valid      []string
-	Pending    string // why it may be one that is not known yet; "" = there is none
-}
-
-// maxNamed bounds how many names an error lists.
-const maxNamed = 20
-
-func (e *UnknownError) Error() string {
-	if e.Pending != "" {
-		return fmt.Sprintf("%s %q is not known yet: %s", e.What, e.Name, e.Pending)
-	}
-	valid := e.Valid[:min(len(e.Valid), maxNamed)]
-	text := fmt.Sprintf("unknown %s %q, want one of %s", e.What, e.Name, strings.Join(valid, ", "))
-	if more := len(e.Valid) - len(valid); more > 0 {
-		text += fmt.Sprintf(" or %d more", more)
-	}
-	return text
-}
-
-// AmbiguousError says that several clusters have a node of that name.
-type AmbiguousError struct {
-	Node     string
-	Clusters []string
-}
-
-func (e *AmbiguousError) Error() string {
-	return fmt.Sprintf("node %q is in several clusters, name one of %s with it", e.Node, strings.Join(e.Clusters, ", "))
 }

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
@@ -44,7 +45,7 @@ func TestNothingFromBeforeASuspensionIsBelieved(t *testing.T) {
 		if got := ofKind(w.drain(), KindKnown); !slices.Equal(got, []string{"pg1: fresh -> out", "pg2: fresh -> out", "pg3: fresh -> out"}) {
 			t.Errorf("changes %q", got)
 		}
-		w.until(100*time.Millisecond+2*shortDelay, "all are known again", func() bool {
+		w.until(100*time.Millisecond+2*clustertest.ShortDelay, "all are known again", func() bool {
 			return w.primary() == "pg1" && slices.Equal(w.passing("replica"), []string{"pg2", "pg3"})
 		})
 	})
@@ -82,9 +83,9 @@ func TestPollAcrossASuspension(t *testing.T) {
 		s := new(sleeper)
 		w := three(t, func(c *Config) { c.Suspended = s.suspended })
 		slow := leads(1)
-		slow.delay = time.Second
+		slow.Delay = time.Second
 		n := w.change("pg1", slow)
-		w.until(time.Second, "a poll is under way", func() bool { return w.fakes["pg1"].count() > n })
+		w.until(time.Second, "a poll is under way", func() bool { return w.fakes["pg1"].Count() > n })
 		s.suspend(time.Hour)
 		if got := w.primaries(2 * time.Second); !slices.Equal(got, []string{""}) {
 			t.Errorf("primaries %q, want none: the only answer was asked for before the suspension", got)

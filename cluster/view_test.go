@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
@@ -19,10 +20,10 @@ func TestViewsShareWhatDidNotChange(t *testing.T) {
 		w := three(t)
 		pg3, shared := w.fakes["pg3"], 0
 		for range 200 {
-			before, n := w.view(), pg3.count()
-			idle := pg3.idle()
+			before, n := w.view(), pg3.Count()
+			idle := pg3.Idle()
 			w.until(2*time.Second, "a new view", func() bool { return w.view() != before })
-			if idle && pg3.count() == n {
+			if idle && pg3.Count() == n {
 				shared++
 				if w.view().Member("pg3") != before.Member("pg3") {
 					t.Fatal("pg3 was not polled, but made anew")
@@ -93,7 +94,7 @@ func TestReadersRaceWithMerges(t *testing.T) {
 			})
 		}
 		for range 100 {
-			w.fakes[fmt.Sprintf("pg%d", 1+rand.N(3))].set(anyScript(rand.New(rand.NewPCG(1, 2))))
+			w.fakes[fmt.Sprintf("pg%d", 1+rand.N(3))].Set(anyScript(rand.New(rand.NewPCG(1, 2))))
 			time.Sleep(30 * time.Millisecond)
 		}
 		cancel()
@@ -107,9 +108,9 @@ func TestSubscriberThatDoesNotReadLosesAndIsTold(t *testing.T) {
 		lazy := w.sup.Subscribe(2)
 		w.drain()
 		for range 10 {
-			w.fakes["pg2"].set(follows(1).in(node.StateStarting))
+			w.fakes["pg2"].Set(follows(1).WithState(node.StateStarting))
 			time.Sleep(2 * time.Second)
-			w.fakes["pg2"].set(follows(1))
+			w.fakes["pg2"].Set(follows(1))
 			time.Sleep(2 * time.Second)
 		}
 		synctest.Wait()
@@ -124,7 +125,7 @@ func TestSubscriberThatDoesNotReadLosesAndIsTold(t *testing.T) {
 		if len(lazy.C) != 2 {
 			t.Errorf("%d are left", len(lazy.C))
 		}
-		w.fakes["pg2"].set(refuses)
+		w.fakes["pg2"].Set(refuses)
 		time.Sleep(2 * time.Second)
 		if got := lazy.Lost(); got != 0 || len(lazy.C) != 2 {
 			t.Errorf("lost %d after Close, %d left", got, len(lazy.C))
@@ -135,8 +136,8 @@ func TestSubscriberThatDoesNotReadLosesAndIsTold(t *testing.T) {
 func TestRunEndsAtOnceAndLeavesNobodyBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := three(t)
-		w.fakes["pg2"].set(hangs)
-		w.fakes["pg3"].set(refuses)
+		w.fakes["pg2"].Set(hangs)
+		w.fakes["pg3"].Set(refuses)
 		time.Sleep(1500 * time.Millisecond)
 		n := w.view().Member("pg2").Entry.Failures
 		start := time.Now()
@@ -151,8 +152,8 @@ func TestRunEndsAtOnceAndLeavesNobodyBehind(t *testing.T) {
 }
 
 func TestQuestionsThatCannotBeAnswered(t *testing.T) {
-	cfg := config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)))
-	cfg.Clusters = append(cfg.Clusters, ClusterConfig{Name: "other", Nodes: []NodeConfig{nodeConfig(newFake(t, "pg1", leads(1)))}})
+	cfg := config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)))
+	cfg.Clusters = append(cfg.Clusters, ClusterConfig{Name: "other", Nodes: []NodeConfig{nodeConfig(clustertest.New(t, "pg1", leads(1)))}})
 	s := New(cfg)
 	for q, want := range map[Question]string{
 		{Node: "pg9", Check: "primary"}:                              `unknown node "pg9", want one of pg1, pg2`,

@@ -8,40 +8,41 @@ import (
 	"testing/synctest"
 	"time"
 
+	"patroniglue/cluster/clustertest"
 	"patroniglue/node"
 )
 
 // anyScript is whatever a member may do, likely or not.
-func anyScript(r *rand.Rand) script {
+func anyScript(r *rand.Rand) clustertest.Script {
 	timeline := 1 + r.Int64N(4)
-	s := []func() script{
-		func() script { return leads(timeline) },
-		func() script { return leads(timeline) },
-		func() script { return leads(timeline).as(node.RoleReplica) },
-		func() script { return follows(timeline) },
-		func() script { return follows(timeline).at(1<<30 - r.Int64N(1<<30)) },
-		func() script { return hangs },
-		func() script { return fails(node.Kinds[r.IntN(len(node.Kinds))]) },
+	s := []func() clustertest.Script{
+		func() clustertest.Script { return leads(timeline) },
+		func() clustertest.Script { return leads(timeline) },
+		func() clustertest.Script { return leads(timeline).WithRole(node.RoleReplica) },
+		func() clustertest.Script { return follows(timeline) },
+		func() clustertest.Script { return follows(timeline).WithReplayed(1<<30 - r.Int64N(1<<30)) },
+		func() clustertest.Script { return hangs },
+		func() clustertest.Script { return fails(node.Kinds[r.IntN(len(node.Kinds))]) },
 		blip,
-		func() script {
-			s := follows(timeline).as(node.RoleStandbyLeader)
-			s.leader = r.IntN(3) > 0
+		func() clustertest.Script {
+			s := follows(timeline).WithRole(node.RoleStandbyLeader)
+			s.StandbyLeader = r.IntN(3) > 0
 			return s
 		},
 	}[r.IntN(9)]()
 	if r.IntN(4) == 0 {
-		s.state = []node.State{node.StateUnknown, node.StateStopping, node.StateStarting, node.StateCrashed, "never heard of"}[r.IntN(5)]
+		s.State = []node.State{node.StateUnknown, node.StateStopping, node.StateStarting, node.StateCrashed, "never heard of"}[r.IntN(5)]
 	}
 	if r.IntN(5) == 0 {
-		s = s.with("cluster_unlocked", true)
+		s = s.WithField("cluster_unlocked", true)
 	}
 	if r.IntN(8) == 0 {
-		s = s.with("pause", true)
+		s = s.WithField("pause", true)
 	}
 	if r.IntN(20) == 0 {
-		s = s.with("database_system_identifier", "6666")
+		s = s.WithField("database_system_identifier", "6666")
 	}
-	s.delay = time.Duration(r.ExpFloat64() * float64(50*time.Millisecond))
+	s.Delay = time.Duration(r.ExpFloat64() * float64(50*time.Millisecond))
 	return s
 }
 
@@ -50,14 +51,14 @@ func TestWhateverHappensThereIsOnePrimaryAtMost(t *testing.T) {
 	for seed := range uint64(walks) {
 		inBubble(t, fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 7))
-			cfg := config(newFake(t, "pg1", leads(1)), newFake(t, "pg2", follows(1)), newFake(t, "pg3", anyScript(r)))
+			cfg := config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", anyScript(r)))
 			cfg.Rules = Rules{Lock: r.IntN(4) == 0, MaxLag: 100 * mb, LagHold: time.Second, SameTimeline: true,
 				Streaming: r.IntN(2) == 0, MinReplicas: r.IntN(3), Fallback: r.IntN(2) == 0}
 			machine := new(sleeper)
 			cfg.Suspended = machine.suspended
 			w := begin(t, cfg)
 			for range steps {
-				w.fakes[fmt.Sprintf("pg%d", 1+r.IntN(3))].set(anyScript(r))
+				w.fakes[fmt.Sprintf("pg%d", 1+r.IntN(3))].Set(anyScript(r))
 				switch name := fmt.Sprintf("pg%d", 1+r.IntN(3)); r.IntN(9) {
 				case 0:
 					w.announce(name, time.Duration(r.ExpFloat64()*float64(2*time.Second)))
@@ -75,7 +76,7 @@ func TestWhateverHappensThereIsOnePrimaryAtMost(t *testing.T) {
 				}
 			}
 			for name, f := range w.fakes {
-				if n := busiest(f.polled(0)); n > 11 {
+				if n := busiest(f.Polls(0)); n > 11 {
 					t.Errorf("%s: %d polls in a second", name, n)
 				}
 			}
@@ -90,7 +91,7 @@ func (w *world) walk(also string) {
 	now := time.Now()
 	for _, check := range []string{"primary", "leader", "standby-leader", also} {
 		for _, name := range w.passing(check) {
-			good := w.fakes[name].lastGood()
+			good := w.fakes[name].LastGood()
 			if len(good) == 0 || now.Sub(good[len(good)-1].Began) >= 5*time.Second || !w.slept.IsZero() && !good[len(good)-1].Began.After(w.slept) {
 				w.t.Fatalf("%s passes %s on old knowledge", name, check)
 			}
@@ -199,7 +200,7 @@ func (w *world) recovers() {
 		if name == "pg1" {
 			s = leads(5)
 		}
-		f.set(s.with("database_system_identifier", pinned))
+		f.Set(s.WithField("database_system_identifier", pinned))
 	}
 	time.Sleep(25 * time.Second)
 	synctest.Wait()

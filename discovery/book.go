@@ -2,10 +2,7 @@ package discovery
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
-	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -14,20 +11,6 @@ import (
 
 // ForgetAfter is how long a member is kept that is neither listed nor answers.
 const ForgetAfter = time.Hour
-
-// Rules say what becomes of an address.
-type Rules struct {
-	Scopes  []string          // of interest; empty = all
-	Allow   []netip.Prefix    // that may be asked; empty = all. Who dials enforces it, too: names resolve to anything
-	Rewrite map[string]string // from an announced host:port, or host, to what is asked instead
-	APIPort string            // instead of the announced one where Rewrite has nothing; "" = as announced
-}
-
-// Allows reports whether an address may be asked.
-func (r *Rules) Allows(ip netip.Addr) bool {
-	ip = ip.Unmap().WithZone("")
-	return len(r.Allow) == 0 || slices.ContainsFunc(r.Allow, func(p netip.Prefix) bool { return p.Contains(ip) })
-}
 
 // Member is somebody to ask.
 type Member struct {
@@ -102,49 +85,6 @@ func (b *Book) Resolve(r *Rules) {
 	b.Members = members
 }
 
-// kept is a member in a file.
-type kept struct {
-	Scope    string    `json:"scope"`
-	Name     string    `json:"name"`
-	API      string    `json:"api_url"`
-	Postgres string    `json:"postgres,omitzero"`
-	Left     time.Time `json:"left,omitzero"`
-	Created  int64     `json:"created"`
-}
-
-// MarshalJSON writes everybody who has an address, as the DCS announced it.
-func (b *Book) MarshalJSON() ([]byte, error) {
-	all := []kept{}
-	for i := range b.Members {
-		if m := &b.Members[i]; m.announced != nil {
-			all = append(all, kept{m.Scope, m.Name, m.announced.String(), m.Postgres, m.Left, m.created})
-		}
-	}
-	return json.Marshal(all)
-}
-
-// UnmarshalJSON reads what MarshalJSON wrote, all of it or nothing. Nobody is to
-// be asked before Resolve.
-func (b *Book) UnmarshalJSON(text []byte) error {
-	var all []kept
-	if err := json.Unmarshal(text, &all); err != nil {
-		return err
-	}
-	known := make(map[[2]string]bool)
-	var members []Member
-	for _, k := range all {
-		api, err := parseAPI(k.API)
-		place := [2]string{k.Scope, k.Name}
-		if err != nil || !isName(k.Scope) || !isName(k.Name) || known[place] || k.Postgres != "" && !isHostPort(k.Postgres) {
-			return fmt.Errorf("member %q of %q: want each once, with valid names and addresses", cut(k.Name), cut(k.Scope))
-		}
-		known[place] = true
-		members = append(members, Member{Scope: k.Scope, Name: k.Name, Postgres: k.Postgres, Left: k.Left, announced: api, created: k.Created})
-	}
-	b.Members = members
-	return nil
-}
-
 // Forget drops who left and was neither listed nor answered for [ForgetAfter], and
 // gives them. answered tells when a member last did.
 func (b *Book) Forget(now time.Time, answered func(scope, name string) time.Time) (forgotten []Member) {
@@ -166,43 +106,6 @@ func (b *Book) Forget(now time.Time, answered func(scope, name string) time.Time
 	}
 	b.Members = kept
 	return forgotten
-}
-
-func (r *Rules) wants(scope string) bool {
-	return len(r.Scopes) == 0 || slices.Contains(r.Scopes, scope)
-}
-
-// resolve finds where to ask m.
-func (r *Rules) resolve(m *Member) {
-	m.API = nil
-	if m.announced == nil {
-		return
-	}
-	m.Problem = m.document
-	u := *m.announced
-	host, port := u.Hostname(), u.Port()
-	if to, ok := r.Rewrite[u.Host]; ok {
-		u.Host = to
-	} else if to, ok := r.Rewrite[host]; ok {
-		u.Host = joinHostPort(to, cmp.Or(r.APIPort, port))
-	} else if r.APIPort != "" {
-		u.Host = joinHostPort(host, r.APIPort)
-	}
-	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !r.Allows(ip) {
-		m.Problem = fmt.Sprintf("%s is not asked: it is not in discovery.allow", u.Host)
-		return
-	}
-	m.API = &u
-}
-
-func joinHostPort(host, port string) string {
-	if port == "" {
-		if strings.Contains(host, ":") {
-			return "[" + host + "]"
-		}
-		return host
-	}
-	return net.JoinHostPort(host, port)
 }
 
 // distinct leaves an address that several members have to one of them: listed

@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"time"
@@ -10,11 +10,11 @@ import (
 // by Go's clock, which is read without a system call, and by the kernel's.
 var started, monotonic = time.Now(), readClock(unix.CLOCK_MONOTONIC)
 
-// suspended gives how long this machine has been suspended since it started: by
+// Suspended gives how long this machine has been suspended since it started: by
 // what the monotonic clock is behind the one that also runs meanwhile
 // (clock_gettime(2)). A virtual machine that its host stops, clocks and all,
 // cannot see that. Each check asks for it, so it is one system call.
-func suspended() time.Duration {
+func Suspended() time.Duration {
 	// In this order a pause between the two makes it less, never more; and the next
 	// call tells.
 	boot := readClock(unix.CLOCK_BOOTTIME)

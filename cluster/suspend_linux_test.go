@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"os"
@@ -17,20 +17,20 @@ func TestSuspendedTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if gap := suspended() - was; gap < 999*time.Second || gap > 1001*time.Second {
+		if gap := Suspended() - was; gap < 999*time.Second || gap > 1001*time.Second {
 			t.Errorf("suspended for %s more, want 1000s", gap)
 		}
 		return
 	}
-	before := suspended()
-	if gap := suspended() - before; gap > time.Second || gap < -time.Second {
+	before := Suspended()
+	if gap := Suspended() - before; gap > time.Second || gap < -time.Second {
 		t.Errorf("suspended for %s between two looks", gap)
 	}
 	if out, err := exec.CommandContext(t.Context(), "unshare", "--time", "true").CombinedOutput(); err != nil {
 		t.Skipf("A REAL SUSPENSION'S CLOCKS NOT TESTED: want root and time namespaces: %v: %s", err, out)
 	}
 	cmd := exec.CommandContext(t.Context(), "unshare", "--time", "--boottime", "1000", "--fork", os.Args[0], "-test.run=^TestSuspendedTime$", "-test.v")
-	cmd.Env = append(os.Environ(), child+"="+suspended().String())
+	cmd.Env = append(os.Environ(), child+"="+Suspended().String())
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestSuspendedTime") {
 		t.Errorf("%v: %s", err, out)
 	}

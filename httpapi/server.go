@@ -41,7 +41,7 @@ type Settings struct {
 	TLS   *tls.Config    // of connections to come; nil = plain HTTP
 	Allow []netip.Prefix // who may connect; empty = everybody
 	Token string         // who has it may announce stops; "" = nobody may
-	Plain bool           // checks are answered the short way (plain.go), by Serve and without TLS
+	Plain bool           // checks are answered the short way (fast.go), by Serve and without TLS
 
 	// MaxConns is how many connections may be open at once; for one more the one
 	// gives way that waits for longest. Default 4096.

@@ -31,7 +31,8 @@ var tree = map[string]struct{ imports, testImports []string }{
 	"contrib/lab":              {},
 	"discovery":                {testImports: []string{"discovery/discoverytest"}},
 	"discovery/discoverytest":  {},
-	"httpapi":                  {imports: []string{"node", "cluster", "internal/listen"}},
+	"httpapi":                  {imports: []string{"httpapi/page", "node", "cluster", "internal/listen"}},
+	"httpapi/page":             {imports: []string{"node", "cluster"}},
 	"node":                     {testImports: []string{"contrib/lab"}}, // its conformance test asks a real Patroni
 	"node/nodetest":            {},
 }

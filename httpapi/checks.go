@@ -3,13 +3,8 @@ package httpapi
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
-	"errors"
 	"net/http"
-	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"patroniglue/cluster"
 	"patroniglue/node"
@@ -39,80 +34,6 @@ func (s *Server) nodeCheck(w http.ResponseWriter, r *http.Request) {
 	appendAnswer(buf, &a)
 	write(w, r, status, buf.Bytes())
 }
-
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// appendAnswer writes the node's last document with an object "patroniglue" as
-// its last key. A document that is not believed is left out: a supervisor above
-// this one would take it for the node's fresh answer, and a replica that is gone
-// for a running one.
-func appendAnswer(buf *bytes.Buffer, a *cluster.Answer) {
-	m := a.Member
-	buf.WriteByte('{')
-	if m.Entry.Fresh(a.At) && m.Refused == "" {
-		appendMembers(buf, m.Entry.Value.Raw)
-	}
-	buf.WriteString(`"patroniglue":{"node":`)
-	appendString(buf, m.Name)
-	buf.WriteString(`,"cluster":`)
-	appendString(buf, a.View.Cluster)
-	buf.WriteString(`,"check":`)
-	appendString(buf, a.Check.Name)
-	buf.WriteString(`,"pass":`)
-	buf.Write(strconv.AppendBool(buf.AvailableBuffer(), a.Verdict.Passes()))
-	buf.WriteString(`,"reason":`)
-	appendString(buf, a.Verdict.Reason)
-	buf.WriteString(`,"polled_at":`)
-	if m.Entry.Known {
-		buf.WriteByte('"')
-		buf.Write(m.Entry.Began.UTC().AppendFormat(buf.AvailableBuffer(), "2006-01-02T15:04:05.000Z"))
-		buf.WriteByte('"')
-	} else {
-		buf.WriteString("null")
-	}
-	buf.WriteString("}}\n")
-}
-
-// appendString writes s as JSON, the short way when nothing needs an escape.
-func appendString(buf *bytes.Buffer, s string) {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			b, _ := json.Marshal(s) // a string always marshals
-			buf.Write(b)
-			return
-		}
-	}
-	buf.WriteByte('"')
-	buf.WriteString(s)
-	buf.WriteByte('"')
-}
-
-// appendMembers writes the members of a JSON object as they are there, and a
-// comma, but not "patroniglue": that is the verdict of a supervisor which is
-// polled as if it were a Patroni, and this one puts its own in.
-func appendMembers(buf *bytes.Buffer, raw []byte) {
-	defer buf.WriteByte(',') // there are members: without a state and a role it were no report
-	if !bytes.Contains(raw, []byte(`"patroniglue"`)) {
-		buf.Write(bytes.TrimRight(raw[1:len(raw)-1], jsonSpace))
-		return
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw)) // which was read once already, so nothing fails here
-	dec.Token()
-	cut := jsonSpace + "," // of the first member that stays
-	for from := dec.InputOffset(); dec.More(); from = dec.InputOffset() {
-		key, _ := dec.Token()
-		var value json.RawMessage
-		if dec.Decode(&value) != nil {
-			return
-		}
-		if key != "patroniglue" {
-			buf.Write(bytes.TrimLeft(raw[from:dec.InputOffset()], cut))
-			cut = ""
-		}
-	}
-}
-
-const jsonSpace = " \t\r\n"
 
 // clusterCheck answers a check of a whole cluster: does any node pass?
 func (s *Server) clusterCheck(w http.ResponseWriter, r *http.Request) {
@@ -188,65 +109,4 @@ func (s *Server) refreshByToken(w http.ResponseWriter, r *http.Request) {
 	} else if s.authorized(w, r) {
 		s.refresh(w, r)
 	}
-}
-
-// writeQuestionError: what there is not is 404, what is malformed 400.
-func (s *Server) writeQuestionError(w http.ResponseWriter, r *http.Request, err error) {
-	if _, ok := errors.AsType[*node.ParameterError](err); ok {
-		writeError(w, r, http.StatusBadRequest, err.Error())
-		return
-	}
-	text := err.Error()
-	if e, ok := errors.AsType[*cluster.AmbiguousError](err); ok {
-		var full []string
-		for _, c := range e.Clusters[:min(len(e.Clusters), maxNamed)] {
-			full = append(full, "/cluster/"+c+r.URL.Path)
-		}
-		text = "node " + quote(e.Node) + " is in several clusters, want one of " + strings.Join(full, ", ")
-	}
-	if e, ok := errors.AsType[*cluster.UnknownError](err); ok && e.Pending != "" {
-		writeError(w, r, http.StatusServiceUnavailable, text)
-		return
-	}
-	writeError(w, r, http.StatusNotFound, text)
-}
-
-func writeError(w http.ResponseWriter, r *http.Request, status int, text string) {
-	writeJSON(w, r, status, map[string]string{"error": text})
-}
-
-func writeJSON(w http.ResponseWriter, r *http.Request, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		status, body = http.StatusInternalServerError, []byte(`{"error":"encoding the answer failed"}`)
-	}
-	write(w, r, status, append(body, '\n'))
-}
-
-// write answers: with the body by GET and POST, without by HEAD and OPTIONS, as
-// Patroni does (api.py:132-152).
-func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
-	h := w.Header()
-	h["Content-Type"] = contentTypeJSON
-	if r.Method == http.MethodHead || r.Method == http.MethodOptions {
-		w.WriteHeader(status)
-		return
-	}
-	body = Printable(body)
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(status)
-	w.Write(body) // a client that is gone is its own affair
-}
-
-var (
-	contentTypeJSON = []string{"application/json"}
-	noStore         = []string{"no-store"}
-	noSniff         = []string{"nosniff"}
-)
-
-func quote(s string) string { return strconv.Quote(s) }
-
-// seconds rounds a duration for JSON, to milliseconds.
-func seconds(d time.Duration) float64 {
-	return float64(d.Round(time.Millisecond)) / float64(time.Second)
 }

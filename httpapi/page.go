@@ -1,70 +1,16 @@
 package httpapi
 
 import (
-	"crypto/sha256"
-	"embed"
-	"encoding/hex"
 	"errors"
-	"html/template"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"patroniglue/cluster"
+	"patroniglue/httpapi/page"
 	"patroniglue/node"
 )
-
-// The operator's page: server-rendered, whole without JavaScript, live with it
-// (pagelive.go). Its marks do not change between versions, for tests and for who
-// scripts it:
-//
-//	<html data-level data-page data-live>  the worst level; what was rendered, by which build; "yes" or "no" once the script runs
-//	#banner[data-cluster][data-level]      one cluster's verdict; its reasons are li[data-code]
-//	tbody[data-node][data-level]           one node, in the table #nodes; [data-leader] on the one primary
-//	td[data-check][data-outcome]           what a check answers, of primary and replica
-//	#timeline, #changes                    who was primary when; what changed, latest first
-//	tr[data-cluster][data-level]           one cluster of the overview
-//	#own                                   what is wrong with the supervisor itself
-//	#live                                  the bar that says that the page is old
-
-//go:embed ui
-var ui embed.FS
-
-var templates = template.Must(template.ParseFS(ui, "ui/page.html"))
-
-// assets are what the page loads, by name.
-var assets = func() map[string]asset {
-	all := make(map[string]asset)
-	for name, kind := range map[string]string{
-		"page.css": "text/css; charset=utf-8", "graph.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8",
-		"ok.svg": "image/svg+xml", "warning.svg": "image/svg+xml", "critical.svg": "image/svg+xml",
-	} {
-		body, err := ui.ReadFile("ui/" + name)
-		if err != nil {
-			panic(err) // embedded above
-		}
-		all[name] = asset{kind, body}
-	}
-	return all
-}()
-
-type asset struct {
-	contentType string
-	body        []byte
-}
-
-// buildID differs between builds whose pages differ.
-func buildID(version string) string {
-	h := sha256.New()
-	h.Write([]byte(version))
-	files, _ := ui.ReadDir("ui")
-	for _, f := range files {
-		body, _ := ui.ReadFile("ui/" + f.Name()) // embedded
-		h.Write(body)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:6])
-}
 
 // root is what get answers by GET: the operator's page. OPTIONS / is what HAProxy's bare "option
 // httpchk" sends, HEAD / what many write there, and Patroni takes / for /primary
@@ -90,49 +36,36 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		s.writeQuestionError(w, r, err)
 		return
 	}
-	p, err := s.render(q, time.Now())
+	body, err := s.pages.Render(q, time.Now())
 	if err != nil { // a cluster that is gone since, or a mistake in the template
 		writeError(w, r, http.StatusInternalServerError, "rendering the page: "+err.Error())
 		return
 	}
-	writePage(w, r, http.StatusOK, p.bytes())
+	writePage(w, r, http.StatusOK, body)
 }
 
 func (s *Server) pageNotFound(w http.ResponseWriter, r *http.Request, err error) {
-	p := s.newPage(pageQuery{base: "../"}, time.Now())
-	p.Title, p.Problem, p.LevelName = "no such cluster", err.Error(), cluster.Warning.String()
-	for _, v := range s.sup.Views() {
-		p.Names = append(p.Names, v.Cluster)
-	}
-	if err := p.execute("notfound"); err != nil {
+	body, err := s.pages.NotFound(err, time.Now())
+	if err != nil {
 		writeError(w, r, http.StatusInternalServerError, "rendering the page: "+err.Error())
 		return
 	}
-	writePage(w, r, http.StatusNotFound, p.bytes())
-}
-
-// pageQuery is which page is asked for.
-type pageQuery struct {
-	cluster string // "" = the overview
-	base    string // from the page to /: all links are relative, for proxies that serve us below a path
-	live    string // from / to its stream
-	search  string // of the overview: part of the name of a cluster or a node
-	trouble bool   // of the overview: only where something is wrong
+	writePage(w, r, http.StatusNotFound, body)
 }
 
 // pageQuery reads the path and ?q= and ?trouble=1. With one cluster / is its
 // page, unless something is searched.
-func (s *Server) pageQuery(r *http.Request) (pageQuery, error) {
+func (s *Server) pageQuery(r *http.Request) (page.Query, error) {
 	name := r.PathValue("cluster")
 	if name != "" {
 		if r.URL.RawQuery != "" {
-			return pageQuery{}, &node.ParameterError{Name: "query", Problem: "want none here (got " + quote(r.URL.RawQuery) + ")"}
+			return page.Query{}, &node.ParameterError{Name: "query", Problem: "want none here (got " + quote(r.URL.RawQuery) + ")"}
 		}
 		_, err := s.sup.View(name)
-		return pageQuery{cluster: name, base: "../", live: "ui/" + name + "/live"}, err
+		return page.Query{Cluster: name, Base: "../", Live: "ui/" + name + "/live"}, err
 	}
 	values, err := parseQuery(r.URL.RawQuery, "q", "trouble")
-	q := pageQuery{live: "live", search: strings.TrimSpace(values["q"]), trouble: values["trouble"] == "1"}
+	q := page.Query{Live: "live", Search: strings.TrimSpace(values["q"]), Trouble: values["trouble"] == "1"}
 	if err != nil {
 		return q, err
 	}
@@ -140,7 +73,7 @@ func (s *Server) pageQuery(r *http.Request) (pageQuery, error) {
 		return q, &node.ParameterError{Name: "trouble", Problem: "want 1 or 0 (got " + quote(v) + ")"}
 	}
 	if views := s.sup.Views(); len(views) == 1 && len(values) == 0 {
-		q.cluster = views[0].Cluster
+		q.Cluster = views[0].Cluster
 	}
 	return q, nil
 }
@@ -148,17 +81,17 @@ func (s *Server) pageQuery(r *http.Request) (pageQuery, error) {
 // asset answers /assets/{file}. The page names each with its build, so a browser
 // may keep it for good.
 func (s *Server) asset(w http.ResponseWriter, r *http.Request) {
-	a, ok := assets[r.PathValue("file")]
+	contentType, body, ok := page.Asset(r.PathValue("file"))
 	if !ok {
 		unknownRoute(w, r)
 		return
 	}
 	h := w.Header()
-	h.Set("Content-Type", a.contentType)
-	if r.URL.RawQuery == s.build {
+	h.Set("Content-Type", contentType)
+	if r.URL.RawQuery == s.pages.Build() {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
-	writeBody(w, r, http.StatusOK, a.body)
+	writeBody(w, r, http.StatusOK, body)
 }
 
 func writePage(w http.ResponseWriter, r *http.Request, status int, body []byte) {

@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"patroniglue/cluster"
+	"patroniglue/httpapi/page"
 	"patroniglue/internal/listen"
 )
 
@@ -24,9 +25,9 @@ import (
 type Config struct {
 	Supervisor *cluster.Supervisor
 	Settings
-	Version   string       // shown on the page
-	Metrics   http.Handler // answers /metrics; nil = no such route
-	AgentLine AgentLine    // what HAProxy's agent is told, for the page; nil = not shown
+	Version   string         // shown on the page
+	Metrics   http.Handler   // answers /metrics; nil = no such route
+	AgentLine page.AgentLine // what HAProxy's agent is told, for the page; nil = not shown
 	Log       zerolog.Logger
 
 	// Certificates gives those in use now; nil = there are none.
@@ -41,7 +42,7 @@ type Settings struct {
 	TLS   *tls.Config    // of connections to come; nil = plain HTTP
 	Allow []netip.Prefix // who may connect; empty = everybody
 	Token string         // who has it may announce stops; "" = nobody may
-	Plain bool           // checks are answered the short way (plain.go), by Serve and without TLS
+	Plain bool           // checks are answered the short way (fast.go), by Serve and without TLS
 
 	// MaxConns is how many connections may be open at once; for one more the one
 	// gives way that waits for longest. Default 4096.
@@ -55,10 +56,6 @@ type Settings struct {
 	// nothing but what load balancers need; nil = Serve answers all.
 	Operator *Operator
 }
-
-// AgentLine appends the line that answers an agent check, newline included.
-// agentapi.AppendLine is one: the page shows what that says, letter by letter.
-type AgentLine func([]byte, cluster.Answer) []byte
 
 // Of a stop.
 const (
@@ -75,19 +72,17 @@ type Server struct {
 	checks   http.Handler // of those for load balancers, where others have a listener of their own
 	guarded  http.Handler // handler, for who logged in
 
-	build    string       // of the page
-	pageSize atomic.Int64 // of the latest one, in bytes: about as long will be the next
-
+	pages   *page.Renderer
 	served  served
 	streams streams
-	watched watched
 	load    load
 	logins  logins
 }
 
 // New makes a server; it serves nothing before Serve.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, sup: cfg.Supervisor, build: buildID(cfg.Version), load: newLoad(), logins: newLogins(), watched: watched{pages: make(map[pageQuery]*watchedPage)}}
+	s := &Server{cfg: cfg, sup: cfg.Supervisor, load: newLoad(), logins: newLogins()}
+	s.pages = page.New(page.Config{Supervisor: cfg.Supervisor, OwnHealth: s.OwnHealth, AgentLine: cfg.AgentLine, Version: cfg.Version})
 	s.Apply(cfg.Settings)
 	s.cfg.Settings = Settings{} // from now on they are in settings only
 	s.handler, s.checks = s.routes()

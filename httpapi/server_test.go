@@ -98,38 +98,6 @@ func TestKeepAliveAndPipelining(t *testing.T) {
 	})
 }
 
-// paths are those that net/http might mend or redirect.
-var paths = []string{
-	"//", "///", "/./", "/../", "/.", "/..", "/%2F", "/%2e", "/%2e%2e", "/%2e%2e/primary", "/node//primary", "/node/pg1//primary", "//node/pg1/primary",
-	"/node/pg1/primary/", "/node/pg1/", "/node/", "/node", "/cluster/", "/cluster/main/", "/cluster//primary", "/cluster/main//", "/primary/", "/health/",
-	"/node/./primary", "/node/../primary", "/node/pg1/../pg1/primary", "/node/pg1/.", "/node/pg1/%2e%2e", "/node/pg1%2Fprimary", "/node/%2Fpg1/primary",
-	"/node/pg1/primary%00", "/node/pg1/primary%0d%0aLocation:%20x", "/Node/pg1/primary", "/node/PG1/primary", "/node/pg1/Primary", "/metrics/", "/favicon.ico",
-	"/\xff\xfe", "/node/\xc3\x28/primary", "/%ff", "/node/pg1/primary;x", "/;", "/?", "/primary?lag=%", "/node/pg1/primary?a=1;b=2", "/style.css/", "/index.html",
-	"/livez/", "/readyz/..", "/node/pg1/refresh/", "/" + strings.Repeat("a", 8000), "/" + strings.Repeat("a/", 4000), "/" + strings.Repeat("/", 3000), "/" + strings.Repeat("../", 3000),
-}
-
-func TestNoRedirects(t *testing.T) {
-	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
-		settle()
-		for _, path := range paths {
-			for _, method := range []string{"GET", "HEAD", "OPTIONS", "POST"} {
-				resp, body := s.raw(method + " " + path + " HTTP/1.0\r\n\r\n")
-				ok := resp.StatusCode >= 400 && resp.StatusCode < 500 // none of them is a route,
-				if path == "/?" {
-					ok = resp.StatusCode == 200 || method == "POST" && resp.StatusCode == 405 // but this
-				}
-				if !ok || resp.Header.Get("Location") != "" {
-					t.Errorf("%s %.60q = %d %.200s", method, path, resp.StatusCode, body)
-				}
-			}
-		}
-		if resp, _ := s.raw("GET /" + strings.Repeat("a", 40_000) + " HTTP/1.0\r\n\r\n"); resp.StatusCode != 431 {
-			t.Errorf("a path of 40 kB = %d", resp.StatusCode)
-		}
-	})
-}
-
 func TestServerTimeouts(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))

@@ -1,4 +1,4 @@
-package httpapi
+package page
 
 import (
 	"fmt"
@@ -40,13 +40,13 @@ type overviewRow struct {
 	More      int // further reasons
 }
 
-func (s *Server) overview(r *rendering, q pageQuery, now time.Time) *overviewPage {
+func (s *Renderer) overview(r *rendering, q Query, now time.Time) *overviewPage {
 	o := &overviewPage{
-		rendering: r, Search: q.search, Only: q.trouble,
+		rendering: r, Search: q.Search, Only: q.Trouble,
 		Trouble: []overviewGroup{{rendering: r, Level: cluster.Critical}, {rendering: r, Level: cluster.Warning}},
 		Fine:    overviewGroup{rendering: r, Level: cluster.OK},
 	}
-	search := strings.ToLower(q.search)
+	search := strings.ToLower(q.Search)
 	for _, v := range s.sup.Views() {
 		h := v.Health(now)
 		o.Level = max(o.Level, h.Level)
@@ -56,7 +56,7 @@ func (s *Server) overview(r *rendering, q pageQuery, now time.Time) *overviewPag
 			g = &o.Trouble[cluster.Critical-h.Level]
 		}
 		g.count++
-		if q.trouble && h.Level == cluster.OK || !matches(v, search) {
+		if q.Trouble && h.Level == cluster.OK || !matches(v, search) {
 			continue
 		}
 		row := overviewRow{Name: v.Cluster, Level: h.Level, Sign: signs[h.Level], Headline: headlineOf(v, now), Nodes: len(v.Members)}

@@ -9,7 +9,7 @@ import (
 )
 
 // forerunner is the listener that net/http accepts from. It keeps a connection for
-// as long as all that comes there is plain requests (plain.go), and answers them:
+// as long as all that comes there is plain requests (fast.go), and answers them:
 // half of what a check costs otherwise is net/http's. With the first other request
 // net/http gets the connection, as if it were new, and for good.
 type forerunner struct {

@@ -2,15 +2,11 @@ package httpapi_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
 	"testing"
 	"time"
 
 	"patroniglue/cluster"
-	"patroniglue/httpapi"
 	"patroniglue/node"
 	"patroniglue/node/nodetest"
 )
@@ -81,34 +77,4 @@ func running(t testing.TB, clusters ...cluster.ClusterConfig) *cluster.Superviso
 		t.Fatal(err)
 	}
 	return sup
-}
-
-// Whatever is asked for: a 3xx would pass for a passed check, and a 5xx but 503
-// would be a fault of ours.
-func FuzzPath(f *testing.F) {
-	for _, p := range paths {
-		f.Add(uint8(0), p)
-	}
-	for _, p := range []string{"*", "/node/pg1/primary", "/node/pg2/replica?lag=1MB&tag_a=b", "/cluster/main/node/pg1/cluster", "/health?strict&cluster=main", "http://h/primary", "/node/pg1/refresh", "/node/pg1/leaving?for=1s", "/history?since=1h&node=pg1&limit=2", "/events?after=1", "/live?q=a&trouble=1", "/ui/main", "/ui/main/live", "/?q=x", "/assets/page.js"} {
-		for method := range uint8(6) {
-			f.Add(method, p)
-		}
-	}
-	methods := []string{"GET", "HEAD", "OPTIONS", "POST", "DELETE", "CONNECT"}
-	h := httpapi.New(httpapi.Config{Supervisor: ready(f)}).Handler()
-	f.Fuzz(func(t *testing.T, method uint8, target string) {
-		u, err := url.ParseRequestURI(target)
-		if err != nil {
-			t.Skip() // net/http answers 400
-		}
-		r := &http.Request{Method: methods[int(method)%len(methods)], URL: u, RequestURI: target, Header: http.Header{}, Body: http.NoBody, Host: "glue", ProtoMajor: 1, ProtoMinor: 1}
-		w := &recorder{header: http.Header{}}
-		h.ServeHTTP(w, r)
-		switch {
-		case w.status >= 300 && w.status < 400, w.status < 200, w.status >= 500 && w.status != 503, w.header.Get("Location") != "":
-			t.Errorf("%s %q = %d %v", r.Method, target, w.status, w.header)
-		case w.header.Get("Content-Type") == "application/json" && w.body.Len() > 0 && !json.Valid(w.body.Bytes()):
-			t.Errorf("%s %q: not JSON: %s", r.Method, target, w.body.String())
-		}
-	})
 }

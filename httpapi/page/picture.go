@@ -1,187 +1,18 @@
-package httpapi
+package page
 
 import (
 	"fmt"
 	"html/template"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"patroniglue/cluster"
-	"patroniglue/node"
 )
 
 // The pictures have no style attribute and no script, so that the page's
 // Content-Security-Policy can forbid both. What is drawn is told in words, too.
-
-// A sparkline's coordinates: a bucket is one wide. The style gives its size.
-const (
-	sparkHeight = 20
-	sparkTop    = 1               // of the highest value, and
-	sparkZero   = sparkHeight - 3 // of 0: the line is not cut, and there is room for failed polls below
-)
-
-// A flat 8 kB or 3 ms is not to look like a mountain: scales end here or higher.
-const (
-	lagScale     = 1 << 20 // bytes
-	latencyScale = 100 * time.Millisecond
-)
-
-// lagSparkline draws a node's lag in the last 15 minutes, with gaps where it is
-// not known and a tick below where polls failed.
-func lagSparkline(s *cluster.Samples) template.HTML {
-	return sparkline(s, "lag", lagScale, node.FormatSize, func(p cluster.Sample) int64 { return p.Lag })
-}
-
-// latencySparkline draws how long polls of a node took, likewise.
-func latencySparkline(s *cluster.Samples) template.HTML {
-	return sparkline(s, "poll latency", int64(latencyScale), func(v int64) string { return inWords(time.Duration(v)) },
-		func(p cluster.Sample) int64 { return int64(p.Took) })
-}
-
-// sparkline draws what value gives, which is below 0 where it is not known.
-func sparkline(s *cluster.Samples, what string, scale int64, words func(int64) string, value func(cluster.Sample) int64) template.HTML {
-	now, highest, failed := int64(-1), int64(-1), 0
-	for i, p := range s.Points {
-		v := value(p)
-		highest = max(highest, v)
-		if v >= 0 && i >= cluster.SampleCount-2 { // the newest may have begun just now
-			now = v
-		}
-		if p.Failed {
-			failed++
-		}
-	}
-	scale = max(scale, highest)
-
-	b := make([]byte, 0, 1024)
-	b = append(b, `<svg class="spark" viewBox="0 0 `...)
-	b = strconv.AppendInt(b, cluster.SampleCount, 10)
-	b = append(b, ` 20" preserveAspectRatio="none" role="img" aria-label="`...)
-	from := len(b)
-	b = append(b, what...)
-	b = append(b, ", last 15 minutes: "...)
-	switch {
-	case highest < 0:
-		b = append(b, "unknown"...)
-	case now < 0:
-		b = append(b, "now unknown, highest "+words(highest)...)
-	default:
-		b = append(b, "now "+words(now)+", highest "+words(highest)...)
-	}
-	if highest >= 0 {
-		b = append(b, ", scale to "+words(scale)...)
-	}
-	if failed > 0 {
-		b = append(b, ", polls failed in "...)
-		b = strconv.AppendInt(b, int64(failed), 10)
-		b = append(b, " of 90 spans of 10 s"...)
-	}
-	label := b[from:]
-	b = append(b, `"><title>`...)
-	b = append(b, label...)
-	b = append(b, `</title>`...)
-	if highest >= 0 {
-		b = append(b, `<path d="`...)
-		b = appendLine(b, s, scale, value)
-		b = append(b, `"/>`...)
-	}
-	if failed > 0 {
-		b = append(b, `<path class="failed" d="`...)
-		b = appendFailed(b, s)
-		b = append(b, `"/>`...)
-	}
-	return template.HTML(append(b, `</svg>`...))
-}
-
-// appendLine appends steps; what is level is one of them.
-func appendLine(b []byte, s *cluster.Samples, scale int64, value func(cluster.Sample) int64) []byte {
-	y, run := -1, 0 // of the step that is being drawn; -1 = none
-	flush := func() {
-		if run > 0 {
-			b = append(b, 'h')
-			b = strconv.AppendInt(b, int64(run), 10)
-			run = 0
-		}
-	}
-	for i, p := range s.Points {
-		v := value(p)
-		if v < 0 {
-			flush()
-			y = -1
-			continue
-		}
-		at := sparkZero - int(math.Round(float64(v)/float64(scale)*(sparkZero-sparkTop)))
-		if at != y {
-			flush()
-			if y < 0 {
-				b = append(b, 'M')
-				b = strconv.AppendInt(b, int64(i), 10)
-				b = append(b, ' ')
-			} else {
-				b = append(b, 'V')
-			}
-			b = strconv.AppendInt(b, int64(at), 10)
-			y = at
-		}
-		run++
-	}
-	flush()
-	return b
-}
-
-// appendFailed appends a tick for each run of buckets in which polls failed.
-func appendFailed(b []byte, s *cluster.Samples) []byte {
-	run := 0
-	for i, p := range s.Points {
-		if p.Failed {
-			run++
-		}
-		if run > 0 && (!p.Failed || i == cluster.SampleCount-1) {
-			end := i
-			if p.Failed {
-				end++
-			}
-			b = fmt.Appendf(b, "M%d %dv2h%dv-2z", end-run, sparkHeight-2, run)
-			run = 0
-		}
-	}
-	return b
-}
-
-// inWords writes a duration for people, to two of its units.
-func inWords(d time.Duration) string {
-	if d >= time.Second {
-		d = d.Round(time.Millisecond) // seconds of a Change are floating-point
-	}
-	switch {
-	case d < time.Millisecond:
-		return strconv.FormatFloat(max(0, d.Seconds()*1000), 'f', 1, 64) + " ms"
-	case d < time.Second:
-		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
-	case d < 10*time.Second:
-		return strconv.FormatFloat(math.Trunc(d.Seconds()*10)/10, 'f', 1, 64) + " s"
-	case d < time.Minute:
-		return strconv.Itoa(int(d.Seconds())) + " s"
-	}
-	units := []struct {
-		name string
-		of   time.Duration
-	}{{" d", 24 * time.Hour}, {" h", time.Hour}, {" min", time.Minute}, {" s", time.Second}}
-	for i, u := range units[:3] {
-		if d < u.of || d < 48*time.Hour && i == 0 { // the last 24 h are not a day
-			continue
-		}
-		text := strconv.Itoa(int(d/u.of)) + u.name
-		if next := units[i+1]; d%u.of >= next.of {
-			text += " " + strconv.Itoa(int(d%u.of/next.of)) + next.name
-		}
-		return text
-	}
-	return ""
-}
 
 // A timeline's measures, in pixels. Its width is the page's: positions are in
 // thousandths of it.

@@ -1,4 +1,4 @@
-package httpapi
+package page
 
 import (
 	"bytes"
@@ -147,7 +147,7 @@ type changeRow struct {
 	Grave                             bool
 }
 
-func (s *Server) clusterPage(r *rendering, v *cluster.View, now time.Time) *clusterPage {
+func (s *Renderer) clusterPage(r *rendering, v *cluster.View, now time.Time) *clusterPage {
 	h := v.Health(now)
 	c := &clusterPage{rendering: r, Name: v.Cluster, Health: h, Split: v.Split, Headline: headlineOf(v, now)}
 	c.Title = v.Cluster + ", " + c.Headline.Strong
@@ -227,7 +227,7 @@ func toldOf(name string, h *headline, health cluster.Health) string {
 	return b.String()
 }
 
-func (s *Server) nodeRow(r *rendering, v *cluster.View, m *cluster.Member, reasons []cluster.Reason, now time.Time) nodeRow {
+func (s *Renderer) nodeRow(r *rendering, v *cluster.View, m *cluster.Member, reasons []cluster.Reason, now time.Time) nodeRow {
 	e, d := &m.Entry, &m.Entry.Value.Document
 	row := nodeRow{
 		rendering: r, Name: m.Name, Link: r.Base + "cluster/" + v.Cluster + "/node/" + m.Name, URL: m.URL, Postgres: m.Postgres,
@@ -327,7 +327,7 @@ type answers struct {
 
 // answers renders what every check answers: in the details sorted by the answer,
 // because a dozen names share a few.
-func (s *Server) answers(row *nodeRow, v *cluster.View, m *cluster.Member, now time.Time) {
+func (s *Renderer) answers(row *nodeRow, v *cluster.View, m *cluster.Member, now time.Time) {
 	var all answers
 	var key strings.Builder
 	for i := range plainChecks {

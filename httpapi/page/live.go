@@ -1,17 +1,10 @@
-package httpapi
+package page
 
 import (
 	"bytes"
 	"encoding/json"
-	"net/http"
 	"sync"
 	"time"
-)
-
-// Of the page's stream.
-const (
-	liveEvery = time.Second            // how often ages and the like are shown anew
-	liveSoon  = 100 * time.Millisecond // at least between two events: changes come in bursts
 )
 
 // liveEvent is the data of an event "page".
@@ -23,63 +16,11 @@ type liveEvent struct {
 	Sections map[string]string `json:"sections"` // HTML by the element's id; those that changed since the event before
 }
 
-// live streams a page: at every full second, and at once when something changed.
-// A reader that is slow gets fewer events, one that hangs is cut off.
-func (s *Server) live(w http.ResponseWriter, r *http.Request) {
-	q, err := s.pageQuery(r)
-	if err != nil {
-		s.writeQuestionError(w, r, err)
-		return
-	}
-	out, ok := s.openStream(w, r)
-	if !ok {
-		return
-	}
-	defer out.close()
-	changes := s.sup.Subscribe(eventBuffer)
-	defer changes.Close()
-	shared := s.watched.join(q)
-	defer s.watched.leave(q)
-
-	var shown *sums
-	due := time.Now()
-	for {
-		event, latest, err := shared.event(due, shown, func(now time.Time) (*page, error) { return s.render(q, now) })
-		if err != nil {
-			return // the cluster is gone; who comes back is told
-		}
-		if out.send(event); out.err != nil {
-			return
-		}
-		shown = latest
-		now := time.Now()
-		next := now.Add(liveEvery - time.Duration(now.UnixNano())%liveEvery) // the same for all
-		tick := time.After(next.Sub(now))
-		due = time.Time{}
-		for pause := time.After(liveSoon); due.IsZero() || pause != nil; {
-			select {
-			case c := <-changes.C:
-				if !c.Repeat {
-					due = time.Now()
-				}
-			case <-tick:
-				due = later(due, next)
-			case <-pause:
-				pause = nil
-			case <-out.stopping:
-				return
-			case <-r.Context().Done():
-				return
-			}
-		}
-	}
-}
-
 // watched are the pages that are watched live. Each is rendered once for all who
 // watch it, and so is the event that says what changed since they saw it last.
 type watched struct {
 	mu    sync.Mutex // guards the rest
-	pages map[pageQuery]*watchedPage
+	pages map[Query]*watchedPage
 }
 
 type watchedPage struct {
@@ -92,7 +33,7 @@ type watchedPage struct {
 	events map[*sums]string // of page, for who saw that before; nil = nothing yet
 }
 
-func (w *watched) join(q pageQuery) *watchedPage {
+func (w *watched) join(q Query) *watchedPage {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.pages[q] == nil {
@@ -102,7 +43,7 @@ func (w *watched) join(q pageQuery) *watchedPage {
 	return w.pages[q]
 }
 
-func (w *watched) leave(q pageQuery) {
+func (w *watched) leave(q Query) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.pages[q].watchers--; w.pages[q].watchers == 0 {
@@ -141,3 +82,29 @@ func liveEventOf(p *page, sections map[string]string) string {
 	buf.WriteByte('\n')
 	return buf.String()
 }
+
+// Viewer is somebody who watches a page live.
+type Viewer struct {
+	renderer *Renderer
+	query    Query
+	page     *watchedPage
+	shown    *sums // what the latest event brought the page to; nil = nothing yet
+}
+
+// Watch adds a viewer, which the caller closes.
+func (s *Renderer) Watch(q Query) *Viewer {
+	return &Viewer{renderer: s, query: q, page: s.watched.join(q)}
+}
+
+// Event returns what changed since the viewer's event before, as the page was at due or later. It fails when the cluster is gone.
+func (v *Viewer) Event(due time.Time) (string, error) {
+	event, latest, err := v.page.event(due, v.shown, func(now time.Time) (*page, error) { return v.renderer.render(v.query, now) })
+	if err != nil {
+		return "", err
+	}
+	v.shown = latest
+	return event, nil
+}
+
+// Close ends the watch.
+func (v *Viewer) Close() { v.renderer.watched.leave(v.query) }

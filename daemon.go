@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"slices"
@@ -36,8 +37,8 @@ type daemon struct {
 	discovered *discovered
 
 	log    zerolog.Logger
-	opened func()      // called when all ports are open, for demo and tests; may be nil
-	serve  func(*port) // answers on it until its stop is called, or run ends; set by run
+	opened func(http, agents []net.Addr) // called when all ports are open, for the demo; may be nil
+	serve  func(*port)                   // answers on it until its stop is called, or run ends; set by run
 }
 
 // run listens on everything or nothing, then polls and answers until ctx ends.
@@ -55,7 +56,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	ports, _ = d.ports.commit(ports, wanted)
 	if d.opened != nil {
-		d.opened()
+		d.opened(d.ports.addrs(frontend), d.ports.addrs(agentChecks))
 	}
 	d.discovered.restore()
 	d.history.restore(d.sup)

@@ -40,8 +40,8 @@ func demo(ctx context.Context, args []string, version string, stdout, stderr io.
 	if err != nil {
 		return err
 	}
-	d.opened = func() {
-		demoGuide(stdout, d.ports.addrs(frontend)[0].String(), d.ports.addrs(agentChecks)[0].String(), *every)
+	d.opened = func(http, agents []net.Addr) {
+		demoGuide(stdout, http[0].String(), agents[0].String(), *every)
 	}
 
 	ctx, cancel := context.WithCancel(ctx)

@@ -329,7 +329,7 @@ func TestDiscoveryForgets(t *testing.T) {
 	for _, name := range []string{"pg1", "pg2", "pg3"} {
 		e.Announce("main", name, sim.Node(name).URL())
 	}
-	cfg, err := parseConfig([]byte(discovering(t, e, "")), files{}.read)
+	cfg, err := parseFile("c.toml", []byte(discovering(t, e, "")), files{}.read)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +385,7 @@ func TestDiscoveryForgets(t *testing.T) {
 
 // fleet is a daemon that discovered clusters of three, without ports and polls.
 func fleet(b testing.TB, clusters int) (*daemon, []discovery.Member) {
-	cfg, err := parseConfig([]byte("discovery.etcd = ['http://127.0.0.1:1']"), files{}.read)
+	cfg, err := parseFile("c.toml", []byte("discovery.etcd = ['http://127.0.0.1:1']"), files{}.read)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -47,13 +47,13 @@ func TestDiscoveryEndToEnd(t *testing.T) {
 
 // sideBySide is an end to end with a second program.
 type sideBySide struct {
-	*endToEnd
+	suite
 	second *program
 	both   *recorder[comparison]
 }
 
 func startDiscovering(t *testing.T) *sideBySide {
-	d := &sideBySide{endToEnd: startWithoutHAProxy(t, lab.Options{ThreeETCD: true})}
+	d := &sideBySide{suite: suite{startWithoutHAProxy(t, lab.Options{ThreeETCD: true})}}
 	d.second = startProgram(t, "second.toml", "[frontend]\n"+anyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+d.discovery(t))
 	d.run(t, "haproxy", "start") // whose configuration knows the discovered nodes
 	c := d.healthy(t)

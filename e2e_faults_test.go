@@ -20,7 +20,7 @@ import (
 // no moment two nodes are primary.
 func TestFaultsOfTheCluster(t *testing.T) {
 	t.Parallel() // it mostly waits for Patroni
-	e := startEndToEnd(t)
+	e := suite{startEndToEnd(t)}
 	t.Run("Patroni restarted under it", e.patroniRestarted)
 	t.Run("pause", e.paused)
 	t.Run("DCS frozen without failsafe mode", e.dcsFrozen)
@@ -29,14 +29,14 @@ func TestFaultsOfTheCluster(t *testing.T) {
 
 func TestFaultsOfPostgreSQL(t *testing.T) {
 	t.Parallel()
-	e := startEndToEnd(t)
+	e := suite{startEndToEnd(t)}
 	t.Run("PostgreSQL crash loop", e.crashLoop)
 	t.Run("failed promotion", e.failedPromotion)
 	t.Run("all nodes gone at once", e.allGone)
 }
 
 // configure changes Patroni's dynamic configuration.
-func (e *endToEnd) configure(t *testing.T, n lab.Node, patch string) {
+func (e suite) configure(t *testing.T, n lab.Node, patch string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, n.URL+"/config", strings.NewReader(patch))
 	if err != nil {
@@ -54,7 +54,7 @@ func (e *endToEnd) configure(t *testing.T, n lab.Node, patch string) {
 }
 
 // healthSays waits for a reason of the cluster's health.
-func (e *endToEnd) healthSays(t *testing.T, code string, is bool) {
+func (e suite) healthSays(t *testing.T, code string, is bool) {
 	t.Helper()
 	eventually(t, 30*time.Second, func() error {
 		a, err := e.ask(e.lab.HTTP, "GET", "/health")
@@ -69,7 +69,7 @@ func (e *endToEnd) healthSays(t *testing.T, code string, is bool) {
 }
 
 // watched ends a watch when the present has been seen as well.
-func (e *endToEnd) watched(t *testing.T, w *recorder[sample]) []sample {
+func (e suite) watched(t *testing.T, w *recorder[sample]) []sample {
 	t.Helper()
 	time.Sleep(500 * time.Millisecond)
 	samples := w.stop()
@@ -94,7 +94,7 @@ func whoPassed(t *testing.T, samples []sample) (names []string) {
 }
 
 // says waits until HTTP and the agent say so of a node's /primary.
-func (e *endToEnd) says(t *testing.T, name string, reason, agent string) {
+func (e suite) says(t *testing.T, name string, reason, agent string) {
 	t.Helper()
 	eventually(t, 30*time.Second, func() error {
 		a, err := e.ask(e.lab.HTTP, "GET", "/node/"+name+"/primary")
@@ -114,7 +114,7 @@ func (e *endToEnd) says(t *testing.T, name string, reason, agent string) {
 
 // patroniRestarted: while nothing listens the primary is out, as nobody would
 // tell if it stopped; then it is back, and nobody else was in its place.
-func (e *endToEnd) patroniRestarted(t *testing.T) {
+func (e suite) patroniRestarted(t *testing.T) {
 	c := e.healthy(t)
 	w := e.watch(t)
 	if err := e.lab.RestartPatroni(t.Context(), c.primary.Name); err != nil {
@@ -136,7 +136,7 @@ func (e *endToEnd) patroniRestarted(t *testing.T) {
 
 // paused: a Patroni that is restarted in pause, as for an upgrade, takes nobody
 // out of service: its silence is expected, and shorter than our TTL.
-func (e *endToEnd) paused(t *testing.T) {
+func (e suite) paused(t *testing.T) {
 	c := e.healthy(t)
 	e.configure(t, c.primary, `{"pause": true}`)
 	defer e.configure(t, c.primary, `{"pause": null}`)
@@ -169,7 +169,7 @@ func (e *endToEnd) paused(t *testing.T) {
 
 // dcsFrozenFailsafe: nobody notices, not even the moment without the lock when
 // the DCS is back.
-func (e *endToEnd) dcsFrozenFailsafe(t *testing.T) {
+func (e suite) dcsFrozenFailsafe(t *testing.T) {
 	c := e.healthy(t)
 	e.configure(t, c.primary, `{"failsafe_mode": true}`)
 	eventually(t, 20*time.Second, func() error { // its members are known when /failsafe answers
@@ -193,7 +193,7 @@ func (e *endToEnd) dcsFrozenFailsafe(t *testing.T) {
 }
 
 // dcsFrozen: Patroni makes its primary a replica, and so do we.
-func (e *endToEnd) dcsFrozen(t *testing.T) {
+func (e suite) dcsFrozen(t *testing.T) {
 	c := e.healthy(t)
 	w := e.watch(t)
 	e.freezeDCS(t, func() {
@@ -212,7 +212,7 @@ func (e *endToEnd) dcsFrozen(t *testing.T) {
 	t.Log(gap(samples))
 }
 
-func (e *endToEnd) freezeDCS(t *testing.T, meanwhile func()) {
+func (e suite) freezeDCS(t *testing.T, meanwhile func()) {
 	t.Helper()
 	if err := e.lab.Freeze(t.Context(), lab.ETCD, 0); err != nil {
 		t.Fatal(err)
@@ -228,7 +228,7 @@ func (e *endToEnd) freezeDCS(t *testing.T, meanwhile func()) {
 }
 
 // crashLoop: each crash is seen, while Patroni's own /primary is 200 throughout.
-func (e *endToEnd) crashLoop(t *testing.T) {
+func (e suite) crashLoop(t *testing.T) {
 	const crashes = 3
 	c := e.healthy(t)
 	w := e.watch(t)
@@ -254,7 +254,7 @@ func (e *endToEnd) crashLoop(t *testing.T) {
 // failedPromotion: a node that has the lock but does not get on with its
 // promotion is no primary, whatever its /primary says (#3603); when its
 // PostgreSQL dies of that, it is none either.
-func (e *endToEnd) failedPromotion(t *testing.T) {
+func (e suite) failedPromotion(t *testing.T) {
 	c := e.healthy(t)
 	to := c.replicas[0]
 	resume := e.pauseReplay(t, to)
@@ -285,7 +285,7 @@ func (e *endToEnd) failedPromotion(t *testing.T) {
 }
 
 // allGone: everything is DOWN, and all is well when they are back.
-func (e *endToEnd) allGone(t *testing.T) {
+func (e suite) allGone(t *testing.T) {
 	c := e.healthy(t)
 	w := e.watch(t)
 	each := func(f func(context.Context, string) error) {

@@ -44,7 +44,7 @@ func TestBehindHAProxy(t *testing.T) {
 
 // behindHAProxy is an endToEnd whose program can be killed.
 type behindHAProxy struct {
-	*endToEnd
+	suite
 	program *process
 }
 
@@ -67,7 +67,7 @@ func startBehindHAProxy(t *testing.T) *behindHAProxy {
 		text, err := os.ReadFile(filepath.Join(l.Dir, "log", "haproxy.log"))
 		t.Logf("HAProxy's log (%v):\n%s", err, text)
 	})
-	e := &behindHAProxy{endToEnd: &endToEnd{lab: l, log: new(logLines)}}
+	e := &behindHAProxy{suite: suite{&endToEnd{lab: l, log: new(logLines)}}}
 	e.program = startProcess(t, e.log, program, "-config", l.Config)
 	eventually(t, 15*time.Second, e.ready)
 	if err := l.Run(t.Context(), "haproxy", "start"); err != nil {
@@ -330,7 +330,7 @@ func (e *behindHAProxy) replicaLags(t *testing.T) {
 // pauseReplay stops the process that replays what a replica receives, until
 // resume or the end of the test. pg_wal_replay_pause would not last: Patroni
 // resumes that in its next HA loop.
-func (e *endToEnd) pauseReplay(t *testing.T, n lab.Node) (resume func()) {
+func (e suite) pauseReplay(t *testing.T, n lab.Node) (resume func()) {
 	t.Helper()
 	// As a superuser: others are not told of it.
 	conn, err := connect(t.Context(), n.SQL, "postgres")
@@ -572,7 +572,7 @@ func TestTwoClaims(t *testing.T) {
 	for _, n := range l.Nodes {
 		db.listen(t, n)
 	}
-	e := &endToEnd{lab: l, log: new(logLines)}
+	e := suite{&endToEnd{lab: l, log: new(logLines)}}
 	startProcess(t, e.log, program, "-config", l.Config)
 
 	record(t, 2, 10*time.Millisecond, func() error {
@@ -638,7 +638,7 @@ func TestTwoClaims(t *testing.T) {
 }
 
 // haproxyWrites waits until HAProxy writes to this node only, or to nobody.
-func (e *endToEnd) haproxyWrites(t *testing.T, node string) {
+func (e suite) haproxyWrites(t *testing.T, node string) {
 	t.Helper()
 	var want []string
 	if node != "" {

@@ -16,7 +16,7 @@ import (
 
 // leaving: a stop that is announced by hand. Before it begins HAProxy has taken
 // the primary out, and nothing that is written goes astray.
-func (e *endToEnd) leaving(t *testing.T) {
+func (e suite) leaving(t *testing.T) {
 	c := e.healthy(t)
 	from, to := c.primary.Name, c.replicas[0].Name
 
@@ -68,7 +68,7 @@ func (e *endToEnd) leaving(t *testing.T) {
 }
 
 // announce runs "patroniglue leaving".
-func (e *endToEnd) announce(t *testing.T, args ...string) {
+func (e suite) announce(t *testing.T, args ...string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	if code := command(t.Context(), append([]string{"-config", e.lab.Config, "leaving"}, args...), &stdout, &stderr); code != 0 || strings.Count(stdout.String(), "\n") != 1 {
@@ -78,7 +78,7 @@ func (e *endToEnd) announce(t *testing.T, args ...string) {
 
 // haproxySays waits until HAProxy has heard from the agent that the node is
 // leaving.
-func (e *endToEnd) haproxySays(t *testing.T, name string) {
+func (e suite) haproxySays(t *testing.T, name string) {
 	t.Helper()
 	eventually(t, 5*time.Second, func() error {
 		servers, err := e.lab.HAProxyStat(t.Context())
@@ -100,7 +100,7 @@ type writer struct {
 
 const written = "written"
 
-func (e *endToEnd) write(t *testing.T) *writer {
+func (e suite) write(t *testing.T) *writer {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &writer{cancel: cancel, outcomes: make(map[string]int)}
 	w.done.Go(func() {

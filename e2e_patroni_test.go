@@ -18,7 +18,7 @@ import (
 )
 
 // clients: who reads Patroni's /patroni and /cluster reads the same here.
-func (e *endToEnd) clients(t *testing.T) {
+func (e suite) clients(t *testing.T) {
 	c := e.healthy(t)
 	for _, n := range e.lab.Nodes {
 		// Byte for byte, as far as both are of one moment.
@@ -70,7 +70,7 @@ func (e *endToEnd) clients(t *testing.T) {
 }
 
 // change asks Patroni to change something.
-func (e *endToEnd) change(t *testing.T, n lab.Node, method, path, body string) {
+func (e suite) change(t *testing.T, n lab.Node, method, path, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, n.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -87,7 +87,7 @@ func (e *endToEnd) change(t *testing.T, n lab.Node, method, path, body string) {
 	}
 }
 
-func (e *endToEnd) value(t *testing.T, n lab.Node, setting string) string {
+func (e suite) value(t *testing.T, n lab.Node, setting string) string {
 	t.Helper()
 	got, err := e.lab.Query(t.Context(), n.SQL, "show "+setting)
 	if err != nil {
@@ -97,7 +97,7 @@ func (e *endToEnd) value(t *testing.T, n lab.Node, setting string) string {
 }
 
 // shows waits until /cluster has all of the words, and Patroni's is the same.
-func (e *endToEnd) shows(t *testing.T, c healthyCluster, words ...string) {
+func (e suite) shows(t *testing.T, c healthyCluster, words ...string) {
 	t.Helper()
 	eventually(t, 20*time.Second, func() error {
 		ours := e.must(t, e.lab.HTTP, "GET", "/cluster").body
@@ -113,7 +113,7 @@ func (e *endToEnd) shows(t *testing.T, c healthyCluster, words ...string) {
 
 // sameCluster: Patroni's /cluster is ours, key by key, value by value, at every
 // base that a client may be given.
-func (e *endToEnd) sameCluster(t *testing.T, c healthyCluster) {
+func (e suite) sameCluster(t *testing.T, c healthyCluster) {
 	t.Helper()
 	for _, path := range []string{"/cluster", "/cluster/" + e.lab.Scope, "/cluster/" + e.lab.Scope + "/cluster", "/node/pg1/cluster", "/node/pg3/cluster"} {
 		eventually(t, 20*time.Second, func() error { // member keys are as old as loop_wait
@@ -135,7 +135,7 @@ func (e *endToEnd) sameCluster(t *testing.T, c healthyCluster) {
 
 // asOurs makes of Patroni's /cluster what ours should be. Each line is a
 // difference that is meant, and why.
-func (e *endToEnd) asOurs(theirs map[string]any, major int) map[string]any {
+func (e suite) asOurs(theirs map[string]any, major int) map[string]any {
 	typesOnly(theirs)
 	if major < 4 {
 		theirs["scope"] = e.lab.Scope // since 3.2.0; ours is the newest form, whatever the nodes are

@@ -21,11 +21,14 @@ import (
 	"patroniglue/node/nodetest"
 )
 
+// suite is a real cluster with the tests that it goes through.
+type suite struct{ *endToEnd }
+
 // TestEndToEnd runs the whole program against Debian's Patroni, PostgreSQL,
 // etcd and HAProxy. Its subtests share one cluster, one daemon and one HAProxy;
 // each begins when one primary leads two streaming replicas and everybody knows.
 func TestEndToEnd(t *testing.T) {
-	e := startEndToEnd(t)
+	e := suite{startEndToEnd(t)}
 	t.Run("steady state", e.steadyState)
 	t.Run("conformance", e.conformance)
 	t.Run("quiet", e.quiet)
@@ -41,7 +44,7 @@ func TestEndToEnd(t *testing.T) {
 }
 
 // steadyState: every check of every node answers as Patroni itself does.
-func (e *endToEnd) steadyState(t *testing.T) {
+func (e suite) steadyState(t *testing.T) {
 	c := e.healthy(t)
 	for _, n := range e.lab.Nodes {
 		for _, check := range node.CheckNames() {
@@ -83,7 +86,7 @@ func refusesTags(check string) bool {
 }
 
 // conformance: the simulated member answers as the real one whose state it has.
-func (e *endToEnd) conformance(t *testing.T) {
+func (e suite) conformance(t *testing.T) {
 	c := e.healthy(t)
 	// What depends on positions differs for as long as something is being written
 	// here and the positions there are from another moment: it is asked again.
@@ -118,7 +121,7 @@ func (e *endToEnd) conformance(t *testing.T) {
 }
 
 // simulate makes a cluster whose members are in the states of the real ones.
-func (e *endToEnd) simulate(t *testing.T, c healthyCluster) *nodetest.Cluster {
+func (e suite) simulate(t *testing.T, c healthyCluster) *nodetest.Cluster {
 	t.Helper()
 	var config map[string]any
 	if err := json.Unmarshal(e.must(t, c.primary.REST, "GET", "/config").body, &config); err != nil {
@@ -148,7 +151,7 @@ func (e *endToEnd) simulate(t *testing.T, c healthyCluster) *nodetest.Cluster {
 }
 
 // quiet: no check makes a line in the log.
-func (e *endToEnd) quiet(t *testing.T) {
+func (e suite) quiet(t *testing.T) {
 	c := e.healthy(t)
 	before := e.log.lines()
 	for i := range 100 {
@@ -166,7 +169,7 @@ func (e *endToEnd) quiet(t *testing.T) {
 }
 
 // status: what people read.
-func (e *endToEnd) status(t *testing.T) {
+func (e suite) status(t *testing.T) {
 	c := e.healthy(t)
 	var stdout, stderr bytes.Buffer
 	if code := command(t.Context(), []string{"-config", e.lab.Config, "status"}, &stdout, &stderr); code != 0 {
@@ -208,7 +211,7 @@ func (e *endToEnd) status(t *testing.T) {
 }
 
 // haproxy: what HAProxy itself makes of it.
-func (e *endToEnd) haproxy(t *testing.T) {
+func (e suite) haproxy(t *testing.T) {
 	c := e.healthy(t)
 	e.haproxyShows(t, e.normal(c))
 
@@ -247,7 +250,7 @@ func (e *endToEnd) haproxy(t *testing.T) {
 
 // switchover: never two primaries, and the new one is ours at most 300 ms after
 // it is Patroni's.
-func (e *endToEnd) switchover(t *testing.T) {
+func (e suite) switchover(t *testing.T) {
 	const rounds, limit = 3, 300 * time.Millisecond
 	var delays []time.Duration
 	for i := range rounds {
@@ -274,7 +277,7 @@ func (e *endToEnd) switchover(t *testing.T) {
 
 // timeSwitchover gives the time from Patroni's first answer that to is primary,
 // with a role that says so too, to ours.
-func (e *endToEnd) timeSwitchover(ctx context.Context, to lab.Node) (time.Duration, error) {
+func (e suite) timeSwitchover(ctx context.Context, to lab.Node) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 45*time.Second)
 	defer cancel()
 	var patroni, ours time.Time
@@ -312,7 +315,7 @@ func (e *endToEnd) timeSwitchover(ctx context.Context, to lab.Node) (time.Durati
 }
 
 // shortFreeze: a Patroni that hangs for less than the TTL changes no answer.
-func (e *endToEnd) shortFreeze(t *testing.T) {
+func (e suite) shortFreeze(t *testing.T) {
 	c := e.healthy(t)
 	w := e.watch(t)
 	if err := e.lab.Freeze(t.Context(), c.primary.Name, 2*time.Second); err != nil {
@@ -335,7 +338,7 @@ func (e *endToEnd) shortFreeze(t *testing.T) {
 }
 
 // longFreeze: what was known ends with the TTL, and comes back.
-func (e *endToEnd) longFreeze(t *testing.T) {
+func (e suite) longFreeze(t *testing.T) {
 	c := e.healthy(t)
 	w := e.watch(t)
 	name := c.primary.Name
@@ -393,7 +396,7 @@ func (e *endToEnd) longFreeze(t *testing.T) {
 
 // postgresKilled: Patroni goes on saying that a node is primary whose PostgreSQL
 // is gone (#2756); we do not.
-func (e *endToEnd) postgresKilled(t *testing.T) {
+func (e suite) postgresKilled(t *testing.T) {
 	c := e.healthy(t)
 	name := c.primary.Name
 	// Something to recover, or it is back before anybody has looked.
@@ -441,7 +444,7 @@ func (e *endToEnd) postgresKilled(t *testing.T) {
 }
 
 // stops: the end of its context ends the program in good order.
-func (e *endToEnd) stops(t *testing.T) {
+func (e suite) stops(t *testing.T) {
 	e.healthy(t)
 	begun := time.Now()
 	e.cancel()

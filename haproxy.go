@@ -37,7 +37,6 @@ type haproxyOptions struct {
 	hold                           time.Duration // 0 = refuse at once
 	lua                            string        // "" = in dir, or where Debian's HAProxy has its files
 	dir                            string        // where to write, absolute; "" = standard output
-	lint                           string
 }
 
 // readInter is how often agents are asked about reads, at most: nobody waits for
@@ -54,6 +53,7 @@ const luaName = "patroniglue-hold.lua"
 // without.
 func haproxyCommand(ctx context.Context, args []string, configFlag string, stdout, stderr io.Writer) error {
 	var o haproxyOptions
+	var lintFile string
 	fs := flag.NewFlagSet("patroniglue haproxy", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.writePort, "write-port", 5000, "`PORT` that leads to the primary; the second cluster has PORT+2, and so on")
@@ -72,7 +72,7 @@ func haproxyCommand(ctx context.Context, args []string, configFlag string, stdou
 	fs.DurationVar(&o.hold, "hold", 0, "keep new connections to the write side waiting for at most this `DURATION`, 1s to 60s, while there is no primary; 0 = refuse them")
 	fs.StringVar(&o.lua, "lua", "", "`PATH` where HAProxy finds the Lua file of -hold (default /etc/haproxy/"+luaName+"; -o has its own)")
 	fs.StringVar(&o.dir, "o", "", "write haproxy.cfg, and with -hold the Lua file that it loads, into this `DIR`")
-	fs.StringVar(&o.lint, "lint", "", "judge this haproxy.cfg, `FILE`, and print none; exit 1 = there are warnings")
+	fs.StringVar(&lintFile, "lint", "", "judge this haproxy.cfg, `FILE`, and print none; exit 1 = there are warnings")
 	if err := parse(fs, args, stdout); err != nil {
 		return err
 	}
@@ -80,14 +80,14 @@ func haproxyCommand(ctx context.Context, args []string, configFlag string, stdou
 		return usageErrorf("haproxy takes no argument (got %q)", fs.Arg(0))
 	}
 	path, cfg, err := readConfig(configFlag)
-	if err != nil && o.lint != "" && configFlag == "" {
-		return haproxyLint(o.lint, nil, stdout, stderr)
+	if err != nil && lintFile != "" && configFlag == "" {
+		return haproxyLint(lintFile, nil, stdout, stderr)
 	}
 	if err != nil {
 		return err
 	}
-	if o.lint != "" {
-		return haproxyLint(o.lint, cfg, stdout, stderr)
+	if lintFile != "" {
+		return haproxyLint(lintFile, cfg, stdout, stderr)
 	}
 	if o.dir != "" {
 		if o.dir, err = filepath.Abs(o.dir); err != nil {

@@ -369,7 +369,7 @@ func measured(b *testing.B, hold time.Duration) *holding {
 	b.Helper()
 	h := &holding{databases: map[string]*database{"pg1": startDatabase(b, "pg1")}, dir: b.TempDir(), addr: freePort(b), log: new(programLog)}
 	h.socket = filepath.Join(h.dir, "s")
-	cfg, err := parseConfig(fmt.Appendf(nil, "[agent]\nlisten = ':5555'\n[[node]]\nname = 'pg1'\nurl = 'http://127.0.0.1:8008'\npostgres = '%s'\n", h.databases["pg1"].ln.Addr()), os.ReadFile)
+	cfg, err := parseFile("c.toml", fmt.Appendf(nil, "[agent]\nlisten = ':5555'\n[[node]]\nname = 'pg1'\nurl = 'http://127.0.0.1:8008'\npostgres = '%s'\n", h.databases["pg1"].ln.Addr()), os.ReadFile)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -358,7 +358,7 @@ func TestDaemonHistoryFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	sim := newSimulated(t, "pg1", "pg2")
 	config := "[frontend]\n" + anyPort + fastPolls + "[history]\nfile = '" + path + "'\n" + nodesOf(sim, "")
-	history := func(p *program) (h cluster.History) {
+	known := func(p *program) (h cluster.History) {
 		t.Helper()
 		_, body := ask(t, nil, "GET", "http://"+p.http+"/history")
 		if err := json.Unmarshal([]byte(body), &h); err != nil {
@@ -377,14 +377,14 @@ func TestDaemonHistoryFile(t *testing.T) {
 	}
 
 	p, cmd := startBinary(t, config)
-	before := history(p).Changes
+	before := known(p).Changes
 	end(p, cmd.Process.Signal)
 	if got := linesOf(t, path); len(got) < len(before) {
 		t.Errorf("the file has %d lines, /history had %d", len(got), len(before))
 	}
 
 	p, cmd = startBinary(t, config)
-	after := history(p).Changes
+	after := known(p).Changes
 	if len(after) <= len(before) {
 		t.Fatalf("%d changes after a restart, %d before", len(after), len(before))
 	}

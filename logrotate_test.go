@@ -50,12 +50,12 @@ func TestLogrotate(t *testing.T) {
 			}
 			sim.Kill("pg2")
 			until(t, "a change is in the new file", has(path, `"node":"pg2","kind":"answering","before":"yes","after":"no"`))
-			var history cluster.History
+			var said cluster.History
 			_, body := ask(t, nil, "GET", "http://"+p.http+"/history?limit=1000")
-			if err := json.Unmarshal([]byte(body), &history); err != nil {
+			if err := json.Unmarshal([]byte(body), &said); err != nil {
 				t.Fatalf("%v: %s", err, body)
 			}
-			want := asJSON(t, history.Changes)
+			want := asJSON(t, said.Changes)
 			if got := append(linesOf(t, path+".1"), linesOf(t, path)...); len(got) < len(want) || strings.Join(got[:len(want)], "\n") != strings.Join(want, "\n") {
 				t.Errorf("the files have\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}

@@ -170,7 +170,7 @@ func run(ctx context.Context, version string, args []string, stdout, stderr io.W
 		fmt.Fprintf(stdout, "%s: ok, %d %s%s\n", path, len(cfg.Nodes), nodes, discovery)
 		return nil
 	}
-	for _, note := range d.plan.Load().notes {
+	for _, note := range d.notes() {
 		log.Warn().Str("file", path).Msg(note)
 	}
 	return d.run(ctx)

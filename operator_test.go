@@ -161,7 +161,7 @@ func TestSecurityDocs(t *testing.T) {
 	shown := 0
 	for _, block := range regexp.MustCompile(`(?m)^    \[(?:frontend|operator)\]\n(?:    .+\n)+`).FindAllString(text, -1) {
 		shown++
-		if _, err := parseConfig([]byte(block+oneNode), inDocs.read); err != nil {
+		if _, err := parseFile("c.toml", []byte(block+oneNode), inDocs.read); err != nil {
 			t.Errorf("%s: %v", block, err)
 		}
 	}

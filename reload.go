@@ -113,7 +113,7 @@ func (r *reloads) reasons() []cluster.Reason {
 func (r *reloads) state() reloadState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return reloadState{r.config == nil && r.files == nil, r.at, r.succeeded, r.failed}
+	return reloadState{successful: r.config == nil && r.files == nil, at: r.at, succeeded: r.succeeded, failed: r.failed}
 }
 
 // apply makes a valid configuration that of the daemon. What it leaves as it was
@@ -123,7 +123,7 @@ func (d *daemon) apply(ctx context.Context, cfg *config) error {
 	book := d.discovered.reread(cfg, time.Now())
 	p, err := newPlan(cfg, book.found(cfg), before, d.metrics)
 	if err != nil {
-		return &configError{d.path, err}
+		return &configError{path: d.path, err: err}
 	}
 	wanted := cfg.listeners()
 	ports, err := d.ports.prepare(ctx, wanted)
@@ -201,7 +201,7 @@ func (w *changedFiles) look(ctx context.Context, d *daemon) {
 	if err == nil {
 		err = d.apply(ctx, fresh)
 	} else {
-		err = &configError{d.path, err}
+		err = &configError{path: d.path, err: err}
 	}
 	d.reloads.note(&d.reloads.files, err)
 	if err != nil {

@@ -425,7 +425,7 @@ func startQuiet(t *testing.T, text string) *quietDaemon {
 		t.Fatal(err)
 	}
 	opened := make(chan struct{})
-	d.opened = func() { close(opened) }
+	d.opened = func(_, _ []net.Addr) { close(opened) }
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- d.run(ctx) }()

@@ -110,7 +110,7 @@ func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFl
 	defer cancel()
 	report, err := fetchStatus(ctx, cfg, o.cluster)
 	if err != nil {
-		return &unansweredError{err}
+		return &unansweredError{err: err}
 	}
 	switch {
 	case o.json:

@@ -127,6 +127,9 @@ func newDaemon(path string, cfg *config, version string, log zerolog.Logger) (*d
 	return d, nil
 }
 
+// notes are remarks about the configuration that are no errors.
+func (d *daemon) notes() []string { return d.plan.Load().notes }
+
 // quick is the short way of a port that HAProxy asks.
 func (d *daemon) quick(p *port) (linger time.Duration, answer listen.Answer) {
 	if p.service == frontend {

@@ -207,9 +207,13 @@ func (p *program) run(t *testing.T, args ...string) (code int, stdout, stderr st
 	return code, out.String(), errs.String()
 }
 
+// entry is the program without its process, cli.Main: the suite's TestMain says so,
+// because the packages below it have tests that need the harness too.
+var entry func(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int
+
 // command is the program without its process, with its exit code.
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return Main(ctx, "test", args, stdout, stderr)
+	return entry(ctx, "test", args, stdout, stderr)
 }
 
 func portOf(addr string) string {

@@ -13,7 +13,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(withoutBinary{m}, map[string]func(){"patroniglue": main, "confined": confine, "attacker": attacker})
+	entry = Main
+	testscript.Main(withoutBinary{M: m}, map[string]func(){"patroniglue": main, "confined": confine, "attacker": attacker})
 }
 
 // withoutBinary removes what builtBinary made.

@@ -50,9 +50,9 @@ func TestScreenshots(t *testing.T) {
 		name string
 		viewport
 	}{
-		{"page-light", viewport{1200, 1530, false}},
-		{"page-dark", viewport{1200, 1530, true}},
-		{"page-narrow", viewport{390, 1400, false}},
+		{"page-light", viewport{width: 1200, height: 1530, dark: false}},
+		{"page-dark", viewport{width: 1200, height: 1530, dark: true}},
+		{"page-narrow", viewport{width: 390, height: 1400, dark: false}},
 	} {
 		tab.as(t, shot.viewport)
 		call(t, tab, emulation.SetScrollbarsHidden, emulation.SetScrollbarsHiddenParams{Hidden: true})

@@ -102,7 +102,7 @@ func TestCertificates(t *testing.T) {
 		expired = len(p.log.lines("message", wrong, "level", "error"))
 		return expired > 0
 	})
-	time.Sleep(2 * lookEvery)
+	time.Sleep(2 * looksEvery)
 	if n := len(p.log.lines("message", wrong)); expired != 1 || n != 3 || len(p.log.lines("message", over)) != 1 {
 		t.Errorf("what is wrong is logged %d times, of which %d at error; want 3 and 1:\n%s", n, expired, p.log)
 	}

@@ -618,6 +618,9 @@ func TestDaemonEnds(t *testing.T) {
 	})
 }
 
+// looksEvery is how often the daemon looks at the files that its configuration names.
+const looksEvery = 2 * time.Second
+
 // halfRequest opens a connection on which a request has begun.
 func halfRequest(t *testing.T, addr string) net.Conn {
 	t.Helper()

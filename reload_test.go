@@ -520,7 +520,7 @@ func TestCertificatesRenewed(t *testing.T) {
 	if !strings.Contains(body, "reload_failed") || !strings.Contains(body, "frontend.certfile: want a certificate and its key in PEM") {
 		t.Errorf("/health: %s", body)
 	}
-	time.Sleep(2 * lookEvery)
+	time.Sleep(2 * looksEvery)
 	if n := len(p.log.lines("message", unusable)); n != 1 {
 		t.Errorf("half a pair is logged %d times, want once", n)
 	}

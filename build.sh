@@ -183,7 +183,7 @@ provide() {
 
 # axe has npm fetch axe-core for the status page's tests, in the version and with the checksum of its package-lock.json.
 axe() {
-	local dir=testdata/axe
+	local dir=test/page/testdata/axe
 	[[ $dir/node_modules/.package-lock.json -nt $dir/package-lock.json ]] ||
 		npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
 }
@@ -294,10 +294,10 @@ fuzz_one() {
 	fi
 }
 
-# screenshots: a simulated day in half a minute (screenshot_test.go).
+# screenshots: a simulated day in half a minute (test/page/screenshot_test.go).
 screenshots() {
 	provide
-	go test -count=1 -run '^TestScreenshots$' -v . -screenshots docs
+	go test -count=1 -run '^TestScreenshots$' -v ./test/page -screenshots docs
 }
 
 # A checkout that another user owns must build too; version says what VCS stamping would.

@@ -15,26 +15,49 @@ import (
 // tree says which of our packages each of our packages may import; test files may import the fakes node/nodetest and cluster/clustertest as well.
 // A new package gets its line here.
 var tree = map[string]struct{ imports, testImports []string }{
-	".": {
-		imports:     []string{"node", "node/nodetest", "cache", "cluster", "internal/listen", "discovery", "httpapi", "agentapi"},
-		testImports: []string{"contrib/lab", "discovery/discoverytest"},
-	},
+	".":                        {imports: []string{"internal/cli"}},
 	"agentapi":                 {imports: []string{"node", "cluster", "internal/listen"}},
 	"cache":                    {},
 	"cluster":                  {imports: []string{"node", "cache"}},
-	"cluster/clustertest":      {imports: []string{"node"}},
-	"internal/listen":          {},
 	"contrib/bench/checks":     {imports: []string{"contrib/lab"}},
 	"contrib/bench/fleet":      {imports: []string{"contrib/lab", "node/nodetest"}},
 	"contrib/bench/soak":       {imports: []string{"contrib/lab", "node/nodetest"}},
 	"contrib/bench/switchover": {imports: []string{"contrib/lab"}},
 	"contrib/lab":              {},
-	"discovery":                {testImports: []string{"discovery/discoverytest"}},
+	"discovery":                {imports: []string{"node"}, testImports: []string{"discovery/discoverytest"}},
 	"discovery/discoverytest":  {},
+	"haproxy":                  {imports: []string{"node", "internal/config"}},
 	"httpapi":                  {imports: []string{"httpapi/page", "node", "cluster", "internal/listen"}},
 	"httpapi/page":             {imports: []string{"node", "cluster"}},
-	"node":                     {testImports: []string{"contrib/lab"}}, // its conformance test asks a real Patroni
-	"node/nodetest":            {},
+	"internal/cli": {imports: []string{
+		"node", "node/nodetest", "cluster", "discovery", "haproxy", "httpapi", "internal/client", "internal/config", "internal/daemon",
+	}},
+	"internal/client": {imports: []string{"internal/config", "httpapi", "cluster", "node"}},
+	"internal/config": {imports: []string{"node"}},
+	"internal/daemon": {imports: []string{
+		"node", "cache", "cluster", "discovery", "haproxy", "httpapi", "agentapi", "internal/config", "internal/history", "internal/listen", "internal/metrics",
+	}},
+	"internal/history":    {imports: []string{"cluster"}},
+	"internal/listen":     {},
+	"internal/metrics":    {imports: []string{"httpapi", "agentapi", "cluster", "node", "discovery"}},
+	"cluster/clustertest": {imports: []string{"node"}},
+	"node":                {testImports: []string{"contrib/lab"}}, // its conformance test asks a real Patroni
+	"node/nodetest":       {},
+
+	"test/faults":  {testImports: suite},
+	"test/haproxy": {testImports: suite},
+	"test/harness": {imports: []string{"node", "node/nodetest", "cluster", "contrib/lab", "discovery/discoverytest"}},
+	"test/page":    {testImports: suite},
+	"test/patroni": {testImports: suite},
+	"test/program": {testImports: suite},
+	"test/shipped": {testImports: suite},
+}
+
+// suite is what a suite of tests may import: the program as a whole, the harness that
+// starts it, and the words in which answers are given.
+var suite = []string{
+	"internal/cli", "internal/client", "internal/config", "test/harness", "contrib/lab", "discovery/discoverytest", "node", "node/nodetest",
+	"cluster", "httpapi", "agentapi", "haproxy",
 }
 
 // dependencies are the modules that may be required directly. Another one needs a reason in the commit that adds it.
@@ -104,7 +127,7 @@ func TestImportTree(t *testing.T) {
 			}
 		}
 		check("files", p.Imports, rule.imports)
-		inTests := slices.Concat([]string{name, "node/nodetest", "cluster/clustertest"}, rule.imports, rule.testImports)
+		inTests := slices.Concat([]string{name, "test/harness", "node", "node/nodetest", "cluster/clustertest", "discovery/discoverytest"}, rule.imports, rule.testImports)
 		check("test files", slices.Concat(p.TestImports, p.XTestImports), inTests)
 	}
 }

@@ -1,64 +1,23 @@
-package main
+package cli
 
 import (
 	"errors"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"patroniglue/internal/config"
+	"patroniglue/test/harness"
 )
 
-func TestMain(m *testing.M) {
-	entry = Main
-	testscript.Main(withoutBinary{M: m}, map[string]func(){"patroniglue": main, "confined": confine, "attacker": attacker})
-}
-
-// withoutBinary removes what builtBinary made.
-type withoutBinary struct{ *testing.M }
-
-func (m withoutBinary) Run() int {
-	code := m.M.Run()
-	binary.Lock()
-	defer binary.Unlock()
-	os.RemoveAll(binary.dir)
-	return code
-}
-
-var binary struct {
-	sync.Mutex
-	dir string
-}
-
-// builtBinary is the program as build.sh makes it, built once, for what the test
-// binary cannot stand in for: signals, memory and how soon it is up.
-func builtBinary(t *testing.T) string {
-	t.Helper()
-	binary.Lock()
-	defer binary.Unlock()
-	if binary.dir == "" {
-		dir, err := os.MkdirTemp("", "patroniglue-test")
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w -X main.version=test", "-o", dir+"/patroniglue", ".")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			os.RemoveAll(dir)
-			t.Fatalf("go build: %v\n%s", err, out)
-		}
-		binary.dir = dir
-	}
-	return filepath.Join(binary.dir, "patroniglue")
-}
+func TestMain(m *testing.M) { harness.Main(m, Main, nil) }
 
 // TestScripts runs the command line as people do: testdata/script.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: "internal/cli/testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 		},
@@ -66,7 +25,7 @@ func TestScripts(t *testing.T) {
 			if name != "installed" {
 				return false, errors.New("unknown condition " + name)
 			}
-			return exists("/etc/patroniglue/patroniglue.toml"), nil
+			return config.Exists("/etc/patroniglue/patroniglue.toml"), nil
 		},
 	})
 }

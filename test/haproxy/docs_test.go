@@ -1,11 +1,9 @@
-package main
+package haproxy
 
 import (
 	"bytes"
-	"encoding/csv"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -20,132 +18,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"patroniglue/internal/config"
 	"patroniglue/node/nodetest"
+	"patroniglue/test/harness"
 )
-
-// small is a simulated cluster of pg1, pg2 and pg3, the program as a process of
-// its own, and a real HAProxy with what "patroniglue haproxy" prints. pg1 leads.
-type small struct {
-	sim        *nodetest.Cluster
-	dir        string // has c.toml, haproxy.cfg and admin.sock
-	http       string // of the program, host:port
-	writes     string // where HAProxy takes connections for the primary, host:port
-	agents     *relay // between HAProxy and the program's agent port
-	supervisor *exec.Cmd
-	haproxy    *exec.Cmd
-}
-
-func startSmall(t *testing.T, flags ...string) *small {
-	t.Helper()
-	return startSmallEdited(t, func(printed string) string { return printed }, flags...)
-}
-
-func startSmallEdited(t *testing.T, edit func(printed string) string, flags ...string) *small {
-	t.Helper()
-	requireProgram(t, "haproxy")
-	agent := freePort(t)
-	s := &small{sim: newSimulated(t, "pg1", "pg2", "pg3"), dir: t.TempDir(), http: freePort(t), agents: startRelay(t, agent)}
-	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", portOf(s.http)) + fastPolls + nodesOf(s.sim, "")
-	for i, n := range s.sim.Nodes() {
-		text = replace(t, text, fmt.Sprintf("10.0.0.%d:5432", 11+i), listenAs(t, n.Name()))
-	}
-	s.write(t, "c.toml", text+fmt.Sprintf("[agent]\nlisten = '%s'\n", agent))
-	s.write(t, "relayed.toml", text+fmt.Sprintf("[agent]\nlisten = '%s'\n", s.agents.addr))
-
-	flags = append([]string{"-config", s.path("relayed.toml"), "haproxy", "-socket", s.path("admin.sock"), "-user", "", "-stats-port", "0",
-		"-bind", "127.0.0.1", "-write-port", portOf(freePort(t)), "-read-port", portOf(freePort(t))}, flags...)
-	var stdout, stderr bytes.Buffer
-	if code := command(t.Context(), flags, &stdout, &stderr); code != 0 {
-		t.Fatalf("exit code %d: %s", code, &stderr)
-	}
-	s.write(t, "haproxy.cfg", edit(stdout.String()))
-	s.writes = writePort.FindStringSubmatch(stdout.String())[1]
-	s.startSupervisor(t)
-	s.startHAProxy(t)
-	t.Cleanup(func() {
-		for _, c := range []*exec.Cmd{s.haproxy, s.supervisor} {
-			c.Process.Kill()
-			c.Wait()
-			if t.Failed() {
-				t.Logf("%s said:\n%s", filepath.Base(c.Path), c.Stderr)
-			}
-		}
-	})
-	return s
-}
-
-var writePort = regexp.MustCompile(`(?m)^listen pg_rw\n  bind (\S+)$`)
-
-// listenAs stands in for PostgreSQL: it tells its name to whoever connects.
-func listenAs(t *testing.T, name string) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			io.WriteString(c, name)
-			c.Close()
-		}
-	}()
-	return ln.Addr().String()
-}
-
-// writesTo is the database that a new connection for the primary reaches, "" for none.
-func (s *small) writesTo() string {
-	c, err := net.DialTimeout("tcp", s.writes, 5*time.Second)
-	if err != nil {
-		return ""
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
-	name, _ := io.ReadAll(c) // refused is none
-	return string(name)
-}
-
-func (s *small) path(name string) string { return filepath.Join(s.dir, name) }
-
-func (s *small) write(t *testing.T, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(s.path(name), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (s *small) startSupervisor(t *testing.T) {
-	t.Helper()
-	s.supervisor = launch(t, builtBinary(t), "-config", s.path("c.toml"))
-}
-
-func (s *small) startHAProxy(t *testing.T, args ...string) {
-	t.Helper()
-	s.haproxy = launch(t, requireProgram(t, "haproxy"), append([]string{"-db", "-f", s.path("haproxy.cfg")}, args...)...)
-}
-
-// reload is what systemctl reload haproxy does.
-func (s *small) reload(t *testing.T) {
-	t.Helper()
-	old := s.haproxy
-	s.startHAProxy(t, "-sf", strconv.Itoa(old.Process.Pid))
-	old.Wait()
-}
-
-func launch(t *testing.T, name string, args ...string) *exec.Cmd {
-	t.Helper()
-	c := exec.Command(name, args...)
-	c.Stderr = new(bytes.Buffer)
-	c.WaitDelay = time.Second
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 // end ends a process and waits for it.
 func end(t *testing.T, c *exec.Cmd, s os.Signal) {
@@ -156,150 +32,31 @@ func end(t *testing.T, c *exec.Cmd, s os.Signal) {
 	c.Wait()
 }
 
-// relay passes connections on until it is cut, and listens again when mended.
-type relay struct {
-	addr, to string
-	ln       net.Listener
-}
-
-func startRelay(t *testing.T, to string) *relay {
-	r := &relay{addr: "127.0.0.1:0", to: to}
-	r.mend(t)
-	t.Cleanup(r.cut)
-	return r
-}
-
-func (r *relay) mend(t *testing.T) {
-	t.Helper()
-	ln, err := net.Listen("tcp", r.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.ln, r.addr = ln, ln.Addr().String()
-	go func() {
-		for {
-			in, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", r.to)
-			if err != nil {
-				in.Close()
-				continue
-			}
-			go func() { io.Copy(out, in); out.Close() }()
-			go func() { io.Copy(in, out); in.Close() }()
-		}
-	}()
-}
-
-func (r *relay) cut() { r.ln.Close() }
-
-// shows waits until HAProxy has these servers in the states that are wanted.
-func (s *small) shows(t *testing.T, want map[string]string) {
-	t.Helper()
-	eventually(t, 20*time.Second, func() error { return s.differs(want) })
-}
-
-// keeps is shows, and that nothing undoes it while HAProxy asks its agents five
-// times and its checks once.
-func (s *small) keeps(t *testing.T, want map[string]string) {
-	t.Helper()
-	s.shows(t, want)
-	for end := time.Now().Add(1200 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if err := s.differs(want); err != nil {
-			t.Fatalf("it does not stay: %v", err)
-		}
-	}
-}
-
-func (s *small) differs(want map[string]string) error {
-	got, err := s.states()
-	if err != nil {
-		return err
-	}
-	maps.DeleteFunc(got, func(server, _ string) bool { return want[server] == "" })
-	if diff := cmp.Diff(want, got); diff != "" {
-		return fmt.Errorf("HAProxy's show stat (-want +got)\n%s", diff)
-	}
-	return nil
-}
-
-// stateWord takes "DOWN (agent)" for DOWN, and "UP 1/2", where a check has failed
-// once, for UP.
-var stateWord = regexp.MustCompile(`^no check|^\S+`)
-
-func (s *small) states() (map[string]string, error) {
-	answer, err := s.says("show stat")
-	if err != nil {
-		return nil, err
-	}
-	rows, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(strings.TrimSpace(answer), "# "))).ReadAll()
-	if err != nil || len(rows) == 0 {
-		return nil, fmt.Errorf("reading %q: %w", answer, err)
-	}
-	got := make(map[string]string)
-	for _, row := range rows[1:] {
-		if proxy, server := row[0], row[1]; server != "FRONTEND" && server != "BACKEND" {
-			got[proxy+"/"+server] = stateWord.FindString(row[17])
-		}
-	}
-	return got, nil
-}
-
-func (s *small) says(command string) (string, error) {
-	c, err := net.Dial("unix", s.path("admin.sock"))
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
-	if _, err := io.WriteString(c, command+"\n"); err != nil {
-		return "", err
-	}
-	b, err := io.ReadAll(c)
-	return string(b), err
-}
-
-// servers writes down what pg1, pg2 and pg3 are for writes, then for reads. What
-// HAProxy calls "no check" is NONE here.
-func servers(write, read string) map[string]string {
-	m := make(map[string]string)
-	for proxy, words := range map[string]string{"pg_rw": write, "pg_ro": read} {
-		for i, word := range strings.Fields(words) {
-			m[fmt.Sprintf("%s/pg%d", proxy, i+1)] = strings.Replace(word, "NONE", "no check", 1)
-		}
-	}
-	return m
-}
-
-var normal = servers("UP MAINT MAINT", "MAINT UP UP")
-
 // TestWhichChecks is the proof of that table in docs/haproxy.md, for the choices
 // that we do not print.
 func TestWhichChecks(t *testing.T) {
 	t.Run("HTTP only", func(t *testing.T) {
 		t.Parallel()
 		agent := regexp.MustCompile(`(?m)^  default-server (disabled|agent-check.*)\n| agent-send ".*"`)
-		s := startSmallEdited(t, func(printed string) string {
+		s := harness.StartSmallEdited(t, func(printed string) string {
 			return strings.ReplaceAll(agent.ReplaceAllString(printed, ""), "/health\n", "/replica\n")
 		})
-		s.keeps(t, servers("UP DOWN DOWN", "DOWN UP UP"))
-		s.sim.Switchover("pg2")
-		s.keeps(t, servers("DOWN UP DOWN", "UP DOWN UP"))
-		end(t, s.supervisor, os.Kill)
-		s.keeps(t, servers("DOWN DOWN DOWN", "DOWN DOWN DOWN"))
+		s.Keeps(t, harness.Servers("UP DOWN DOWN", "DOWN UP UP"))
+		s.Sim.Switchover("pg2")
+		s.Keeps(t, harness.Servers("DOWN UP DOWN", "UP DOWN UP"))
+		end(t, s.Supervisor, os.Kill)
+		s.Keeps(t, harness.Servers("DOWN DOWN DOWN", "DOWN DOWN DOWN"))
 	})
 	t.Run("agent only", func(t *testing.T) {
 		t.Parallel()
 		check := regexp.MustCompile(`(?m)^  (default-server check|option httpchk|http-check).*\n`)
-		s := startSmallEdited(t, func(printed string) string { return check.ReplaceAllString(printed, "") })
-		inService := servers("NONE MAINT MAINT", "MAINT NONE NONE")
-		s.keeps(t, inService)
-		end(t, s.supervisor, os.Kill)
-		s.sim.Kill("pg1")
-		s.keeps(t, inService) // which is why nobody should
-		if got := s.writesTo(); got != "pg1" {
+		s := harness.StartSmallEdited(t, func(printed string) string { return check.ReplaceAllString(printed, "") })
+		inService := harness.Servers("NONE MAINT MAINT", "MAINT NONE NONE")
+		s.Keeps(t, inService)
+		end(t, s.Supervisor, os.Kill)
+		s.Sim.Kill("pg1")
+		s.Keeps(t, inService) // which is why nobody should
+		if got := s.WritesTo(); got != "pg1" {
 			t.Errorf("a write reached %q, want the dead pg1", got)
 		}
 	})
@@ -308,107 +65,107 @@ func TestWhichChecks(t *testing.T) {
 // TestWhenAPartDies is the proof of that table in docs/haproxy.md, for the rows
 // that need no real database.
 func TestWhenAPartDies(t *testing.T) {
-	primaryOut, allOut := servers("DOWN MAINT MAINT", "DOWN UP UP"), servers("DOWN MAINT MAINT", "MAINT DOWN DOWN")
+	primaryOut, allOut := harness.Servers("DOWN MAINT MAINT", "DOWN UP UP"), harness.Servers("DOWN MAINT MAINT", "MAINT DOWN DOWN")
 	tests := []struct {
 		name  string
 		flags []string
-		steps func(t *testing.T, s *small)
+		steps func(t *testing.T, s *harness.Small)
 	}{
-		{"supervisor killed", nil, func(t *testing.T, s *small) {
-			end(t, s.supervisor, os.Kill)
-			s.keeps(t, allOut)
-			s.startSupervisor(t)
-			s.keeps(t, normal)
+		{"supervisor killed", nil, func(t *testing.T, s *harness.Small) {
+			end(t, s.Supervisor, os.Kill)
+			s.Keeps(t, allOut)
+			s.StartSupervisor(t)
+			s.Keeps(t, harness.Normal)
 		}},
-		{"supervisor killed with -direct", []string{"-direct"}, func(t *testing.T, s *small) {
-			end(t, s.supervisor, os.Kill)
-			s.keeps(t, normal)
-			s.sim.Switchover("pg2") // which nobody tells HAProxy
-			s.keeps(t, servers("DOWN MAINT MAINT", "MAINT DOWN UP"))
-			s.startSupervisor(t)
-			s.keeps(t, servers("MAINT UP MAINT", "UP MAINT UP"))
+		{"supervisor killed with -direct", []string{"-direct"}, func(t *testing.T, s *harness.Small) {
+			end(t, s.Supervisor, os.Kill)
+			s.Keeps(t, harness.Normal)
+			s.Sim.Switchover("pg2") // which nobody tells HAProxy
+			s.Keeps(t, harness.Servers("DOWN MAINT MAINT", "MAINT DOWN UP"))
+			s.StartSupervisor(t)
+			s.Keeps(t, harness.Servers("MAINT UP MAINT", "UP MAINT UP"))
 		}},
-		{"supervisor stopped", nil, func(t *testing.T, s *small) {
-			end(t, s.supervisor, syscall.SIGTERM)
-			s.keeps(t, allOut)
+		{"supervisor stopped", nil, func(t *testing.T, s *harness.Small) {
+			end(t, s.Supervisor, syscall.SIGTERM)
+			s.Keeps(t, allOut)
 		}},
-		{"supervisor frozen", nil, func(t *testing.T, s *small) {
-			s.signal(t, syscall.SIGSTOP)
-			s.keeps(t, allOut)
-			s.signal(t, syscall.SIGCONT)
-			s.keeps(t, normal)
+		{"supervisor frozen", nil, func(t *testing.T, s *harness.Small) {
+			s.Signal(t, syscall.SIGSTOP)
+			s.Keeps(t, allOut)
+			s.Signal(t, syscall.SIGCONT)
+			s.Keeps(t, harness.Normal)
 		}},
-		{"agent port alone dead", nil, func(t *testing.T, s *small) {
-			s.agents.cut()
-			s.keeps(t, normal)
-			s.sim.Switchover("pg2")
-			s.keeps(t, servers("DOWN MAINT MAINT", ""))
-			s.agents.mend(t)
-			s.keeps(t, servers("MAINT UP MAINT", "UP MAINT UP"))
+		{"agent port alone dead", nil, func(t *testing.T, s *harness.Small) {
+			s.Agents.Cut()
+			s.Keeps(t, harness.Normal)
+			s.Sim.Switchover("pg2")
+			s.Keeps(t, harness.Servers("DOWN MAINT MAINT", ""))
+			s.Agents.Mend(t)
+			s.Keeps(t, harness.Servers("MAINT UP MAINT", "UP MAINT UP"))
 		}},
-		{"HAProxy killed", nil, func(t *testing.T, s *small) {
-			end(t, s.haproxy, os.Kill)
-			s.startHAProxy(t)
-			s.keeps(t, normal)
+		{"HAProxy killed", nil, func(t *testing.T, s *harness.Small) {
+			end(t, s.Haproxy, os.Kill)
+			s.StartHAProxy(t)
+			s.Keeps(t, harness.Normal)
 		}},
-		{"primary frozen or out of reach", nil, func(t *testing.T, s *small) {
-			s.sim.Node("pg1").Freeze()
-			s.keeps(t, primaryOut)
-			s.sim.Node("pg1").Thaw()
-			s.keeps(t, normal)
+		{"primary frozen or out of reach", nil, func(t *testing.T, s *harness.Small) {
+			s.Sim.Node("pg1").Freeze()
+			s.Keeps(t, primaryOut)
+			s.Sim.Node("pg1").Thaw()
+			s.Keeps(t, harness.Normal)
 		}},
-		{"replica frozen or out of reach", nil, func(t *testing.T, s *small) {
-			s.sim.Node("pg2").Freeze()
-			s.keeps(t, servers("UP DOWN MAINT", "MAINT DOWN UP"))
-			s.sim.Node("pg2").Thaw()
-			s.keeps(t, normal)
+		{"replica frozen or out of reach", nil, func(t *testing.T, s *harness.Small) {
+			s.Sim.Node("pg2").Freeze()
+			s.Keeps(t, harness.Servers("UP DOWN MAINT", "MAINT DOWN UP"))
+			s.Sim.Node("pg2").Thaw()
+			s.Keeps(t, harness.Normal)
 		}},
-		{"primary lost", nil, func(t *testing.T, s *small) {
-			s.sim.Kill("pg1")
-			s.keeps(t, primaryOut)
-			s.sim.Failover("pg2")
-			s.keeps(t, servers("DOWN UP MAINT", "DOWN MAINT UP"))
+		{"primary lost", nil, func(t *testing.T, s *harness.Small) {
+			s.Sim.Kill("pg1")
+			s.Keeps(t, primaryOut)
+			s.Sim.Failover("pg2")
+			s.Keeps(t, harness.Servers("DOWN UP MAINT", "DOWN MAINT UP"))
 		}},
-		{"DCS lost with failsafe", nil, func(t *testing.T, s *small) {
-			s.sim.LoseDCS(true)
-			s.keeps(t, normal)
-			s.sim.RestoreDCS()
-			s.keeps(t, normal)
+		{"DCS lost with failsafe", nil, func(t *testing.T, s *harness.Small) {
+			s.Sim.LoseDCS(true)
+			s.Keeps(t, harness.Normal)
+			s.Sim.RestoreDCS()
+			s.Keeps(t, harness.Normal)
 		}},
-		{"DCS lost", nil, func(t *testing.T, s *small) {
-			s.sim.LoseDCS(false)
-			s.keeps(t, servers("MAINT MAINT MAINT", "UP UP UP"))
-			s.sim.RestoreDCS()
-			s.keeps(t, normal)
+		{"DCS lost", nil, func(t *testing.T, s *harness.Small) {
+			s.Sim.LoseDCS(false)
+			s.Keeps(t, harness.Servers("MAINT MAINT MAINT", "UP UP UP"))
+			s.Sim.RestoreDCS()
+			s.Keeps(t, harness.Normal)
 		}},
-		{"two primaries", nil, func(t *testing.T, s *small) {
-			before := s.sim.Node("pg2").State()
-			s.sim.SplitBrain(false, "pg1", "pg2")
-			s.keeps(t, servers("DOWN DOWN MAINT", "MAINT MAINT UP"))
-			s.sim.Node("pg2").Set(func(to *nodetest.State) { *to = before })
-			s.keeps(t, normal)
+		{"two primaries", nil, func(t *testing.T, s *harness.Small) {
+			before := s.Sim.Node("pg2").State()
+			s.Sim.SplitBrain(false, "pg1", "pg2")
+			s.Keeps(t, harness.Servers("DOWN DOWN MAINT", "MAINT MAINT UP"))
+			s.Sim.Node("pg2").Set(func(to *nodetest.State) { *to = before })
+			s.Keeps(t, harness.Normal)
 		}},
-		{"two primaries with -direct", []string{"-direct"}, func(t *testing.T, s *small) {
-			s.sim.SplitBrain(false, "pg1", "pg2")
-			s.keeps(t, servers("DOWN DOWN MAINT", "MAINT MAINT UP"))
+		{"two primaries with -direct", []string{"-direct"}, func(t *testing.T, s *harness.Small) {
+			s.Sim.SplitBrain(false, "pg1", "pg2")
+			s.Keeps(t, harness.Servers("DOWN DOWN MAINT", "MAINT MAINT UP"))
 			// The supervisor is gone and both were made ready by hand: the guard is what is left.
-			end(t, s.supervisor, os.Kill)
-			if _, err := s.says("set server pg_rw/pg1 agent up; set server pg_rw/pg2 agent up"); err != nil {
+			end(t, s.Supervisor, os.Kill)
+			if _, err := s.Says("set server pg_rw/pg1 agent up; set server pg_rw/pg2 agent up"); err != nil {
 				t.Fatal(err)
 			}
-			s.keeps(t, servers("UP UP MAINT", "MAINT MAINT UP"))
+			s.Keeps(t, harness.Servers("UP UP MAINT", "MAINT MAINT UP"))
 		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel() // it mostly waits
-			s := startSmall(t, tt.flags...)
-			s.keeps(t, normal)
-			if to := s.writesTo(); to != "pg1" {
+			s := harness.StartSmall(t, tt.flags...)
+			s.Keeps(t, harness.Normal)
+			if to := s.WritesTo(); to != "pg1" {
 				t.Fatalf("a write reached %q, want pg1", to)
 			}
 			tt.steps(t, s)
-			states, err := s.states()
+			states, err := s.States()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -422,17 +179,10 @@ func TestWhenAPartDies(t *testing.T) {
 			if len(up) == 1 {
 				want = up[0]
 			}
-			if to := s.writesTo(); to != want {
+			if to := s.WritesTo(); to != want {
 				t.Errorf("a write reached %q, want %q", to, want)
 			}
 		})
-	}
-}
-
-func (s *small) signal(t *testing.T, what os.Signal) {
-	t.Helper()
-	if err := s.supervisor.Process.Signal(what); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -480,8 +230,8 @@ func docBlocks(t *testing.T, language string) (blocks map[string]docBlock, names
 // what HAProxy makes of it. A comment such as "# pg_rw/pg1 is UP" is what must
 // then be so, and stay so.
 func TestDocsRescue(t *testing.T) {
-	s := startSmall(t)
-	s.shows(t, normal)
+	s := harness.StartSmall(t)
+	s.Shows(t, harness.Normal)
 	blocks, names := docBlocks(t, "sh")
 	steps := []struct {
 		name          string
@@ -494,36 +244,36 @@ func TestDocsRescue(t *testing.T) {
 		{name: "drained"},
 		{name: "weight"},
 		{name: "weighed"},
-		{name: "gone", before: func(t *testing.T) { end(t, s.supervisor, os.Kill) }, after: func(t *testing.T) {
+		{name: "gone", before: func(t *testing.T) { end(t, s.Supervisor, os.Kill) }, after: func(t *testing.T) {
 			for _, to := range []string{"pg2", "pg3", "pg1"} { // HAProxy follows Patroni
-				s.sim.Switchover(to)
-				want := servers("DOWN DOWN DOWN", "")
+				s.Sim.Switchover(to)
+				want := harness.Servers("DOWN DOWN DOWN", "")
 				want["pg_rw/"+to] = "UP"
-				s.keeps(t, want)
-				if got := s.writesTo(); got != to {
+				s.Keeps(t, want)
+				if got := s.WritesTo(); got != to {
 					t.Errorf("a write reached %q, want %s", got, to)
 				}
 			}
-			s.startSupervisor(t)
-			s.shows(t, normal)
+			s.StartSupervisor(t)
+			s.Shows(t, harness.Normal)
 		}},
 		{name: "returned", after: func(t *testing.T) {
-			s.sim.Switchover("pg2")
-			s.keeps(t, servers("MAINT UP MAINT", "UP MAINT UP"))
-			s.sim.Switchover("pg1")
+			s.Sim.Switchover("pg2")
+			s.Keeps(t, harness.Servers("MAINT UP MAINT", "UP MAINT UP"))
+			s.Sim.Switchover("pg1")
 		}},
-		{name: "alone", before: func(t *testing.T) { end(t, s.supervisor, os.Kill) }, after: func(t *testing.T) {
-			if got := s.writesTo(); got != "pg1" {
+		{name: "alone", before: func(t *testing.T) { end(t, s.Supervisor, os.Kill) }, after: func(t *testing.T) {
+			if got := s.WritesTo(); got != "pg1" {
 				t.Errorf("a write reached %q, want pg1", got)
 			}
-			s.startSupervisor(t)
+			s.StartSupervisor(t)
 		}},
 		{name: "watched"},
 		{name: "reload"},
 	}
-	replacements := []string{"/run/haproxy/admin.sock", s.path("admin.sock"), "127.0.0.1 port 8009", "127.0.0.1 port " + portOf(s.http)}
-	for i, n := range s.sim.Nodes() {
-		replacements = append(replacements, fmt.Sprintf("10.0.0.%d port 8008", 11+i), "127.0.0.1 port "+portOf(n.Addr()))
+	replacements := []string{"/run/haproxy/admin.sock", s.Path("admin.sock"), "127.0.0.1 port 8009", "127.0.0.1 port " + harness.PortOf(s.Http)}
+	for i, n := range s.Sim.Nodes() {
+		replacements = append(replacements, fmt.Sprintf("10.0.0.%d port 8008", 11+i), "127.0.0.1 port "+harness.PortOf(n.Addr()))
 	}
 	here := strings.NewReplacer(replacements...)
 	ran := []string{"helper"}
@@ -531,14 +281,14 @@ func TestDocsRescue(t *testing.T) {
 		ran = append(ran, step.name)
 		t.Run(step.name, func(t *testing.T) {
 			if step.before != nil {
-				s.shows(t, normal)
+				s.Shows(t, harness.Normal)
 				step.before(t)
 			}
 			block := blocks[step.name]
 			if block.text == "" {
 				t.Fatalf("docs/haproxy.md: no block ```sh %s", step.name)
 			}
-			s.types(t, here.Replace(blocks["helper"].text), here.Replace(block.text))
+			s.Types(t, here.Replace(blocks["helper"].text), here.Replace(block.text))
 			if step.after != nil {
 				step.after(t)
 			}
@@ -547,51 +297,13 @@ func TestDocsRescue(t *testing.T) {
 			return // the next would not begin as it should
 		}
 	}
-	s.shows(t, normal)
+	s.Shows(t, harness.Normal)
 	for _, name := range names {
 		if !slices.Contains(ran, name) {
 			t.Errorf("docs/haproxy.md:%d: no step runs this block", blocks[name].line)
 		}
 	}
 }
-
-var isState = regexp.MustCompile(`(pg_r[wo]/pg\d) is (no check|[A-Z]+)`)
-
-// types runs a block, and stops at every comment that tells states.
-func (s *small) types(t *testing.T, helper, block string) {
-	t.Helper()
-	var script strings.Builder
-	flush := func() {
-		out, err := exec.CommandContext(t.Context(), "bash", "-euc", helper+script.String()).CombinedOutput()
-		if answer := strings.TrimSpace(string(out)); err != nil || !obeyed.MatchString(answer) {
-			t.Fatalf("%v, it said %q:\n%s", err, answer, &script)
-		}
-		script.Reset()
-	}
-	for line := range strings.Lines(block) {
-		want := make(map[string]string)
-		if strings.HasPrefix(line, "#") {
-			for _, m := range isState.FindAllStringSubmatch(line, -1) {
-				want[m[1]] = m[2]
-			}
-		}
-		switch {
-		case line == "systemctl reload haproxy\n":
-			flush()
-			s.reload(t)
-		case len(want) > 0:
-			flush()
-			s.keeps(t, want)
-		default:
-			script.WriteString(line)
-		}
-	}
-	flush()
-}
-
-// obeyed: HAProxy answers a command that it obeys with an empty line, but what it
-// is asked for. All else is an error.
-var obeyed = regexp.MustCompile(`^$|^50 \(initial 100\)$|^# pxname,svname,status\n(?s:.*)pg_rw,pg1,UP`)
 
 // TestDocsMovingOver: HAProxy takes every file of docs/haproxy.md, the linter
 // says of the old ones what stands there, and the new one is what we print.
@@ -605,7 +317,7 @@ func TestDocsMovingOver(t *testing.T) {
 	}
 	program := func(args ...string) string {
 		var out bytes.Buffer
-		if code := command(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &out, &out); code > 1 || strings.Contains(out.String(), "patroniglue: ") {
+		if code := harness.Command(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &out, &out); code > 1 || strings.Contains(out.String(), "patroniglue: ") {
 			t.Fatalf("exit code %d: %s", code, &out)
 		}
 		return out.String()
@@ -616,7 +328,7 @@ func TestDocsMovingOver(t *testing.T) {
 			if err := os.WriteFile(file, []byte(files[name].text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			acceptedByHAProxy(t, file)
+			harness.AcceptedByHAProxy(t, file)
 			got := strings.ReplaceAll(program("-lint", file), file, "haproxy.cfg")
 			if name == "alive" {
 				got = "" // it is no section for databases: nothing was judged
@@ -645,7 +357,7 @@ func docGolden(t *testing.T, fence, got string) {
 	if !found || !closed {
 		t.Fatalf("docs/haproxy.md: no block %q", fence)
 	}
-	if *update {
+	if *harness.Update {
 		if err := os.WriteFile("docs/haproxy.md", []byte(before+"\n"+fence+"\n"+got+"```\n"+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -658,27 +370,27 @@ func docGolden(t *testing.T, fence, got string) {
 
 // TestDocsOtherLoadBalancers asks as docs/haproxy.md says that others ask.
 func TestDocsOtherLoadBalancers(t *testing.T) {
-	sim := newSimulated(t, "pg1", "pg2", "pg3")
-	all := startProgram(t, "c.toml", "[frontend]\n"+anyPort+"[cache]\nttl = '2s'\n"+fastPolls+nodesOf(sim, ""))
+	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
+	all := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[cache]\nttl = '2s'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
 
 	// A supervisor of one node above the one of all.
 	configs, _ := docBlocks(t, "toml")
-	here := make(map[string]*program)
+	here := make(map[string]*harness.Program)
 	for _, name := range []string{"pg1", "pg2"} {
-		here[name] = startProgram(t, name+".toml", replace(t, configs["here"].text,
-			`host = ""`, `host = "127.0.0.1"`, "port = 8010", "port = 0", "http://127.0.0.1:8009", "http://"+all.http, `"pg1"`, `"`+name+`"`, "/pg1", "/"+name))
+		here[name] = harness.Start(t, name+".toml", harness.Replace(t, configs["here"].text,
+			`host = ""`, `host = "127.0.0.1"`, "port = 8010", "port = 0", "http://127.0.0.1:8009", "http://"+all.Http, `"pg1"`, `"`+name+`"`, "/pg1", "/"+name))
 	}
 	answers := func(name string) string {
 		var codes []string
 		for _, path := range []string{"/primary", "/replica", "/read-only"} {
-			resp, _ := ask(t, nil, "GET", "http://"+here[name].http+path)
+			resp, _ := harness.Ask(t, nil, "GET", "http://"+here[name].Http+path)
 			codes = append(codes, strconv.Itoa(resp.StatusCode))
 		}
 		return strings.Join(codes, " ")
 	}
 	both := func(what, pg1, pg2 string) {
 		t.Helper()
-		until(t, what, func() bool { return answers("pg1") == pg1 && answers("pg2") == pg2 })
+		harness.Until(t, what, func() bool { return answers("pg1") == pg1 && answers("pg2") == pg2 })
 	}
 	both("pg1 leads", "200 503 200", "503 200 200")
 	sim.Switchover("pg2")
@@ -697,7 +409,7 @@ func TestDocsOtherLoadBalancers(t *testing.T) {
 		t.Fatal("docs/haproxy.md: no script for keepalived")
 	}
 	for name, want := range map[string]bool{"pg1": true, "pg2": false} {
-		line := replace(t, script[1], "127.0.0.1:8009", all.http, "/pg1/", "/"+name+"/")
+		line := harness.Replace(t, script[1], "127.0.0.1:8009", all.Http, "/pg1/", "/"+name+"/")
 		if err := exec.CommandContext(t.Context(), "sh", "-c", line).Run(); (err == nil) != want {
 			t.Errorf("%s: %v, want success %t", line, err, want)
 		}
@@ -709,7 +421,7 @@ func TestDocsOtherLoadBalancers(t *testing.T) {
 		t.Fatalf("docs/haproxy.md: %d monitors for F5, want 2", len(monitors))
 	}
 	for _, m := range monitors {
-		answer := rawAnswer(t, all.http, strings.NewReplacer(`\r`, "\r", `\n`, "\n").Replace(m[2]))
+		answer := rawAnswer(t, all.Http, strings.NewReplacer(`\r`, "\r", `\n`, "\n").Replace(m[2]))
 		if got, want := regexp.MustCompile(m[3]).MatchString(answer), m[1] == "pg1"; got != want {
 			t.Errorf("monitor of %s: received %q, in service %t, want %t", m[1], answer, got, want)
 		}
@@ -743,7 +455,7 @@ func rawAnswer(t *testing.T, addr, request string) string {
 func TestDocsConfigurations(t *testing.T) {
 	configs, names := docBlocks(t, "toml")
 	for _, name := range names {
-		if _, err := parseConfig([]byte(configs[name].text), os.ReadFile); err != nil {
+		if _, err := config.Parse("c.toml", []byte(configs[name].text), os.ReadFile); err != nil {
 			t.Errorf("docs/haproxy.md:%d: %v", configs[name].line, err)
 		}
 	}
@@ -788,23 +500,23 @@ func TestDocsProofs(t *testing.T) {
 // TestDocsAgentScript puts the program in the place of the script that answers
 // READY and MAINT on each database machine. HAProxy's file stays as it was.
 func TestDocsAgentScript(t *testing.T) {
-	requireProgram(t, "haproxy")
-	sim := newSimulated(t, "pg1", "pg2")
+	harness.RequireProgram(t, "haproxy")
+	sim := harness.NewSimulated(t, "pg1", "pg2")
 	configs, _ := docBlocks(t, "toml")
 	files, _ := docBlocks(t, "haproxy")
-	s := &small{sim: sim, dir: t.TempDir()}
-	file := replace(t, files["before-script"].text, "/run/haproxy/admin.sock", s.path("admin.sock"),
-		"agent-port 5555 ", "", " port 8008", "", "bind :5000", "bind "+freePort(t)) // on one machine each node has ports of its own
+	s := &harness.Small{Sim: sim, Dir: t.TempDir()}
+	file := harness.Replace(t, files["before-script"].text, "/run/haproxy/admin.sock", s.Path("admin.sock"),
+		"agent-port 5555 ", "", " port 8008", "", "bind :5000", "bind "+harness.FreePort(t)) // on one machine each node has ports of its own
 	for i, n := range sim.Nodes() {
-		agent := freePort(t)
-		text := replace(t, configs["script"].text, `"pg1"`, strconv.Quote(n.Name()), "http://127.0.0.1:8008", n.URL(), ":5555", agent)
-		startProgram(t, n.Name()+".toml", "[frontend]\n"+anyPort+text)
-		file = replace(t, file, fmt.Sprintf("10.0.0.%d:5432", 11+i), fmt.Sprintf("127.0.0.1:9 port %s agent-port %s", portOf(n.Addr()), portOf(agent)))
+		agent := harness.FreePort(t)
+		text := harness.Replace(t, configs["script"].text, `"pg1"`, strconv.Quote(n.Name()), "http://127.0.0.1:8008", n.URL(), ":5555", agent)
+		harness.Start(t, n.Name()+".toml", "[frontend]\n"+harness.AnyPort+text)
+		file = harness.Replace(t, file, fmt.Sprintf("10.0.0.%d:5432", 11+i), fmt.Sprintf("127.0.0.1:9 port %s agent-port %s", harness.PortOf(n.Addr()), harness.PortOf(agent)))
 	}
-	s.write(t, "haproxy.cfg", file)
-	s.startHAProxy(t)
-	t.Cleanup(func() { end(t, s.haproxy, os.Kill) })
-	s.keeps(t, map[string]string{"primary/pg1": "UP", "primary/pg2": "MAINT"})
+	s.Write(t, "haproxy.cfg", file)
+	s.StartHAProxy(t)
+	t.Cleanup(func() { end(t, s.Haproxy, os.Kill) })
+	s.Keeps(t, map[string]string{"primary/pg1": "UP", "primary/pg2": "MAINT"})
 	sim.Switchover("pg2")
-	s.keeps(t, map[string]string{"primary/pg1": "MAINT", "primary/pg2": "UP"})
+	s.Keeps(t, map[string]string{"primary/pg1": "MAINT", "primary/pg2": "UP"})
 }

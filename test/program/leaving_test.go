@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"slices"
@@ -6,45 +6,24 @@ import (
 	"testing"
 	"time"
 
-	"patroniglue/node/nodetest"
+	"patroniglue/test/harness"
 )
-
-// startLeaving runs the program over pg1, the primary, and pg2, with the token
-// "secret".
-func startLeaving(t *testing.T, frontend string) (*program, *nodetest.Cluster) {
-	t.Helper()
-	sim := newSimulated(t, "pg1", "pg2")
-	token := writeFile(t, "token", "secret\n")
-	p := startProgram(t, "c.toml", "[frontend]\n"+anyPort+frontend+"token-file = '"+token+"'\n[agent]\nlisten = '127.0.0.1:0'\n"+fastPolls+nodesOf(sim, ""))
-	return p, sim
-}
-
-// leavingRecords gives what became of announcements, oldest first.
-func (p *program) leavingRecords() []string {
-	var records []string
-	afters := p.log.values("after", "change", "leaving", "node", "pg1") // before reasons, which may have one more already
-	reasons := p.log.values("reason", "change", "leaving", "node", "pg1")
-	for i, after := range afters {
-		records = append(records, after+": "+strings.Split(reasons[i], ":")[0])
-	}
-	return records
-}
 
 // Everybody is told the same.
 func TestLeavingCommand(t *testing.T) {
-	p, sim := startLeaving(t, "")
+	p, sim := harness.StartLeaving(t, "")
 	// Everybody's answer whether pg1 is primary; the agent's whole.
 	agrees := func(status int, agent, page string) bool {
 		t.Helper()
-		resp, _ := ask(t, nil, "GET", "http://"+p.http+"/node/pg1/primary")
-		_, shown := ask(t, nil, "GET", "http://"+p.http+"/")
-		_, table, _ := p.run(t, "status")
-		return resp.StatusCode == status && askAgent(t, p.agents[0], "pg1/primary\n") == agent+"\n" && strings.Contains(shown, page) && strings.Contains(table, strings.ReplaceAll(page, "&#39;", "'"))
+		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg1/primary")
+		_, shown := harness.Ask(t, nil, "GET", "http://"+p.Http+"/")
+		_, table, _ := p.Command(t, "status")
+		return resp.StatusCode == status && harness.AskAgent(t, p.Agents[0], "pg1/primary\n") == agent+"\n" && strings.Contains(shown, page) && strings.Contains(table, strings.ReplaceAll(page, "&#39;", "'"))
 	}
 	const isPrimary, leaves = "ready up 100% #primary", "maint down #leaving"
 
 	began := time.Now()
-	code, stdout, stderr := p.run(t, "leaving", "pg1", "-for", "60s")
+	code, stdout, stderr := p.Command(t, "leaving", "pg1", "-for", "60s")
 	if code != 0 || stderr != "" || !strings.HasPrefix(stdout, "pg1: about to stop, as announced: leads no more until ") || strings.Count(stdout, "\n") != 1 {
 		t.Errorf("leaving pg1: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
@@ -55,27 +34,27 @@ func TestLeavingCommand(t *testing.T) {
 		t.Error("not everybody is told that pg1 is leaving")
 	}
 
-	if code, stdout, stderr = p.run(t, "leaving", "-cancel", "pg1"); code != 0 || stdout != "pg1: taken back\n" || stderr != "" {
+	if code, stdout, stderr = p.Command(t, "leaving", "-cancel", "pg1"); code != 0 || stdout != "pg1: taken back\n" || stderr != "" {
 		t.Errorf("leaving -cancel pg1: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 	if !agrees(200, isPrimary, "holds the leader lock") {
 		t.Error("not everybody is told that pg1 is primary again")
 	}
-	if code, stdout, stderr = p.run(t, "leaving", "pg1", "-cancel", "-cluster", "main"); code != 0 || stdout != "pg1: it was not leaving\n" || stderr != "" {
+	if code, stdout, stderr = p.Command(t, "leaving", "pg1", "-cancel", "-cluster", "main"); code != 0 || stdout != "pg1: it was not leaving\n" || stderr != "" {
 		t.Errorf("leaving -cancel pg1 again: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 
-	if code, _, stderr = p.run(t, "leaving", "pg1", "-for", "100ms", "-wait", "0s"); code != 0 {
+	if code, _, stderr = p.Command(t, "leaving", "pg1", "-for", "100ms", "-wait", "0s"); code != 0 {
 		t.Errorf("leaving pg1 -for 100ms: exit code %d, stderr %q", code, stderr)
 	}
-	until(t, "everybody is told that the time is over", func() bool { return agrees(200, isPrimary, "holds the leader lock") })
+	harness.Until(t, "everybody is told that the time is over", func() bool { return agrees(200, isPrimary, "holds the leader lock") })
 
-	if code, _, stderr = p.run(t, "leaving", "pg1", "-wait", "0s"); code != 0 {
+	if code, _, stderr = p.Command(t, "leaving", "pg1", "-wait", "0s"); code != 0 {
 		t.Errorf("leaving pg1: exit code %d, stderr %q", code, stderr)
 	}
 	sim.Switchover("pg2")
-	until(t, "the announcement is over", func() bool { return len(p.leavingRecords()) == 6 })
-	got := p.leavingRecords()
+	harness.Until(t, "the announcement is over", func() bool { return len(p.LeavingRecords()) == 6 })
+	got := p.LeavingRecords()
 	if last := got[5]; last != "no: it has stopped claiming" && last != "no: pg2 is elected" {
 		t.Errorf("ended by a switchover: %q", last)
 	}
@@ -84,8 +63,8 @@ func TestLeavingCommand(t *testing.T) {
 		t.Errorf("recorded %q, want %q", got, want)
 	}
 
-	until(t, "pg2 leads", func() bool {
-		resp, _ := ask(t, nil, "GET", "http://"+p.http+"/node/pg2/primary")
+	harness.Until(t, "pg2 leads", func() bool {
+		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg2/primary")
 		return resp.StatusCode == 200
 	})
 	for _, test := range []struct {
@@ -93,42 +72,42 @@ func TestLeavingCommand(t *testing.T) {
 		want string
 	}{
 		{[]string{"leaving", "pg1"}, "patroniglue: announcing a stop: pg1: nothing to announce: pg2 leads, not pg1\n"},
-		{[]string{"leaving", "pgX"}, "patroniglue: announcing a stop: http://" + p.http + "/node/pgX/leaving?for=10s: status code 404: unknown node \"pgX\", want one of pg1, pg2\n"},
-		{[]string{"leaving", "pg1", "-cluster", "x"}, "patroniglue: announcing a stop: http://" + p.http + "/cluster/x/node/pg1/leaving?for=10s: status code 404: unknown cluster \"x\", want one of main\n"},
+		{[]string{"leaving", "pgX"}, "patroniglue: announcing a stop: http://" + p.Http + "/node/pgX/leaving?for=10s: status code 404: unknown node \"pgX\", want one of pg1, pg2\n"},
+		{[]string{"leaving", "pg1", "-cluster", "x"}, "patroniglue: announcing a stop: http://" + p.Http + "/cluster/x/node/pg1/leaving?for=10s: status code 404: unknown cluster \"x\", want one of main\n"},
 	} {
-		if code, stdout, stderr := p.run(t, test.args...); code != 1 || stdout != "" || stderr != test.want {
+		if code, stdout, stderr := p.Command(t, test.args...); code != 1 || stdout != "" || stderr != test.want {
 			t.Errorf("%q: exit code %d, stdout %q, stderr %q, want %q", test.args, code, stdout, stderr, test.want)
 		}
 	}
-	if strings.Contains(p.log.String(), "secret") {
+	if strings.Contains(p.Log.String(), "secret") {
 		t.Error("the token is in the log")
 	}
 }
 
 func TestLeavingCommandTLS(t *testing.T) {
-	ca := newAuthority(t)
-	ca.make(t, "server", serverCert())
-	p, _ := startLeaving(t, ca.pair("server"))
-	if code, stdout, stderr := p.run(t, "leaving", "pg1", "-wait", "0s"); code != 0 || !strings.HasPrefix(stdout, "pg1: about to stop") {
+	ca := harness.NewAuthority(t)
+	ca.Make(t, "server", harness.ServerCert())
+	p, _ := harness.StartLeaving(t, ca.Pair("server"))
+	if code, stdout, stderr := p.Command(t, "leaving", "pg1", "-wait", "0s"); code != 0 || !strings.HasPrefix(stdout, "pg1: about to stop") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }
 
 // A token that is not the daemon's, and one who is not patroniglue.
 func TestLeavingCommandRefused(t *testing.T) {
-	p, sim := startLeaving(t, "")
-	other := writeFile(t, "token", "other")
+	p, sim := harness.StartLeaving(t, "")
+	other := harness.WriteFile(t, "token", "other")
 	text := "[frontend]\nhost = '127.0.0.1'\ntoken-file = '" + other + "'\nport = "
 	for port, want := range map[string]string{
-		portOf(p.http):                 "status code 401: want the bearer token of token-file in [frontend]\n",
-		portOf(sim.Node("pg1").Addr()): "does another program answer there, or an older patroniglue?\n",
+		harness.PortOf(p.Http):                 "status code 401: want the bearer token of token-file in [frontend]\n",
+		harness.PortOf(sim.Node("pg1").Addr()): "does another program answer there, or an older patroniglue?\n",
 	} {
-		q := &program{config: writeFile(t, "c.toml", text+port+"\n"+nodesOf(sim, ""))}
-		if code, stdout, stderr := q.run(t, "leaving", "pg1"); code != 1 || stdout != "" || !strings.HasSuffix(stderr, want) {
+		q := &harness.Program{Config: harness.WriteFile(t, "c.toml", text+port+"\n"+harness.NodesOf(sim, ""))}
+		if code, stdout, stderr := q.Command(t, "leaving", "pg1"); code != 1 || stdout != "" || !strings.HasSuffix(stderr, want) {
 			t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and %q", code, stdout, stderr, want)
 		}
 	}
-	if resp, _ := ask(t, nil, "GET", "http://"+p.http+"/node/pg1/primary"); resp.StatusCode != 200 {
+	if resp, _ := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg1/primary"); resp.StatusCode != 200 {
 		t.Errorf("primary: %s after a wrong token", resp.Status)
 	}
 }

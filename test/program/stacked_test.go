@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"encoding/json"
@@ -9,55 +9,56 @@ import (
 	"time"
 
 	"patroniglue/node/nodetest"
+	"patroniglue/test/harness"
 )
 
 // One supervisor above another, as docs/scale.md shows it: the upper one believes nothing for longer than the lower.
 func TestStackedPrograms(t *testing.T) {
 	const ttl = 2 * time.Second
 	cache := fmt.Sprintf("[cache]\nttl = '%s'\n", ttl)
-	c := newSimulated(t, "pg1", "pg2")
-	lower := startProgram(t, "lower.toml", "[frontend]\n"+anyPort+fastPolls+cache+nodesOf(c, ""))
+	c := harness.NewSimulated(t, "pg1", "pg2")
+	lower := harness.Start(t, "lower.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+cache+harness.NodesOf(c, ""))
 	var above strings.Builder
-	above.WriteString("[frontend]\n" + anyPort + "[agent]\nlisten = '127.0.0.1:0'\n" + fastPolls + cache)
+	above.WriteString("[frontend]\n" + harness.AnyPort + "[agent]\nlisten = '127.0.0.1:0'\n" + harness.FastPolls + cache)
 	for _, n := range c.Nodes() {
-		fmt.Fprintf(&above, "[[node]]\nname = '%s'\ncluster = 'main'\nurl = 'http://%s/node/%[1]s'\n", n.Name(), lower.http)
+		fmt.Fprintf(&above, "[[node]]\nname = '%s'\ncluster = 'main'\nurl = 'http://%s/node/%[1]s'\n", n.Name(), lower.Http)
 	}
-	upper := startProgram(t, "upper.toml", above.String())
-	until(t, "the upper one is content", func() bool { return upper.status(t, "/health?strict") == 200 })
+	upper := harness.Start(t, "upper.toml", above.String())
+	harness.Until(t, "the upper one is content", func() bool { return upper.Status(t, "/health?strict") == 200 })
 	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/primary": 503, "/node/pg2/replica": 200} {
-		if got := upper.status(t, path); got != want {
+		if got := upper.Status(t, path); got != want {
 			t.Errorf("GET %s: %d, want %d", path, got, want)
 		}
 	}
-	if got := askAgent(t, upper.agents[0], "pg1/primary\n"); got != "ready up 100% #primary\n" {
+	if got := harness.AskAgent(t, upper.Agents[0], "pg1/primary\n"); got != "ready up 100% #primary\n" {
 		t.Errorf("agent: %q", got)
 	}
 
 	c.Switchover("pg2")
-	until(t, "the upper one knows of the switchover", func() bool { return upper.status(t, "/node/pg2/primary") == 200 })
-	until(t, "the upper one is content", func() bool { return upper.status(t, "/health?strict") == 200 })
+	harness.Until(t, "the upper one knows of the switchover", func() bool { return upper.Status(t, "/node/pg2/primary") == 200 })
+	harness.Until(t, "the upper one is content", func() bool { return upper.Status(t, "/health?strict") == 200 })
 
 	c.Node("pg1").Freeze()
-	until(t, "the lower one has noticed", func() bool { return stateOfNode(t, lower, "pg1").Failures > 0 })
+	harness.Until(t, "the lower one has noticed", func() bool { return stateOfNode(t, lower, "pg1").Failures > 0 })
 	known := *stateOfNode(t, lower, "pg1").PolledAt
-	until(t, "it is stale above", func() bool {
+	harness.Until(t, "it is stale above", func() bool {
 		if at := *stateOfNode(t, upper, "pg1").PolledAt; at.After(known) {
 			t.Errorf("the upper one knows pg1 from %s, the lower one from %s", at, known)
 		}
 		asked := time.Now()
-		passes := upper.status(t, "/node/pg1/replica") == 200
+		passes := upper.Status(t, "/node/pg1/replica") == 200
 		if passes && asked.Sub(known) > ttl {
 			t.Errorf("pg1 passes %s after it was asked last, the ttl is %s", asked.Sub(known), ttl)
 		}
 		return !passes
 	})
-	until(t, "the upper one says what the lower one says", func() bool {
-		_, body := ask(t, nil, "GET", "http://"+upper.http+"/node/pg1/replica")
+	harness.Until(t, "the upper one says what the lower one says", func() bool {
+		_, body := harness.Ask(t, nil, "GET", "http://"+upper.Http+"/node/pg1/replica")
 		return strings.Contains(body, "the supervisor there does not believe it: stale: last answer ")
 	})
-	_, page := ask(t, nil, "GET", "http://"+upper.http+"/")
-	_, health := ask(t, nil, "GET", "http://"+upper.http+"/health")
-	_, status, _ := upper.run(t, "status")
+	_, page := harness.Ask(t, nil, "GET", "http://"+upper.Http+"/")
+	_, health := harness.Ask(t, nil, "GET", "http://"+upper.Http+"/health")
+	_, status, _ := upper.Command(t, "status")
 	for what, text := range map[string]string{"the page": page, "/health": health, "status": status} {
 		if !strings.Contains(text, "does not believe it") {
 			t.Errorf("%s does not say why pg1 is out: %s", what, text)
@@ -65,9 +66,9 @@ func TestStackedPrograms(t *testing.T) {
 	}
 
 	c.Node("pg1").SetFault(nodetest.None)
-	until(t, "the upper one is content", func() bool { return upper.status(t, "/health?strict") == 200 })
-	lower.end()
-	until(t, "without the lower one nothing passes", func() bool { return upper.status(t, "/primary") == http.StatusServiceUnavailable })
+	harness.Until(t, "the upper one is content", func() bool { return upper.Status(t, "/health?strict") == 200 })
+	lower.End()
+	harness.Until(t, "without the lower one nothing passes", func() bool { return upper.Status(t, "/primary") == http.StatusServiceUnavailable })
 }
 
 // nodeFacts are some of what /node/{node} tells.
@@ -76,24 +77,11 @@ type nodeFacts struct {
 	PolledAt *time.Time `json:"polled_at"`
 }
 
-func stateOfNode(t *testing.T, p *program, name string) (facts nodeFacts) {
+func stateOfNode(t *testing.T, p *harness.Program, name string) (facts nodeFacts) {
 	t.Helper()
-	_, body := ask(t, nil, "GET", "http://"+p.http+"/node/"+name)
+	_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/"+name)
 	if err := json.Unmarshal([]byte(body), &facts); err != nil || facts.PolledAt == nil {
-		t.Fatalf("GET /node/%s of the one at %s: %v: %s", name, p.http, err, body)
+		t.Fatalf("GET /node/%s of the one at %s: %v: %s", name, p.Http, err, body)
 	}
 	return facts
-}
-
-// What docs/scale.md shows can be configured.
-func TestScaleDocs(t *testing.T) {
-	_, rest, _ := strings.Cut(readFile(t, "docs/scale.md"), "```toml\n")
-	text, _, _ := strings.Cut(rest, "```")
-	cfg, err := parseConfig([]byte(text), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := cfg.Nodes[0]; n.URL.String() != "http://glue-east:8009/node/pg1" || n.Member != "pg1" || n.Scope != "main" {
-		t.Errorf("%+v", n)
-	}
 }

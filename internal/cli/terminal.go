@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"cmp"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminalSize gives the columns and rows of a terminal; ok is false for what
+// is none. A serial line knows no size: it is taken for 80 by 24.
+func terminalSize(w io.Writer) (columns, rows int, ok bool) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0, 0, false
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0, false
+	}
+	return cmp.Or(int(size.Col), 80), cmp.Or(int(size.Row), 24), true
+}
+
+func isTerminal(w io.Writer) bool {
+	_, _, ok := terminalSize(w)
+	return ok
+}
+
+// obeys reports whether w is a terminal that understands control sequences.
+func obeys(w io.Writer) bool { return isTerminal(w) && os.Getenv("TERM") != "dumb" }
+
+// takesColour follows no-color.org.
+func takesColour(w io.Writer) bool { return obeys(w) && os.Getenv("NO_COLOR") == "" }
+
+// columnsOf counts what is seen of a line that paint may have coloured.
+func columnsOf(line string) int {
+	n, code := 0, false
+	for _, r := range line {
+		switch {
+		case code || r == '\x1b':
+			code = r != 'm'
+		default:
+			n++
+		}
+	}
+	return n
+}
+
+// fit cuts a line to so many columns, and marks that with ">". Colours end.
+func fit(line string, columns int) string {
+	if columnsOf(line) <= columns {
+		return line
+	}
+	var b strings.Builder
+	left, code := columns-1, false
+	for _, r := range line {
+		switch {
+		case code || r == '\x1b':
+			b.WriteRune(r)
+			code = r != 'm'
+		case left > 0:
+			b.WriteRune(r)
+			left--
+		}
+	}
+	return b.String() + ">"
+}

@@ -1,0 +1,48 @@
+package daemon
+
+import (
+	"fmt"
+	"syscall"
+
+	"patroniglue/internal/config"
+	"patroniglue/internal/listen"
+)
+
+// spareFiles are for what is neither a client, nor a port, nor a poll: logs, the
+// history, files that are read anew, and the system's own.
+const spareFiles = 64
+
+// fitLimits lowers limits for which files, the number of files that the process may
+// have open, does not suffice: each client takes one, the ports so many as ports
+// says, and each node's poll one, which must never lack any (twice, while one
+// closes). Then there is a remark.
+func fitLimits(l config.Limits, files uint64, nodes, ports int) (fitted config.Limits, remarks []string) {
+	others := spareFiles + 2*nodes + ports
+	most, want := int(min(files, 1<<30))-others, l.HTTPConnections+l.AgentConnections
+	if want <= most {
+		return l, nil
+	}
+	fitted = l
+	fitted.HTTPConnections = max(config.FewestConnections, int(float64(most)*float64(l.HTTPConnections)/float64(want)))
+	fitted.AgentConnections = max(config.FewestConnections, most-fitted.HTTPConnections)
+	return fitted, []string{fmt.Sprintf("limits: at most %d HTTP and %d agent connections, because the process may have %d files open, want %d (LimitNOFILE of its systemd unit, or ulimit -n)",
+		fitted.HTTPConnections, fitted.AgentConnections, files, others+want)}
+}
+
+// filesOf is how many files the process has open for a listener, without its connections.
+func filesOf(l config.Address) int {
+	if l.Quick {
+		return listen.QuickFiles
+	}
+	return 1
+}
+
+// openFiles is how many files the process may have open. Go has raised it to what
+// the process may raise it to (package os, rlimit.go).
+func openFiles() uint64 {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 1024 // the least that is usual
+	}
+	return uint64(l.Cur)
+}

@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"patroniglue/cluster"
+	"patroniglue/node"
+	"patroniglue/test/harness"
+)
+
+// member is a scripted primary. Deaf, it never answers, whatever the context
+// says.
+type member struct {
+	deaf atomic.Bool
+	end  chan struct{} // closed when the test is over
+}
+
+func (m *member) URL() string { return "http://pg1:8008" }
+
+func (m *member) Timeout() time.Duration { return 3 * time.Second }
+
+func (m *member) Poll(context.Context) (node.Report, error) {
+	if m.deaf.Load() {
+		<-m.end
+	}
+	d, err := node.ParseDocument([]byte(`{"state": "running", "role": "primary", "timeline": 1, "patroni": {"version": "4.1.4", "scope": "main", "name": "pg1"}}`))
+	return node.Report{Status: 200, Began: time.Now(), Document: d}, err
+}
+
+func (m *member) Settings(context.Context) (node.Settings, error) {
+	return node.Settings{TTL: 30 * time.Second, LoopWait: 10 * time.Second}, nil
+}
+
+// A daemon that looks at nothing any more must not go on telling systemd that it
+// is well: it would never be restarted.
+func TestNotify(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &member{end: make(chan struct{})}
+		var log harness.Log
+		d := &Daemon{log: zerolog.New(&log), sup: cluster.New(cluster.Config{
+			TTL: 5 * time.Second, Clusters: []cluster.ClusterConfig{{Name: "main", Nodes: []cluster.NodeConfig{{
+				Name: "pg1", Client: m, Interval: time.Second, PrimaryInterval: 250 * time.Millisecond, FastInterval: 100 * time.Millisecond, Fall: 3,
+			}}}},
+		})}
+		ctx, cancel := context.WithCancel(t.Context())
+		sent := make(chan string, 100)
+		polled, notified := make(chan error, 1), make(chan struct{})
+		go func() { polled <- d.sup.Run(ctx) }()
+		go func() {
+			defer close(notified)
+			d.notify(ctx, 10*time.Second, func(state string) { sent <- state })
+		}()
+		take := func() (taken []string) {
+			synctest.Wait()
+			for range len(sent) {
+				taken = append(taken, <-sent)
+			}
+			return taken
+		}
+
+		time.Sleep(21 * time.Second)
+		want := []string{"READY=1", "STATUS=polling every node for the first time", "STATUS=main: ok, leader pg1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"}
+		if got := take(); !slices.Equal(got, want) {
+			t.Errorf("in 21 s: %q, want %q", got, want)
+		}
+		if log.String() != "" {
+			t.Errorf("log: %s, want nothing", &log)
+		}
+
+		m.deaf.Store(true)
+		time.Sleep(10 * time.Second) // timeout and grace
+		take()
+		time.Sleep(30 * time.Second)
+		if got := take(); len(got) > 0 {
+			t.Errorf("while a loop hangs: %q, want nothing", got)
+		}
+		if want := `watching \"pg1\" of cluster \"main\": stuck in a poll`; !strings.Contains(log.String(), want) {
+			t.Errorf("log: %s, want %s", &log, want)
+		}
+
+		close(m.end)
+		time.Sleep(6 * time.Second)
+		if got := take(); !slices.Contains(got, "WATCHDOG=1") {
+			t.Errorf("when it turns again: %q, want WATCHDOG=1", got)
+		}
+		cancel()
+		if err := <-polled; err != nil {
+			t.Error(err)
+		}
+		<-notified
+		if got := take(); !slices.Equal(got, []string{"STOPPING=1"}) {
+			t.Errorf("at the end: %q, want STOPPING=1", got)
+		}
+	})
+}
+
+// Started by hand there is nobody to tell, and nothing to complain of.
+func TestNotifyNobody(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	var log strings.Builder
+	d := &Daemon{log: zerolog.New(&log)} // without a supervisor: it is not asked
+	if err := d.tellSystemd(t.Context()); err != nil || log.Len() > 0 {
+		t.Errorf("%v, log %q, want neither", err, &log)
+	}
+}
+
+// systemd shows that a configuration is being loaded, and with Type=notify-reload
+// waits until that is over, whatever became of it.
+func TestNotifyReloading(t *testing.T) {
+	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer systemd.Close()
+	t.Setenv("NOTIFY_SOCKET", systemd.LocalAddr().String())
+	var log strings.Builder
+	d := &Daemon{log: zerolog.New(&log)}
+	d.tellReloading()()
+	for _, want := range []string{`^RELOADING=1\nMONOTONIC_USEC=[0-9]{6,}\n?$`, `^READY=1$`} {
+		message := make([]byte, 4096)
+		if err := systemd.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := systemd.Read(message)
+		if err != nil || !regexp.MustCompile(want).Match(message[:n]) {
+			t.Errorf("%q, %v, want %s", message[:n], err, want)
+		}
+	}
+	if log.Len() > 0 {
+		t.Errorf("log: %s", &log)
+	}
+}

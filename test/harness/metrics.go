@@ -1,0 +1,51 @@
+package harness
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func Scrape(t testing.TB, h http.Handler) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("GET /metrics: %d: %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+// ourLines are the samples and descriptions of our own metrics.
+func OurLines(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "patroniglue_") && !strings.HasPrefix(line, "go_build_info") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// valueOf gives a sample's value, "" when there is none.
+func ValueOf(text, series string) string {
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// lintMetrics asks Prometheus' own linter, which says nothing when all is well.
+func LintMetrics(t *testing.T, text string) {
+	t.Run("promtool", func(t *testing.T) {
+		lint := exec.CommandContext(t.Context(), RequireProgram(t, "promtool"), "check", "metrics")
+		lint.Stdin = strings.NewReader(text)
+		if out, err := lint.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("promtool check metrics: %v, it said:\n%s", err, out)
+		}
+	})
+}

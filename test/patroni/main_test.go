@@ -1,0 +1,10 @@
+package patroni
+
+import (
+	"testing"
+
+	"patroniglue/internal/cli"
+	"patroniglue/test/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m, cli.Main, nil) }

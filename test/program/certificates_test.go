@@ -1,0 +1,110 @@
+package program
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"patroniglue/cluster"
+	"patroniglue/httpapi"
+	"patroniglue/node/nodetest"
+	"patroniglue/test/harness"
+)
+
+// A certificate that ends unseen takes every check over HTTPS with it, or every
+// node: each of them is told of two weeks before, wherever an operator looks.
+func TestCertificates(t *testing.T) {
+	ca := harness.NewAuthority(t)
+	make := func(name string, days int) time.Time {
+		template := harness.ServerCert()
+		template.NotAfter = time.Now().AddDate(0, 0, days)
+		cert, _ := ca.Make(t, name, template)
+		return cert.NotAfter
+	}
+	front, client, rest := make("front", 13), make("client", -1), make("rest", 10)
+	sim := nodetest.Options{TLS: &tls.Config{Certificates: []tls.Certificate{ca.Load(t, "rest")}}}.NewCluster("main", "pg1", "pg2")
+	t.Cleanup(sim.Close)
+	plain := nodetest.NewCluster("other", "pg3")
+	t.Cleanup(plain.Close)
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+ca.Pair("front")+harness.FastPolls+
+		harness.NodesOf(sim, "cafile = '"+ca.File("ca.crt")+"'\n"+ca.Pair("client"))+strings.Replace(harness.NodesOf(plain, ""), "'main'", "'other'", 1))
+	trust := &tls.Config{RootCAs: ca.Pool()}
+
+	var health httpapi.Health
+	_, body := harness.Ask(t, trust, "GET", "https://"+p.Http+"/health")
+	if err := json.Unmarshal([]byte(body), &health); err != nil {
+		t.Fatal(err)
+	}
+	at := func(ends time.Time) string { return ends.UTC().Format("2006-01-02 15:04 UTC") }
+	own := []cluster.Reason{
+		{Code: "certificate_expiring", Level: cluster.Warning, Text: fmt.Sprintf("the certificate of [frontend] (%s) ends at %s", ca.File("front.crt"), at(front))},
+		{Code: "certificate_expired", Level: cluster.Warning, Text: fmt.Sprintf("the certificate that is shown to nodes (%s) ended at %s", ca.File("client.crt"), at(client))},
+	}
+	theirs := []cluster.Reason{
+		{Code: "certificate_expiring", Level: cluster.Warning, Node: "pg1", Text: "the certificate of its REST API ends at " + at(rest)},
+		{Code: "certificate_expiring", Level: cluster.Warning, Node: "pg2", Text: "the certificate of its REST API ends at " + at(rest)},
+	}
+	if !slices.Equal(health.Supervisor.Reasons, own) || !slices.Equal(health.Clusters[0].Reasons, theirs) || len(health.Clusters[1].Reasons) != 0 || health.Level != cluster.Warning {
+		t.Errorf("GET /health: %s\nwant %+v and %+v", body, own, theirs)
+	}
+
+	_, text := harness.Ask(t, trust, "GET", "https://"+p.Http+"/metrics")
+	for series, ends := range map[string]time.Time{
+		fmt.Sprintf(`certificate_expiry_timestamp_seconds{file=%q,use="frontend"}`, ca.File("front.crt")): front,
+		fmt.Sprintf(`certificate_expiry_timestamp_seconds{file=%q,use="client"}`, ca.File("client.crt")):  client,
+		`node_certificate_expiry_timestamp_seconds{cluster="main",node="pg1"}`:                            rest,
+		`node_certificate_expiry_timestamp_seconds{cluster="main",node="pg2"}`:                            rest,
+		`health_reason{cluster="main",code="certificate_expiring",node="pg1"}`:                            time.Unix(1, 0),
+	} {
+		var got float64
+		if _, err := fmt.Sscan(harness.ValueOf(text, "patroniglue_"+series), &got); err != nil || int64(got) != ends.Unix() {
+			t.Errorf("%s is %v (%v), want %d", series, got, err, ends.Unix())
+		}
+	}
+	if strings.Contains(text, `node_certificate_expiry_timestamp_seconds{cluster="other"`) {
+		t.Error("pg3, which is polled without TLS, has a certificate")
+	}
+	harness.LintMetrics(t, text)
+
+	var state httpapi.NodeState
+	_, body = harness.Ask(t, trust, "GET", "https://"+p.Http+"/node/pg2")
+	if err := json.Unmarshal([]byte(body), &state); err != nil || state.Expires == nil || !state.Expires.Equal(rest) {
+		t.Errorf("GET /node/pg2: %s, want certificate_ends %s", body, rest)
+	}
+
+	if got := p.Log.Values("reason", "message", "something is wrong with the supervisor itself"); !slices.Equal(got, []string{own[0].Text, own[1].Text}) {
+		t.Errorf("logged at start: %q", got)
+	}
+	for flag, want := range map[string]string{
+		"-watch=false": "This supervisor: warning\n  warning  certificate_expiring  " + own[0].Text + "\n",
+		"-nagios":      "PATRONIGLUE WARNING - certificate_expired: " + own[1].Text + "; ",
+		"-json":        `"text": "` + own[0].Text + `"`,
+	} {
+		var stdout bytes.Buffer
+		if code := harness.Command(t.Context(), []string{"-config", p.Config, "status", flag}, &stdout, io.Discard); code != 1 || !strings.Contains(stdout.String(), want) {
+			t.Errorf("status %s: exit code %d, want 1 and %q:\n%s", flag, code, want, &stdout)
+		}
+	}
+
+	make("front", 90)
+	const over, wrong = "no longer wrong with the supervisor itself", "something is wrong with the supervisor itself"
+	harness.Until(t, "the log says that the frontend's certificate is renewed", func() bool {
+		return slices.Equal(p.Log.Values("reason", "message", over, "level", "info"), []string{own[0].Text})
+	})
+	make("front", -1)
+	expired := 0
+	harness.Until(t, "the log says that it is over", func() bool {
+		expired = len(p.Log.Lines("message", wrong, "level", "error"))
+		return expired > 0
+	})
+	time.Sleep(2 * harness.LooksEvery)
+	if n := len(p.Log.Lines("message", wrong)); expired != 1 || n != 3 || len(p.Log.Lines("message", over)) != 1 {
+		t.Errorf("what is wrong is logged %d times, of which %d at error; want 3 and 1:\n%s", n, expired, p.Log)
+	}
+}

@@ -1,11 +1,336 @@
 package haproxy
 
 import (
+	"cmp"
+	"iter"
+	"maps"
 	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 )
+
+// lint is a haproxy.cfg as far as the rules need it.
+type lint struct {
+	global   int // line of the first global section, or 1
+	hardStop bool
+	proxies  []*lintProxy
+	guarded  map[string]bool // proxies that some rule asks for nbsrv
+	names    map[string]bool // the configured nodes; empty = not known
+	warnings []Warning
+}
+
+// lintProxy is a listen, backend or defaults section, with all that it inherits.
+type lintProxy struct {
+	name     string
+	line     int
+	settings map[string]lintSetting // by statement, such as "option httpchk"
+	server   map[string]lintSetting // what default-server says
+	servers  []lintServer
+}
+
+// lintSetting is a statement's or an option's arguments and where they stand.
+type lintSetting struct {
+	line int
+	args []lintWord
+}
+
+func (s lintSetting) value() string {
+	if len(s.args) == 0 {
+		return ""
+	}
+	return s.args[0].text
+}
+
+type lintServer struct {
+	name     string
+	line     int
+	template bool
+	options  map[string]lintSetting
+}
+
+// statements that rules look at, longest first.
+var lintStatements = []string{
+	"option httpchk", "http-check expect", "http-check send", "timeout check", "balance", "hash-type", "mode", "disabled",
+}
 
 var (
 	lintSections = []string{"global", "defaults", "listen", "frontend", "backend", "userlist", "peers", "mailers", "namespace_list",
 		"resolvers", "cache", "http-errors", "ring", "log-forward", "log-profile", "program", "fcgi-app", "crt-store", "traces", "acme"}
 	nbsrv = regexp.MustCompile(`\bnbsrv(?:\(([^),]+))?`)
 )
+
+// readHAProxy never fails: what it cannot read is not its business.
+func readHAProxy(text string) *lint {
+	l := &lint{global: 1, guarded: make(map[string]bool)}
+	var section string
+	var current *lintProxy // nil in sections that are no proxy
+	defaults := newLintProxy(nil)
+	named := make(map[string]*lintProxy) // defaults sections
+
+	for number, words := range l.lines(text) {
+		key := words[0].text
+		if slices.Contains(lintSections, key) {
+			name, parent := "", defaults
+			if len(words) > 1 && words[1].text != "from" {
+				name = words[1].text
+			}
+			from := ""
+			if i := slices.IndexFunc(words, func(w lintWord) bool { return w.text == "from" }); i > 0 && i+1 < len(words) {
+				from = words[i+1].text
+				parent = named[from]
+			}
+			section, current = key, nil
+			switch key {
+			case "global":
+				if l.global == 1 {
+					l.global = number
+				}
+			case "defaults":
+				if from == "" {
+					parent = nil // another defaults section starts anew
+				}
+				current = newLintProxy(parent)
+				defaults = current
+				if name != "" {
+					named[name] = current
+				}
+			case "listen", "backend", "frontend":
+				current = newLintProxy(parent)
+				current.name, current.line = name, number
+				l.proxies = append(l.proxies, current)
+			}
+			continue
+		}
+		if section == "global" && key == "hard-stop-after" {
+			l.hardStop = true
+		}
+		if current != nil {
+			current.read(number, words)
+			l.guard(current.name, words)
+		}
+	}
+	return l
+}
+
+func newLintProxy(parent *lintProxy) *lintProxy {
+	p := &lintProxy{settings: make(map[string]lintSetting), server: make(map[string]lintSetting)}
+	if parent != nil {
+		maps.Copy(p.settings, parent.settings)
+		maps.Copy(p.server, parent.server)
+	}
+	return p
+}
+
+func (l *lint) guard(proxy string, words []lintWord) {
+	for _, w := range words {
+		for _, m := range nbsrv.FindAllStringSubmatch(w.text, -1) {
+			l.guarded[cmp.Or(m[1], proxy)] = true
+		}
+	}
+}
+
+func (p *lintProxy) read(number int, words []lintWord) {
+	switch words[0].text {
+	case "default-server":
+		lintOptions(p.server, number, words[1:])
+		return
+	case "server", "server-template":
+		s := lintServer{line: number, template: words[0].text == "server-template", options: maps.Clone(p.server)}
+		skip := 3 // server NAME ADDRESS
+		if s.template {
+			skip = 4 // server-template PREFIX NUMBER ADDRESS
+		}
+		if len(words) < skip {
+			return
+		}
+		s.name = words[1].text
+		lintOptions(s.options, number, words[skip:])
+		p.servers = append(p.servers, s)
+		return
+	case "no":
+		if len(words) > 2 {
+			delete(p.settings, words[1].text+" "+words[2].text)
+		}
+		return
+	}
+	for _, key := range lintStatements {
+		n := strings.Count(key, " ") + 1
+		if len(words) < n || joinWords(words[:n]) != key {
+			continue
+		}
+		// A section with a rule of its own inherits none.
+		if strings.HasPrefix(key, "http-check") {
+			for _, rule := range []string{"http-check expect", "http-check send"} {
+				if p.settings[rule].line < p.line {
+					delete(p.settings, rule)
+				}
+			}
+		}
+		s := lintSetting{number, words[n:]}
+		if key == "http-check expect" { // all of them have to hold
+			s.args = slices.Concat(p.settings[key].args, words[:n], words[n:])
+		}
+		p.settings[key] = s
+		return
+	}
+}
+
+func joinWords(words []lintWord) string {
+	texts := make([]string, len(words))
+	for i, w := range words {
+		texts[i] = w.text
+	}
+	return strings.Join(texts, " ")
+}
+
+// lintArgument are the server options that take an argument, which is no option
+// however it reads.
+var lintArgument = func() map[string]bool {
+	m := make(map[string]bool)
+	for key := range strings.FieldsSeq(`addr agent-addr agent-inter agent-port agent-send alpn ca-file check-alpn check-proto check-sni
+		ciphers ciphersuites client-sigalgs cookie crl-file crt curves downinter error-limit fall fastinter guid hash-key id idle-ping
+		init-addr init-state inter log-bufsize log-proto max-reuse maxconn maxqueue minconn namespace npn observe on-error
+		on-marked-down on-marked-up pool-low-conn pool-max-conn pool-purge-delay port proto proxy-v2-options redir resolve-net
+		resolve-opts resolve-prefer resolvers rise shard sigalgs slowstart sni socks4 source ssl-max-ver ssl-min-ver tcp-ut track
+		verify verifyhost weight ws`) {
+		m[key] = true
+	}
+	return m
+}()
+
+func lintOptions(into map[string]lintSetting, number int, words []lintWord) {
+	for i := 0; i < len(words); i++ {
+		key := words[i].text
+		s := lintSetting{line: number}
+		if lintArgument[key] && i+1 < len(words) {
+			i++
+			s.args = words[i : i+1]
+		}
+		positive, negative := strings.CutPrefix(key, "no-")
+		switch {
+		case key == "enabled":
+			delete(into, "disabled")
+		case negative:
+			delete(into, positive)
+		default:
+			into[key] = s
+		}
+	}
+}
+
+// lintWord is an argument after quotes and escapes.
+type lintWord struct {
+	text   string
+	single bool // it was in single quotes
+}
+
+// lines gives the number and the words of every line that has words. It
+// joins lines at a backslash, as people mean it; HAProxy does not.
+func (l *lint) lines(text string) iter.Seq2[int, []lintWord] {
+	return func(yield func(int, []lintWord) bool) {
+		lines := strings.Split(text, "\n")
+		for i := 0; i < len(lines); i++ {
+			number, line := i+1, strings.TrimSuffix(lines[i], "\r")
+			words, open := lintWords(line)
+			for open && i+1 < len(lines) {
+				l.warn(i+1, "a backslash at the end of the line", "HAProxy does not join lines, it refuses the file")
+				i++
+				line = strings.TrimSuffix(line, `\`) + strings.TrimSuffix(lines[i], "\r")
+				words, open = lintWords(line)
+			}
+			if len(words) == 0 || strings.HasPrefix(words[0].text, ".") { // .if and its like: both branches count
+				continue
+			}
+			if !yield(number, words) {
+				return
+			}
+		}
+	}
+}
+
+// lintWords splits a line as HAProxy does; open says that it ends in a backslash
+// that escapes nothing.
+func lintWords(line string) (words []lintWord, open bool) {
+	var b strings.Builder
+	var quote byte
+	inWord, single := false, false
+	flush := func() {
+		if inWord {
+			words = append(words, lintWord{b.String(), single})
+		}
+		b.Reset()
+		inWord, single = false, false
+	}
+scan:
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case c == quote:
+			quote = 0
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote, inWord, single = c, true, single || c == '\''
+		case quote == 0 && c == '#':
+			break scan
+		case quote == 0 && (c == ' ' || c == '\t'):
+			flush()
+		case c == '\\' && quote != '\'':
+			inWord = true
+			if i+1 == len(line) {
+				open = true
+				break scan
+			}
+			i++
+			switch next := line[i]; next {
+			case 'n':
+				b.WriteByte('\n')
+			case 'r':
+				b.WriteByte('\r')
+			case 't':
+				b.WriteByte('\t')
+			case ' ', '#', '\\', '"', '\'', '$':
+				b.WriteByte(next)
+			default:
+				b.WriteByte(c)
+				b.WriteByte(next)
+			}
+		default:
+			inWord = true
+			b.WriteByte(c)
+		}
+	}
+	flush()
+	return words, open
+}
+
+// shortestInter is the smallest interval of the section's checks; HAProxy's
+// default is 2 s (configuration.txt 2.6, "inter").
+func (p *lintProxy) shortestInter() time.Duration {
+	shortest := 2 * time.Second
+	for _, s := range p.servers {
+		if inter := parseTime(s.options["inter"].value()); inter > 0 {
+			shortest = min(shortest, inter)
+		}
+	}
+	return shortest
+}
+
+// haproxyTime reads a time as HAProxy does, in milliseconds where no unit is
+// given (configuration.txt 2.6, 2.5 "Time format"); 0 for what is none.
+func parseTime(s string) time.Duration {
+	if _, err := strconv.ParseUint(s, 10, 31); err == nil {
+		s += "ms"
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, _ := strconv.ParseUint(days, 10, 15) // 0 for what is none
+		return time.Duration(n) * 24 * time.Hour
+	}
+	d, _ := time.ParseDuration(s) // likewise
+	return d
+}
+
+func (s lintServer) has(option string) bool {
+	_, ok := s.options[option]
+	return ok
+}

@@ -10,8 +10,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/rs/zerolog"
-
 	"patroniglue/internal/config"
 	"patroniglue/internal/daemon"
 )
@@ -183,23 +181,4 @@ func parse(flags *flag.FlagSet, args []string, stdout io.Writer) error {
 		return exitCode(2) // the flag set has said why
 	}
 	return nil
-}
-
-func init() {
-	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // milliseconds matter at a switchover
-}
-
-// newLogger logs JSON, or in columns where a person watches.
-func newLogger(w io.Writer, o options) zerolog.Logger {
-	level := zerolog.InfoLevel
-	switch {
-	case o.debug:
-		level = zerolog.DebugLevel
-	case o.quiet && !o.verbose:
-		level = zerolog.WarnLevel
-	}
-	if isTerminal(w) {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: !takesColour(w)}
-	}
-	return zerolog.New(w).Level(level).With().Timestamp().Logger()
 }

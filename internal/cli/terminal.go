@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,37 +32,3 @@ func obeys(w io.Writer) bool { return isTerminal(w) && os.Getenv("TERM") != "dum
 
 // takesColour follows no-color.org.
 func takesColour(w io.Writer) bool { return obeys(w) && os.Getenv("NO_COLOR") == "" }
-
-// columnsOf counts what is seen of a line that paint may have coloured.
-func columnsOf(line string) int {
-	n, code := 0, false
-	for _, r := range line {
-		switch {
-		case code || r == '\x1b':
-			code = r != 'm'
-		default:
-			n++
-		}
-	}
-	return n
-}
-
-// fit cuts a line to so many columns, and marks that with ">". Colours end.
-func fit(line string, columns int) string {
-	if columnsOf(line) <= columns {
-		return line
-	}
-	var b strings.Builder
-	left, code := columns-1, false
-	for _, r := range line {
-		switch {
-		case code || r == '\x1b':
-			b.WriteRune(r)
-			code = r != 'm'
-		case left > 0:
-			b.WriteRune(r)
-			left--
-		}
-	}
-	return b.String() + ">"
-}

@@ -238,26 +238,3 @@ func countLevels(r client.Status, l look) string {
 	}
 	return strings.Join(parts, ", ")
 }
-
-// screen redraws without a blank moment: each line over the old one. What does
-// not fit is cut, and that is said.
-func screen(lines []string, columns, rows int) string {
-	if hidden := len(lines) - rows + 1; hidden > 1 {
-		lines = append(lines[:rows-1:rows-1], fmt.Sprintf("... %d more lines: enlarge the window, or choose a -cluster", hidden))
-	}
-	var b strings.Builder
-	b.WriteString(home)
-	for i, line := range lines {
-		if i > 0 {
-			b.WriteString("\r\n")
-		}
-		// Cleared before it is written: a line that ends in the last column would lose a character.
-		if i == len(lines)-1 {
-			b.WriteString(clearBelow)
-		} else {
-			b.WriteString(clearLine)
-		}
-		b.WriteString(fit(line, columns))
-	}
-	return b.String()
-}

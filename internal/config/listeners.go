@@ -1,7 +1,97 @@
 package config
 
+import (
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// agentConfig is the shared port of the agent protocol.
+type Agent struct {
+	// Listen ("listen") is a host:port or :port. Default "": no shared port.
+	Listen string
+}
+
+// distinct wants names that are unique in their cluster and addresses that are
+// listened on once.
+func (c *Config) distinct(r *reading) {
+	type member struct{ cluster, name string }
+	members := map[member]bool{}
+	unnamed := slices.IndexFunc(c.Nodes, func(n Node) bool { return n.Scope == "" })
+	for i, n := range c.Nodes {
+		path := fmt.Sprintf("node[%d]", i+1)
+		m := member{n.Cluster, n.Name}
+		if n.Name != "" && members[m] {
+			r.add(path+".name", "want unique names in a cluster, %q stands twice", n.Name)
+		}
+		members[m] = true
+		// One cluster, half of it without its scope checked, would be a surprise.
+		if n.Scope == defaultCluster && unnamed >= 0 {
+			r.add(path+".cluster", "want another name, nodes without one are %q, such as node[%d] (got %q)", defaultCluster, unnamed+1, n.Scope)
+		}
+	}
+
+	listeners := c.Addresses()
+	for i, l := range listeners {
+		if first := slices.IndexFunc(listeners[:i], l.collides); first >= 0 {
+			r.add(l.Path, "want an address of its own, %s has %q too (got %q)", listeners[first].Path, listeners[first].HostPort, l.HostPort)
+		}
+	}
+}
+
+// listener is an address to listen on, where the file gives it, and what is
+// answered there. A dedicated agent port answers one check of one node.
+type Address struct {
+	Path, HostPort string
+	Service        Service
+	Cluster        string // of a dedicated agent port, with node and check; else ""
+	Node           string
+	Check          string
+	Quick          bool // by the short way where there is one
+}
+
+type Service int
+
 const (
 	AgentChecks  Service = iota
 	FrontendHTTP         // HTTP: checks, and all else where operators have no listener
 	OperatorHTTP         // HTTP: all
 )
+
+// listeners are all of them, the frontend first.
+func (c *Config) Addresses() []Address {
+	all := []Address{{Path: "frontend.port", HostPort: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), Service: FrontendHTTP, Quick: c.Frontend.FastChecks}}
+	if c.Operator.Listen != "" {
+		all = append(all, Address{Path: "operator.listen", HostPort: c.Operator.Listen, Service: OperatorHTTP})
+	}
+	if c.Agent.Listen != "" {
+		all = append(all, Address{Path: "agent.listen", HostPort: c.Agent.Listen, Quick: c.Frontend.FastChecks})
+	}
+	for i, n := range c.Nodes {
+		for _, check := range slices.Sorted(maps.Keys(n.Agent)) {
+			all = append(all, Address{
+				Path: fmt.Sprintf("node[%d].agent.%s", i+1, check), HostPort: n.Agent[check],
+				Cluster: n.Cluster, Node: n.Name, Check: check, Quick: c.Frontend.FastChecks,
+			})
+		}
+	}
+	return all
+}
+
+// collides says that the system would refuse one of the two, as far as the text
+// tells: names are not resolved.
+func (l Address) collides(other Address) bool {
+	host, port, err := SplitAddress(l.HostPort)
+	otherHost, otherPort, otherErr := SplitAddress(other.HostPort)
+	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	return err == nil && otherErr == nil && port == otherPort && port != 0 &&
+		(strings.EqualFold(host, otherHost) || all(host) || all(otherHost))
+}
+
+func (a *Agent) read(t *table) {
+	t.address("listen", &a.Listen)
+	t.done()
+}

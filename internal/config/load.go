@@ -1,12 +1,80 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+
+	"github.com/BurntSushi/toml"
 )
+
+// findConfig says which file to load: the one of the -config flag, else the
+// first of the usual places that exists.
+func find(flag, home string, exists func(string) bool) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	old := filepath.Join(cmp.Or(home, "$HOME"), ".patroniglue.yml") // first, as 1.x had no other place
+	if home != "" && exists(old) {
+		return old, nil
+	}
+	const system = "/etc/patroniglue/patroniglue.toml"
+	if exists(system) {
+		return system, nil
+	}
+	return "", fmt.Errorf("finding a configuration: neither %q nor %q exists, name one with -config FILE", old, system)
+}
+
+// loadConfig reads a file: the YAML of patroniglue 1.x when it is called .yml
+// or .yaml, else TOML. The error tells all mistakes, one a line, and leaves it
+// to the caller to name the file.
+func loadFile(path string) (*Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, text, os.ReadFile)
+}
+
+// parseFile is loadConfig for a file that was read already.
+func Parse(path string, text []byte, readFile func(string) ([]byte, error)) (c *Config, err error) {
+	files := make(map[string][]byte)
+	keep := func(name string) ([]byte, error) {
+		content, err := readFile(name)
+		if err == nil {
+			files[name] = content
+		}
+		return content, err
+	}
+	switch strings.ToLower(filepath.Ext(path)) {
+	case ".yml", ".yaml":
+		c, err = parseLegacy(text, keep)
+	default:
+		c, err = parseTOML(text, keep)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.Text, c.Files = text, files
+	return c, nil
+}
+
+// syntaxError shows the line that cannot be read. ParseError.ErrorWithPosition
+// would too, but toml 1.6 panics there when its lexer puts an error on line 0.
+func syntaxError(err error, text string) error {
+	at, ok := errors.AsType[toml.ParseError](err)
+	if !ok {
+		return err
+	}
+	lines := strings.Split(text, "\n")
+	n := min(max(at.Position.Line, 1), len(lines))
+	message := strings.TrimSuffix(strings.ReplaceAll(at.Message, "\n", " "), ".")
+	return fmt.Errorf("line %d: %s (got %s)", n, message, show(strings.TrimSpace(lines[n-1])))
+}
 
 // readConfig finds and loads the configuration. Every line of its error names
 // the file.

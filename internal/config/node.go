@@ -1,5 +1,136 @@
 package config
 
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"math"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"patroniglue/node"
+)
+
+// nodeConfig is one [[node]]: one Patroni member.
+type Node struct {
+	// Name ("name") has letters, digits, ".", "_" and "-", and is unique in its
+	// cluster. Required.
+	Name string
+
+	// Cluster is the cluster's name: the key "cluster", or "default" without it.
+	Cluster string
+
+	// Scope is the Patroni scope that the node has to report: the key "cluster".
+	// Empty means that it is not checked.
+	Scope string
+
+	// Member is the Patroni name that the node has to report: Name. Empty, as in a
+	// legacy file, means that it is not checked.
+	Member string
+
+	// URL is where Patroni's REST API is, without a trailing slash: the key "url",
+	// or "host" with "port" (default 8008) and the scheme. Required. It may have a
+	// path: http://host:8009/node/pg1 is a node seen through another patroniglue.
+	URL *url.URL
+
+	// Postgres ("postgres") is the database's host:port, for the generated
+	// haproxy.cfg and for /cluster. Default "".
+	Postgres string
+
+	// Agent ("agent") maps checks to the addresses of their dedicated ports.
+	// Default empty. Range over it in sorted order.
+	Agent map[string]string
+
+	// How this node is polled: [backend] with the node's own keys over it.
+	Backend
+}
+
+// validChecks are the checks that can have a dedicated agent port.
+func validChecks() []string { return node.CheckNames() }
+
+// defaultCluster is the cluster of the nodes that name none.
+const defaultCluster = "default"
+
+func (n *Node) read(t *table) {
+	t.name("name", &n.Name)
+	if !t.given("name") {
+		t.wrong("name", "want a name, best that of the Patroni member")
+	}
+	n.Member = n.Name
+	t.name("cluster", &n.Scope)
+	n.Cluster = cmp.Or(n.Scope, defaultCluster)
+	n.readKeys(t)
+	n.readURL(t)
+	t.address("postgres", &n.Postgres)
+	if host, port, err := SplitAddress(n.Postgres); err == nil && (host == "" || port == 0) {
+		t.wrong("postgres", `want the host and the port of the database, such as "10.0.0.11:5432"`)
+	}
+
+	agent := t.table("agent")
+	for _, check := range slices.Sorted(maps.Keys(agent.values)) {
+		if !slices.Contains(validChecks(), check) {
+			continue // done reports it
+		}
+		var addr string
+		agent.address(check, &addr)
+		if addr == "" {
+			continue
+		}
+		if n.Agent == nil {
+			n.Agent = map[string]string{}
+		}
+		n.Agent[check] = addr
+	}
+	agent.known, agent.noun = validChecks(), "check"
+	agent.done()
+	t.done()
+}
+
+// readURL takes either url, or host and port with the scheme.
+func (n *Node) readURL(t *table) {
+	host, port := "", 8008
+	var err error
+	var raw string
+	t.text("url", &raw)
+	t.host("host", &host)
+	t.integer("port", &port, 1, math.MaxUint16)
+	switch {
+	case !t.valid("url") || !t.valid("host") || !t.valid("port"):
+	case t.given("url"):
+		for _, key := range []string{"host", "port", "scheme"} {
+			if t.given(key) {
+				t.wrong(key, "want either url or host, port and scheme")
+			}
+		}
+		if n.URL, err = parseNodeURL(raw); err != nil {
+			t.wrong("url", err.Error())
+		}
+	case host != "":
+		n.URL = &url.URL{Scheme: n.Scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}
+	default:
+		t.wrong("url", `want the address of Patroni's REST API, such as "http://10.0.0.11:8008"`)
+	}
+}
+
+// parseNodeURL tells in its error what is wanted.
+func parseNodeURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || !ValidHost(u.Hostname()) || u.Hostname() == "" {
+		return nil, errors.New(`want http:// or https:// and a host, such as "http://10.0.0.11:8008"`)
+	}
+	if u.User != nil || strings.ContainsAny(raw, "?#") {
+		return nil, errors.New("want neither user, nor query, nor fragment")
+	}
+	if _, port, err := SplitAddress(u.Host); strings.Contains(u.Host[strings.LastIndexByte(u.Host, ']')+1:], ":") && (err != nil || port == 0) {
+		return nil, errors.New("want a port from 1 to 65535")
+	}
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
+	return u, nil
+}
+
 func ClusterNames(cfg *Config) []string {
 	var names []string
 	seen := make(map[string]bool)

@@ -1,14 +1,13 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
-	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -18,9 +17,11 @@ import (
 
 	"patroniglue/agentapi"
 	"patroniglue/cluster"
+	"patroniglue/discovery"
 	"patroniglue/httpapi"
 	"patroniglue/internal/config"
 	"patroniglue/internal/history"
+	"patroniglue/internal/listen"
 	"patroniglue/internal/metrics"
 )
 
@@ -140,52 +141,39 @@ func listenError(err error) error {
 	return err
 }
 
-// reasons are what is wrong with the supervisor itself.
-func (d *Daemon) reasons() []cluster.Reason {
-	return slices.Concat(d.reloads.reasons(), d.discovered.reasons(time.Now()))
+// newDaemon gives each package what it needs of the configuration at path. It
+// opens no port and contacts nobody.
+func New(path string, cfg *config.Config, version string, log zerolog.Logger) (*Daemon, error) {
+	d := &Daemon{version: version, path: path, log: log, history: history.New(cfg.History.File, cfg.History.Size, log), ports: newPorts(log)}
+	certificates := func() []httpapi.Certificate { return d.plan.Load().certificates() }
+	d.metrics = metrics.New()
+	d.discovered = newDiscovered(d)
+	p, err := newPlan(cfg, found{pending: pendingText(cfg, discovery.Status{})}, nil, d.metrics)
+	if err != nil {
+		return nil, err
+	}
+	d.plan.Store(p)
+	d.sup = cluster.New(p.clusters)
+	d.http = httpapi.New(httpapi.Config{
+		Supervisor: d.sup, Settings: p.http, Version: version, Metrics: d.metrics.Handler(log), Log: log,
+		Certificates: certificates, Reasons: d.reasons, AgentLine: agentapi.AppendLine,
+	})
+	d.agents = agentapi.New(agentapi.Config{Asker: d.sup, Settings: p.agents, Log: log})
+	d.ports.quick = d.quick
+	d.metrics.Register(metrics.Sources{
+		Views: d.sup.Views, Http: d.http, Agents: d.agents, Certificates: certificates, Reloads: d.reloads.state, Discovery: d.discovered.state,
+		Version: version,
+	})
+	d.metrics.Keep(p.clusters.Clusters)
+	return d, nil
 }
 
-// logHealth says once what every cluster looks like when each node was polled:
-// what was wrong before the start is no change, and would not be logged.
-func (d *Daemon) logHealth() {
-	now := time.Now()
-	for _, v := range d.sup.Views() {
-		h := v.Health(now)
-		e := d.log.WithLevel(levelOfHealth(h.Level)).Str("cluster", v.Cluster).Str("leader", cmp.Or(v.Leader, "none")).Stringer("health", h.Level)
-		if len(h.Reasons) > 0 {
-			e = e.Str("reason", reasonsText(h.Reasons))
-		}
-		e.Msg("ready: every node was polled")
+// quick is the short way of a port that HAProxy asks.
+func (d *Daemon) quick(p *port) (linger time.Duration, answer listen.Answer) {
+	if p.Service == config.FrontendHTTP {
+		return 0, d.http.AnswerFirst
 	}
-}
-
-// watchOwnHealth logs what begins to be wrong with the supervisor itself after
-// before, and when it is over, until ctx ends.
-func (d *Daemon) watchOwnHealth(ctx context.Context, before []cluster.Reason) {
-	looks := time.NewTicker(lookEvery)
-	defer looks.Stop()
-	for {
-		select {
-		case <-looks.C:
-			before = d.logOwnHealth(before)
-		case <-ctx.Done():
-			return
-		}
+	return agentapi.LingerTimeout, func(peer netip.AddrPort, first, out []byte) []byte {
+		return d.agents.AnswerFirst(p.question.Load(), peer, first, out)
 	}
-}
-
-// logOwnHealth logs what is new and what is gone since before, and gives what is so now.
-func (d *Daemon) logOwnHealth(before []cluster.Reason) []cluster.Reason {
-	now := d.http.OwnHealth(time.Now()).Reasons
-	for _, r := range before {
-		if !slices.Contains(now, r) {
-			d.log.Info().Str("reason", r.Text).Msg("no longer wrong with the supervisor itself")
-		}
-	}
-	for _, r := range now {
-		if !slices.Contains(before, r) && r.Code != cluster.CodeReloadFailed { // which reload and look have logged
-			d.log.WithLevel(levelOfHealth(r.Level)).Str("reason", r.Text).Msg("something is wrong with the supervisor itself")
-		}
-	}
-	return now
 }

@@ -2,19 +2,12 @@ package daemon
 
 import (
 	"bytes"
-	"cmp"
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
-	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +17,6 @@ import (
 	"patroniglue/discovery"
 	"patroniglue/internal/config"
 	"patroniglue/internal/metrics"
-	"patroniglue/node"
 )
 
 // discovered is what the DCS says of members, and what became of that. All but
@@ -324,137 +316,3 @@ func pendingText(cfg *config.Config, s discovery.Status) string {
 	}
 	return "discovery: no answer from etcd yet"
 }
-
-func rulesOf(c *config.Discovery) *discovery.Rules {
-	r := &discovery.Rules{Scopes: c.Scopes, Allow: c.Allow, Rewrite: c.Rewrite}
-	if c.APIPort != 0 {
-		r.APIPort = strconv.Itoa(c.APIPort)
-	}
-	return r
-}
-
-// discoverySettings are as before where nothing differs that etcd is asked with.
-func discoverySettings(cfg *config.Config, before *plan) (*discovery.Settings, error) {
-	d := &cfg.Discovery
-	if !d.On() {
-		return nil, nil
-	}
-	asks := func(c *config.Config) config.Discovery {
-		d := c.Discovery
-		d.Allow, d.APIPort, d.Rewrite, d.File = nil, 0, nil, ""
-		return d
-	}
-	same := func(file string) bool { return string(before.cfg.Files[file]) == string(cfg.Files[file]) }
-	if before.source != nil && reflect.DeepEqual(asks(before.cfg), asks(cfg)) && same(d.CAfile) && same(d.Certfile) && same(d.Keyfile) {
-		return before.source, nil
-	}
-	s := &discovery.Settings{Endpoints: d.Etcd, Namespaces: d.Namespaces, Scopes: d.Scopes, Username: d.Username, Password: d.Password, TLS: &tls.Config{}}
-	if d.CAfile != "" {
-		pool, err := authorities(cfg.Files, d.CAfile)
-		if err != nil {
-			return nil, fmt.Errorf("discovery: %w", err)
-		}
-		s.TLS.RootCAs = pool
-	}
-	if d.Certfile != "" {
-		pair, err := tls.X509KeyPair(cfg.Files[d.Certfile], cfg.Files[d.Keyfile])
-		if err != nil {
-			return nil, fmt.Errorf("discovery: reading the client certificate: %w", err)
-		}
-		s.TLS.Certificates = []tls.Certificate{pair}
-	}
-	return s, nil
-}
-
-// memberOf names a node within its cluster.
-type memberOf struct{ cluster, name string }
-
-// static is what is configured, which wins over what is discovered.
-type static struct {
-	nodes     map[memberOf]bool
-	addresses map[string]string // whose, by host:port
-}
-
-func staticOf(cfg *config.Config) static {
-	s := static{make(map[memberOf]bool), make(map[string]string)}
-	for i := range cfg.Nodes {
-		n := &cfg.Nodes[i]
-		s.nodes[memberOf{n.Cluster, n.Name}] = true
-		if n.URL.Path == "" { // else it is one of several behind another patroniglue
-			s.addresses[strings.ToLower(n.URL.Host)] = n.Cluster + "/" + n.Name
-		}
-	}
-	return s
-}
-
-// judge says why a member is not asked, "" when it is, or that it is configured.
-func (s *static) judge(m *discovery.Member) (refused string, configured bool) {
-	if s.nodes[memberOf{m.Scope, m.Name}] {
-		return "", true
-	}
-	if m.API == nil {
-		return cmp.Or(m.Problem, "its address was never known"), false
-	}
-	if of := s.addresses[strings.ToLower(m.API.Host)]; of != "" { // under two names one primary would be two
-		return fmt.Sprintf("%s is not asked for it: it is that of %s, as configured", m.API.Host, of), false
-	}
-	return "", false
-}
-
-// discoverOnce adds to cfg's nodes those that the DCS lists now, for who makes
-// something of them once. Who cannot be asked is left out, and that is said.
-func DiscoverOnce(ctx context.Context, cfg *config.Config, stderr io.Writer) error {
-	settings, err := discoverySettings(cfg, &plan{})
-	if err != nil {
-		return err
-	}
-	s, err := discovery.Read(ctx, settings)
-	if err != nil {
-		return fmt.Errorf("reading members: %w", err)
-	}
-	for _, problem := range s.Problems {
-		fmt.Fprintln(stderr, "patroniglue: discovery:", problem)
-	}
-	static := staticOf(cfg)
-	var b discovery.Book
-	b.Read(s, rulesOf(&cfg.Discovery), time.Now())
-	for _, m := range b.Members {
-		switch refused, configured := static.judge(&m); {
-		case configured:
-		case refused != "":
-			fmt.Fprintf(stderr, "patroniglue: discovery: %s/%s is left out: %s\n", m.Scope, m.Name, refused)
-		default:
-			cfg.Nodes = append(cfg.Nodes, config.Node{
-				Name: m.Name, Cluster: m.Scope, Scope: m.Scope, Member: m.Name, URL: m.API, Postgres: m.Postgres, Backend: cfg.Backend,
-			})
-		}
-	}
-	if len(cfg.Nodes) == 0 {
-		return errors.New("reading members: want at least one that can be asked (got none)")
-	}
-	return nil
-}
-
-// notAsked is who listed an address that cannot be asked, or may not.
-type notAsked struct {
-	why     string
-	timeout time.Duration
-}
-
-func (n *notAsked) failure() error {
-	return &node.Failure{Kind: node.KindOther, Err: errors.New(n.why)}
-}
-
-// Poll is part of cluster.Poller; it contacts nobody.
-func (n *notAsked) Poll(context.Context) (node.Report, error) { return node.Report{}, n.failure() }
-
-// Settings is part of cluster.Poller.
-func (n *notAsked) Settings(context.Context) (node.Settings, error) {
-	return node.Settings{}, n.failure()
-}
-
-// URL is part of cluster.Poller.
-func (n *notAsked) URL() string { return "" }
-
-// Timeout is part of cluster.Poller.
-func (n *notAsked) Timeout() time.Duration { return n.timeout }

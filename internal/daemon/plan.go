@@ -1,27 +1,19 @@
 package daemon
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"maps"
-	"net"
-	"net/netip"
-	"net/url"
+	"reflect"
 	"slices"
+	"strconv"
 	"time"
-
-	"github.com/rs/zerolog"
 
 	"patroniglue/agentapi"
 	"patroniglue/cluster"
 	"patroniglue/discovery"
 	"patroniglue/httpapi"
 	"patroniglue/internal/config"
-	"patroniglue/internal/history"
-	"patroniglue/internal/listen"
 	"patroniglue/internal/metrics"
 	"patroniglue/node"
 )
@@ -103,45 +95,8 @@ func (p *plan) watch(found found, before *plan, m *metrics.Metrics) error {
 	return p.addClusters(before, m)
 }
 
-// newDaemon gives each package what it needs of the configuration at path. It
-// opens no port and contacts nobody.
-func New(path string, cfg *config.Config, version string, log zerolog.Logger) (*Daemon, error) {
-	d := &Daemon{version: version, path: path, log: log, history: history.New(cfg.History.File, cfg.History.Size, log), ports: newPorts(log)}
-	certificates := func() []httpapi.Certificate { return d.plan.Load().certificates() }
-	d.metrics = metrics.New()
-	d.discovered = newDiscovered(d)
-	p, err := newPlan(cfg, found{pending: pendingText(cfg, discovery.Status{})}, nil, d.metrics)
-	if err != nil {
-		return nil, err
-	}
-	d.plan.Store(p)
-	d.sup = cluster.New(p.clusters)
-	d.http = httpapi.New(httpapi.Config{
-		Supervisor: d.sup, Settings: p.http, Version: version, Metrics: d.metrics.Handler(log), Log: log,
-		Certificates: certificates, Reasons: d.reasons, AgentLine: agentapi.AppendLine,
-	})
-	d.agents = agentapi.New(agentapi.Config{Asker: d.sup, Settings: p.agents, Log: log})
-	d.ports.quick = d.quick
-	d.metrics.Register(metrics.Sources{
-		Views: d.sup.Views, Http: d.http, Agents: d.agents, Certificates: certificates, Reloads: d.reloads.state, Discovery: d.discovered.state,
-		Version: version,
-	})
-	d.metrics.Keep(p.clusters.Clusters)
-	return d, nil
-}
-
 // notes are remarks about the configuration that are no errors.
 func (d *Daemon) Notes() []string { return d.plan.Load().notes }
-
-// quick is the short way of a port that HAProxy asks.
-func (d *Daemon) quick(p *port) (linger time.Duration, answer listen.Answer) {
-	if p.Service == config.FrontendHTTP {
-		return 0, d.http.AnswerFirst
-	}
-	return agentapi.LingerTimeout, func(peer netip.AddrPort, first, out []byte) []byte {
-		return d.agents.AnswerFirst(p.question.Load(), peer, first, out)
-	}
-}
 
 // longestPoll bounds how long a node's first poll can take.
 func longestPoll(cfg *config.Config) time.Duration {
@@ -155,183 +110,43 @@ func longestPoll(cfg *config.Config) time.Duration {
 	return longest
 }
 
-// pollerKey is all that makes one poller differ from another. Its url is text: a
-// pointer would be another one each time.
-type pollerKey struct {
-	cluster, node, url string
-	refused            string // why it is not polled
-	timeout            time.Duration
-	tls                backendTLS
+func rulesOf(c *config.Discovery) *discovery.Rules {
+	r := &discovery.Rules{Scopes: c.Scopes, Allow: c.Allow, Rewrite: c.Rewrite}
+	if c.APIPort != 0 {
+		r.APIPort = strconv.Itoa(c.APIPort)
+	}
+	return r
 }
 
-// addClusters sorts nodes into their clusters, in the order of the file, and then
-// those that were discovered by name.
-func (p *plan) addClusters(before *plan, m *metrics.Metrics) error {
-	index := make(map[string]int)
-	add := func(name, scope string, n *cluster.NodeConfig, b *config.Backend) {
-		at, ok := index[name]
-		if !ok {
-			at = len(p.clusters.Clusters)
-			index[name] = at
-			p.clusters.Clusters = append(p.clusters.Clusters, cluster.ClusterConfig{Name: name, Scope: scope})
-		}
-		n.Interval, n.PrimaryInterval, n.FastInterval, n.Fall = b.Interval, b.PrimaryInterval, b.FastInterval, b.Fall
-		c := &p.clusters.Clusters[at]
-		c.Nodes = append(c.Nodes, *n)
-	}
-	for i := range p.cfg.Nodes {
-		n := &p.cfg.Nodes[i]
-		transport, how, err := p.transport(&n.Backend, nil, before)
-		if err != nil {
-			return fmt.Errorf("node %q: %w", n.Name, err)
-		}
-		key := pollerKey{n.Cluster, n.Name, n.URL.String(), "", n.Timeout, how}
-		poller := p.poller(key, n.URL, transport, before, m)
-		add(n.Cluster, n.Scope, &cluster.NodeConfig{Name: n.Name, Member: n.Member, Postgres: n.Postgres, Client: poller}, &n.Backend)
-	}
-	if !p.cfg.Discovery.On() {
-		return nil
-	}
-	b, static := &p.cfg.Backend, staticOf(p.cfg)
-	transport, how, err := p.transport(b, p.cfg.Discovery.Allow, before)
-	if err != nil {
-		return fmt.Errorf("backend: %w", err)
-	}
-	for i := range p.members {
-		d := &p.members[i]
-		refused, configured := static.judge(d)
-		if configured {
-			continue
-		}
-		key := pollerKey{cluster: d.Scope, node: d.Name, timeout: b.Timeout, tls: how}
-		if key.refused = refused; refused == "" {
-			key.url = d.API.String()
-		}
-		poller := p.poller(key, d.API, transport, before, m)
-		add(d.Scope, d.Scope, &cluster.NodeConfig{Name: d.Name, Member: d.Name, Postgres: d.Postgres, Client: poller, Left: d.Left}, b)
-	}
-	return nil
-}
-
-// poller is as before where nothing differs.
-func (p *plan) poller(key pollerKey, u *url.URL, transport *node.Transport, before *plan, m *metrics.Metrics) cluster.Poller {
-	poller := before.pollers[key]
-	switch {
-	case poller != nil:
-	case key.refused != "":
-		poller = &notAsked{key.refused, key.timeout}
-	default:
-		poller = m.Measure(key.cluster, key.node, node.NewClient(node.Options{URL: u, Timeout: key.timeout, Transport: transport}))
-	}
-	p.pollers[key] = poller
-	return poller
-}
-
-// backendTLS is all that makes one node's transport differ from another's.
-type backendTLS struct {
-	cafile, certfile, keyfile string
-	insecure                  bool
-	contents                  [sha256.Size]byte // of the three files
-	allow                     string            // who may be dialled
-}
-
-// transport dials nobody but allow, where that is not empty.
-func (p *plan) transport(n *config.Backend, allow []netip.Prefix, before *plan) (*node.Transport, backendTLS, error) {
-	files := p.cfg.Files
-	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, p.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
-	t := cmp.Or(p.transports[key], before.transports[key])
-	if t == nil {
-		t = node.NewTransport()
-		if len(allow) > 0 {
-			t.DialContext = (&net.Dialer{KeepAlive: -1, Control: discovery.DialOnly(allow)}).DialContext
-		}
-		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: n.Insecure}
-		if n.CAfile != "" {
-			pool, err := authorities(files, n.CAfile)
-			if err != nil {
-				return nil, key, err
-			}
-			t.TLSClientConfig.RootCAs = pool
-		}
-		if n.Certfile != "" {
-			pair, err := tls.X509KeyPair(files[n.Certfile], files[n.Keyfile])
-			if err != nil {
-				return nil, key, fmt.Errorf("reading the client certificate: %w", err)
-			}
-			t.TLSClientConfig.Certificates = []tls.Certificate{pair}
-		}
-	}
-	p.transports[key] = t
-	return t, key, nil
-}
-
-func (p *plan) contentsOf(names ...string) (sum [sha256.Size]byte) {
-	key := [3]string(names)
-	if sum, ok := p.sums[key]; ok {
-		return sum
-	}
-	h := sha256.New()
-	for _, name := range names {
-		fmt.Fprintf(h, "%d\n%s", len(p.cfg.Files[name]), p.cfg.Files[name])
-	}
-	h.Sum(sum[:0])
-	p.sums[key] = sum
-	return sum
-}
-
-// serverTLS is nil where no certificate is configured.
-func serverTLS(cfg *config.Config, of, certfile, keyfile, clientCAfile string) (*tls.Config, error) {
-	if certfile == "" {
+// discoverySettings are as before where nothing differs that etcd is asked with.
+func discoverySettings(cfg *config.Config, before *plan) (*discovery.Settings, error) {
+	d := &cfg.Discovery
+	if !d.On() {
 		return nil, nil
 	}
-	pair, err := tls.X509KeyPair(cfg.Files[certfile], cfg.Files[keyfile])
-	if err != nil {
-		return nil, fmt.Errorf("reading the %s's certificate: %w", of, err)
+	asks := func(c *config.Config) config.Discovery {
+		d := c.Discovery
+		d.Allow, d.APIPort, d.Rewrite, d.File = nil, 0, nil, ""
+		return d
 	}
-	c := &tls.Config{
-		Certificates: []tls.Certificate{pair}, MinVersion: cfg.Frontend.TLSMinVersion, CipherSuites: cfg.Frontend.TLSCiphers,
-		NextProtos: []string{"http/1.1"},
+	same := func(file string) bool { return string(before.cfg.Files[file]) == string(cfg.Files[file]) }
+	if before.source != nil && reflect.DeepEqual(asks(before.cfg), asks(cfg)) && same(d.CAfile) && same(d.Certfile) && same(d.Keyfile) {
+		return before.source, nil
 	}
-	if clientCAfile != "" {
-		if c.ClientCAs, err = authorities(cfg.Files, clientCAfile); err != nil {
-			return nil, err
+	s := &discovery.Settings{Endpoints: d.Etcd, Namespaces: d.Namespaces, Scopes: d.Scopes, Username: d.Username, Password: d.Password, TLS: &tls.Config{}}
+	if d.CAfile != "" {
+		pool, err := authorities(cfg.Files, d.CAfile)
+		if err != nil {
+			return nil, fmt.Errorf("discovery: %w", err)
 		}
-		c.ClientAuth = tls.RequireAndVerifyClientCert
+		s.TLS.RootCAs = pool
 	}
-	return c, nil
-}
-
-// certificates are those that we show to others, as they are in use.
-func (p *plan) certificates() []httpapi.Certificate {
-	var out []httpapi.Certificate
-	add := func(use, file string, c *tls.Config) {
-		out = append(out, httpapi.Certificate{Use: use, File: file, Ends: c.Certificates[0].Leaf.NotAfter})
-	}
-	if p.http.TLS != nil {
-		add("frontend", p.cfg.Frontend.Certfile, p.http.TLS)
-	}
-	if o := p.http.Operator; o != nil && o.TLS != nil && p.cfg.Operator.Certfile != p.cfg.Frontend.Certfile {
-		add("operator", p.cfg.Operator.Certfile, o.TLS)
-	}
-	if p.source != nil && p.source.TLS != nil && len(p.source.TLS.Certificates) > 0 {
-		add("discovery", p.cfg.Discovery.Certfile, p.source.TLS)
-	}
-	clients := make(map[string]*tls.Config)
-	for key, t := range p.transports {
-		if key.certfile != "" {
-			clients[key.certfile] = t.TLSClientConfig
+	if d.Certfile != "" {
+		pair, err := tls.X509KeyPair(cfg.Files[d.Certfile], cfg.Files[d.Keyfile])
+		if err != nil {
+			return nil, fmt.Errorf("discovery: reading the client certificate: %w", err)
 		}
+		s.TLS.Certificates = []tls.Certificate{pair}
 	}
-	for _, file := range slices.Sorted(maps.Keys(clients)) {
-		add("client", file, clients[file])
-	}
-	return out
-}
-
-func authorities(files map[string][]byte, path string) (*x509.CertPool, error) {
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(files[path]) {
-		return nil, fmt.Errorf("reading CA certificates: no PEM certificate in %s", path)
-	}
-	return pool, nil
+	return s, nil
 }

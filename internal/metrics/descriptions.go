@@ -58,3 +58,9 @@ var (
 	reloadsTotal  = desc("reloads_total", "How often the configuration was to be loaded anew, by SIGHUP or because files that it names had changed.", "result")
 	buildInfo     = desc("build_info", "1, with the version of patroniglue and of the Go that built it.", "version", "goversion")
 )
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	d := prometheus.NewDesc("patroniglue_"+name, help, labels, nil)
+	descs = append(descs, d)
+	return d
+}

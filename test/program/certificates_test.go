@@ -1,11 +1,15 @@
 package program
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -107,4 +111,107 @@ func TestCertificates(t *testing.T) {
 	if n := len(p.Log.Lines("message", wrong)); expired != 1 || n != 3 || len(p.Log.Lines("message", over)) != 1 {
 		t.Errorf("what is wrong is logged %d times, of which %d at error; want 3 and 1:\n%s", n, expired, p.Log)
 	}
+}
+
+// Certificates are renewed by programs that tell nobody, and that write one file
+// after the other.
+func TestCertificatesRenewed(t *testing.T) {
+	sim := harness.NewSimulated(t, "pg1", "pg2")
+	self := &harness.Authority{Dir: t.TempDir()}
+	self.Make(t, "self", harness.ServerCert())
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodesOf(sim, ""))
+	shown := func() *x509.Certificate {
+		t.Helper()
+		c, err := tls.Dial("tcp", p.Http, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0]
+	}
+	old := shown()
+	kept, err := tls.Dial("tcp", p.Http, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	r := bufio.NewReader(kept)
+	stillOpen := func() {
+		t.Helper()
+		if _, err := io.WriteString(kept, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatalf("the open connection: %v", err)
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("the open connection: %v", err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	stillOpen()
+
+	other := &harness.Authority{Dir: t.TempDir()}
+	renewed, _ := other.Make(t, "self", harness.ServerCert())
+	replace := func(name string) {
+		t.Helper()
+		if err := os.WriteFile(self.File(name), []byte(harness.ReadFile(t, other.File(name))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const unusable = "files that the configuration names have changed and cannot be used: all stays as it was"
+	replace("self.crt") // its key has not come yet
+	harness.Until(t, "half a pair is refused", func() bool { return len(p.Log.Lines("message", unusable, "level", "error")) == 1 })
+	if !shown().Equal(old) {
+		t.Error("half a pair is shown")
+	}
+	_, body := harness.Ask(t, &tls.Config{InsecureSkipVerify: true}, "GET", "https://"+p.Http+"/health")
+	if !strings.Contains(body, "reload_failed") || !strings.Contains(body, "frontend.certfile: want a certificate and its key in PEM") {
+		t.Errorf("/health: %s", body)
+	}
+	time.Sleep(2 * harness.LooksEvery)
+	if n := len(p.Log.Lines("message", unusable)); n != 1 {
+		t.Errorf("half a pair is logged %d times, want once", n)
+	}
+	replace("self.key")
+	harness.Until(t, "the renewed certificate is shown", func() bool { return shown().Equal(renewed) })
+	stillOpen()
+	if _, body := harness.Ask(t, &tls.Config{InsecureSkipVerify: true}, "GET", "https://"+p.Http+"/health"); strings.Contains(body, "reload_failed") {
+		t.Errorf("/health: %s", body)
+	}
+	harness.Until(t, "the log says that half a pair is over, once", func() bool {
+		return len(p.Log.Lines("message", "no longer wrong with the supervisor itself")) == 1
+	})
+	if got := p.Log.Values("changed", "message", harness.LoadedAnew); len(got) != 1 || !strings.Contains(got[0], "self.crt") || strings.Contains(got[0], "frontend") {
+		t.Errorf("changed: %q, want the two files", got)
+	}
+
+	again, _ := other.Make(t, "self", harness.ServerCert())
+	replace("self.crt")
+	replace("self.key")
+	p.Reload(t, harness.ReadFile(t, p.Path), harness.LoadedAnew) // at once
+	if !shown().Equal(again) {
+		t.Error("after SIGHUP the renewed certificate is not shown")
+	}
+	p.Reload(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""), harness.LoadedAnew) // without TLS, on the same port
+	if got := p.Status(t, "/node/pg1/primary"); got != 200 {
+		t.Errorf("GET /node/pg1/primary: %d", got)
+	}
+	stillOpen()
+}
+
+// The authority of the nodes' certificates is another.
+func TestAuthorityRenewed(t *testing.T) {
+	ca, stranger := harness.NewAuthority(t), harness.NewAuthority(t)
+	ca.Make(t, "server", harness.ServerCert())
+	sim := nodetest.Options{TLS: &tls.Config{Certificates: []tls.Certificate{ca.Load(t, "server")}}}.NewCluster("main", "pg1", "pg2")
+	t.Cleanup(sim.Close)
+	file := harness.WriteFile(t, "ca.crt", harness.ReadFile(t, stranger.File("ca.crt")))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+"cafile = '"+file+"'\n"+harness.NodesOf(sim, ""))
+	if got := p.Status(t, "/node/pg1/primary"); got != 503 {
+		t.Fatalf("GET /node/pg1/primary: %d, want 503: its authority is a stranger", got)
+	}
+	if err := os.WriteFile(file, []byte(harness.ReadFile(t, ca.File("ca.crt"))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	harness.Until(t, "pg1 is believed", func() bool { return p.Status(t, "/node/pg1/primary") == 200 })
 }

@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,18 +11,15 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"patroniglue/cluster"
-	"patroniglue/node/nodetest"
 	"patroniglue/test/harness"
 )
 
@@ -324,215 +319,5 @@ func TestReloadInterruptsNobody(t *testing.T) {
 	}
 	if got := p.Log.Lines("change", "leader"); len(got) != 1 { // the election at start
 		t.Errorf("elections: %q", got)
-	}
-}
-
-// Certificates are renewed by programs that tell nobody, and that write one file
-// after the other.
-func TestCertificatesRenewed(t *testing.T) {
-	sim := harness.NewSimulated(t, "pg1", "pg2")
-	self := &harness.Authority{Dir: t.TempDir()}
-	self.Make(t, "self", harness.ServerCert())
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodesOf(sim, ""))
-	shown := func() *x509.Certificate {
-		t.Helper()
-		c, err := tls.Dial("tcp", p.Http, &tls.Config{InsecureSkipVerify: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		return c.ConnectionState().PeerCertificates[0]
-	}
-	old := shown()
-	kept, err := tls.Dial("tcp", p.Http, &tls.Config{InsecureSkipVerify: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer kept.Close()
-	r := bufio.NewReader(kept)
-	stillOpen := func() {
-		t.Helper()
-		if _, err := io.WriteString(kept, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-			t.Fatalf("the open connection: %v", err)
-		}
-		resp, err := http.ReadResponse(r, nil)
-		if err != nil {
-			t.Fatalf("the open connection: %v", err)
-		}
-		io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-	}
-	stillOpen()
-
-	other := &harness.Authority{Dir: t.TempDir()}
-	renewed, _ := other.Make(t, "self", harness.ServerCert())
-	replace := func(name string) {
-		t.Helper()
-		if err := os.WriteFile(self.File(name), []byte(harness.ReadFile(t, other.File(name))), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	const unusable = "files that the configuration names have changed and cannot be used: all stays as it was"
-	replace("self.crt") // its key has not come yet
-	harness.Until(t, "half a pair is refused", func() bool { return len(p.Log.Lines("message", unusable, "level", "error")) == 1 })
-	if !shown().Equal(old) {
-		t.Error("half a pair is shown")
-	}
-	_, body := harness.Ask(t, &tls.Config{InsecureSkipVerify: true}, "GET", "https://"+p.Http+"/health")
-	if !strings.Contains(body, "reload_failed") || !strings.Contains(body, "frontend.certfile: want a certificate and its key in PEM") {
-		t.Errorf("/health: %s", body)
-	}
-	time.Sleep(2 * harness.LooksEvery)
-	if n := len(p.Log.Lines("message", unusable)); n != 1 {
-		t.Errorf("half a pair is logged %d times, want once", n)
-	}
-	replace("self.key")
-	harness.Until(t, "the renewed certificate is shown", func() bool { return shown().Equal(renewed) })
-	stillOpen()
-	if _, body := harness.Ask(t, &tls.Config{InsecureSkipVerify: true}, "GET", "https://"+p.Http+"/health"); strings.Contains(body, "reload_failed") {
-		t.Errorf("/health: %s", body)
-	}
-	harness.Until(t, "the log says that half a pair is over, once", func() bool {
-		return len(p.Log.Lines("message", "no longer wrong with the supervisor itself")) == 1
-	})
-	if got := p.Log.Values("changed", "message", harness.LoadedAnew); len(got) != 1 || !strings.Contains(got[0], "self.crt") || strings.Contains(got[0], "frontend") {
-		t.Errorf("changed: %q, want the two files", got)
-	}
-
-	again, _ := other.Make(t, "self", harness.ServerCert())
-	replace("self.crt")
-	replace("self.key")
-	p.Reload(t, harness.ReadFile(t, p.Path), harness.LoadedAnew) // at once
-	if !shown().Equal(again) {
-		t.Error("after SIGHUP the renewed certificate is not shown")
-	}
-	p.Reload(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""), harness.LoadedAnew) // without TLS, on the same port
-	if got := p.Status(t, "/node/pg1/primary"); got != 200 {
-		t.Errorf("GET /node/pg1/primary: %d", got)
-	}
-	stillOpen()
-}
-
-// The authority of the nodes' certificates is another.
-func TestAuthorityRenewed(t *testing.T) {
-	ca, stranger := harness.NewAuthority(t), harness.NewAuthority(t)
-	ca.Make(t, "server", harness.ServerCert())
-	sim := nodetest.Options{TLS: &tls.Config{Certificates: []tls.Certificate{ca.Load(t, "server")}}}.NewCluster("main", "pg1", "pg2")
-	t.Cleanup(sim.Close)
-	file := harness.WriteFile(t, "ca.crt", harness.ReadFile(t, stranger.File("ca.crt")))
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+"cafile = '"+file+"'\n"+harness.NodesOf(sim, ""))
-	if got := p.Status(t, "/node/pg1/primary"); got != 503 {
-		t.Fatalf("GET /node/pg1/primary: %d, want 503: its authority is a stranger", got)
-	}
-	if err := os.WriteFile(file, []byte(harness.ReadFile(t, ca.File("ca.crt"))), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	harness.Until(t, "pg1 is believed", func() bool { return p.Status(t, "/node/pg1/primary") == 200 })
-}
-
-// activated starts the binary as systemd does, with listening sockets.
-func activated(t *testing.T, text string, sockets ...*os.File) (*harness.Program, *exec.Cmd) {
-	t.Helper()
-	path := harness.WriteFile(t, "c.toml", text)
-	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=`+fmt.Sprint(len(sockets))+` exec "$0" -config "$1"`, harness.BuiltBinary(t), path)
-	cmd.ExtraFiles = sockets
-	p := harness.StartCommand(t, text, cmd)
-	p.Path = path
-	return p, cmd
-}
-
-// With sockets from systemd no connection is refused while the daemon restarts:
-// they wait.
-func TestSocketActivation(t *testing.T) {
-	sim := harness.NewSimulated(t, "pg1", "pg2")
-	var files []*os.File
-	var addrs []string
-	for range 3 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := ln.(*net.TCPListener).File()
-		if err != nil {
-			t.Fatal(err)
-		}
-		ln.Close()
-		t.Cleanup(func() { f.Close() })
-		files, addrs = append(files, f), append(addrs, ln.Addr().String())
-	}
-	text := "[frontend]\nhost = 'localhost'\nport = " + harness.PortOf(addrs[0]) + "\n[agent]\nlisten = '" + addrs[1] + "'\n" + harness.FastPolls + harness.NodesOf(sim, "")
-	p, cmd := activated(t, text, files...)
-	if got := p.Log.Values("socket", "level", "error", "message", "systemd passed a socket that fits no address of the configuration, so nobody answers there: want localhost:"+
-		harness.PortOf(addrs[0])+" (frontend.port), "+addrs[1]+" (agent.listen)"); !slices.Equal(got, addrs[2:]) {
-		t.Errorf("the socket that fits nothing is logged as %q, want %s", got, addrs[2])
-	}
-
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var clients sync.WaitGroup
-	var asked atomic.Int64
-	for _, ask := range []func() error{
-		func() error {
-			resp, body, err := harness.TryToAsk(context.Background(), nil, "GET", "http://"+addrs[0]+"/node/pg1/primary")
-			if err == nil && resp.StatusCode != 200 {
-				err = errors.New(resp.Status + body)
-			}
-			return err
-		},
-		func() error {
-			c, err := net.Dial("tcp", addrs[1])
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			if _, err := io.WriteString(c, "pg1/primary\n"); err != nil {
-				return err
-			}
-			// One that stops says nothing: HAProxy keeps what it knows.
-			if line, err := bufio.NewReader(c).ReadString('\n'); line != "ready up 100% #primary\n" && line != "" {
-				return fmt.Errorf("%q, %v", line, err)
-			}
-			return nil
-		},
-	} {
-		clients.Go(func() {
-			for ctx.Err() == nil {
-				if err := ask(); err != nil {
-					t.Errorf("after %d answers: %v", asked.Load(), err)
-					return
-				}
-				asked.Add(1)
-				time.Sleep(time.Millisecond)
-			}
-		})
-	}
-	for range 5 {
-		time.Sleep(200 * time.Millisecond)
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.Wait(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(100 * time.Millisecond) // RestartSec
-		p, cmd = activated(t, text, files...)
-	}
-
-	// A reload to the socket that was of no use, and back.
-	other := strings.Replace(text, addrs[1], addrs[2], 1)
-	cancel()
-	clients.Wait()
-	for range 2 {
-		p.ReloadBy(t, cmd.Process.Pid, other, harness.LoadedAnew)
-		if got := harness.AskAgent(t, addrs[2], "pg1/primary\n"); got != "ready up 100% #primary\n" {
-			t.Errorf("agent: %q", got)
-		}
-		p.ReloadBy(t, cmd.Process.Pid, text, harness.LoadedAnew)
-		if got := harness.AskAgent(t, addrs[1], "pg1/primary\n"); got != "ready up 100% #primary\n" {
-			t.Errorf("agent: %q", got)
-		}
-	}
-	if n := asked.Load(); n < 200 {
-		t.Errorf("%d answers only", n)
 	}
 }

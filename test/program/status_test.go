@@ -1,13 +1,101 @@
 package program
 
 import (
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
 
+	"patroniglue/cluster"
+	"patroniglue/internal/client"
 	"patroniglue/node/nodetest"
 	"patroniglue/test/harness"
 )
+
+func TestStatus(t *testing.T) {
+	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""))
+	check := func(wantCode int, level cluster.Level, wantRows ...string) {
+		t.Helper()
+		code, stdout, stderr := p.Command(t, "status")
+		if code != wantCode || stderr != "" {
+			t.Errorf("status: exit code %d, want %d; stderr %q", code, wantCode, stderr)
+		}
+		var rows []string
+		for line := range strings.Lines(stdout) {
+			fields := strings.Fields(line)
+			if len(fields) > 6 && strings.HasPrefix(fields[0], "pg") && !strings.HasSuffix(fields[0], ":") {
+				fields = slices.DeleteFunc(fields, func(s string) bool { return strings.HasSuffix(s, "s") && strings.Contains(s, ".") }) // ages
+			}
+			rows = append(rows, strings.Join(fields, " "))
+		}
+		for _, want := range wantRows {
+			if !slices.ContainsFunc(rows, func(row string) bool { return strings.HasPrefix(row, want) }) {
+				t.Errorf("status: no line begins with %q:\n%s", want, stdout)
+			}
+		}
+
+		code, stdout, stderr = p.Command(t, "status", "-json")
+		var report client.Status
+		if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+			t.Fatalf("status -json: %v: %s%s", err, stdout, stderr)
+		}
+		if code != wantCode || report.Health.Level != level || len(report.Nodes) != 3 {
+			t.Errorf("status -json: exit code %d, level %s and %d nodes, want %d, %s and 3", code, report.Health.Level, len(report.Nodes), wantCode, level)
+		}
+	}
+	level := func(want string) {
+		t.Helper()
+		harness.Until(t, "health is "+want, func() bool {
+			_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health")
+			return strings.Contains(body, `"level":"`+want+`","supervisor"`)
+		})
+	}
+
+	level("ok")
+	harness.Until(t, "pg2's lag is known", func() bool { // its first poll may have come before the primary's
+		_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg2")
+		return strings.Contains(body, `"lag_bytes":0`)
+	})
+	check(0, cluster.OK,
+		"Cluster main: ok",
+		"NODE POSTGRES ROLE STATE TL LAG AGE PRIMARY REPLICA WHY",
+		"pg1 10.0.0.11:5432 Leader (primary) running 1 - yes no holds the leader lock",
+		"pg2 10.0.0.12:5432 replica running 1 0 B no yes running replica")
+	sim.Kill("pg3")
+	level("warning")
+	check(1, cluster.Warning, "Cluster main: warning", "warning ", "pg3 10.0.0.13:5432 was replica was running 1")
+	sim.Kill("pg1")
+	level("critical")
+	check(2, cluster.Critical, "Cluster main: critical", "critical ", "pg1 10.0.0.11:5432 was primary was running")
+}
+
+// Another program that answers every path with some JSON is not all well.
+func TestStatusOfAnother(t *testing.T) {
+	sim := harness.NewSimulated(t, "pg1")
+	config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(sim.Node("pg1").Addr())) + harness.NodesOf(sim, "")
+	p := &harness.Program{Config: harness.WriteFile(t, "c.toml", config)}
+	code, stdout, stderr := p.Command(t, "status")
+	want := "patroniglue: asking the running daemon: " + sim.Node("pg1").URL() + ": what answers there is no patroniglue with this configuration\n"
+	if code != 3 || stdout != "" || stderr != want {
+		t.Errorf("status of a Patroni: exit code %d, stdout %q, stderr %q, want 3 and %q", code, stdout, stderr, want)
+	}
+}
+
+// Certificates from before names counted (they had a common name only) will do
+// for status: it wants the very certificate.
+func TestStatusTLSWithoutNames(t *testing.T) {
+	sim := harness.NewSimulated(t, "pg1")
+	self := &harness.Authority{Dir: t.TempDir()}
+	self.Make(t, "self", &x509.Certificate{})
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodesOf(sim, ""))
+	if code, _, stderr := p.Command(t, "status"); code != 0 {
+		t.Errorf("status: exit code %d: %s", code, stderr)
+	}
+}
 
 // What a node says of itself reaches neither Nagios's syntax nor a terminal.
 func TestStatusOfHostileNode(t *testing.T) {

@@ -1,0 +1,41 @@
+package haproxy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+)
+
+// writeHAProxy writes what HAProxy loads into dir, and says so.
+func Write(dir string, text []byte, hold bool, stdout io.Writer) error {
+	path := filepath.Join(dir, "haproxy.cfg")
+	ours, _, _ := bytes.Cut(text, []byte(". ")) // printed by "patroniglue haproxy"
+	switch old, err := os.ReadFile(path); {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("replacing a haproxy.cfg: %w", err)
+	case !bytes.HasPrefix(old, ours):
+		return fmt.Errorf("replacing %s: its first line does not say that this command has written it: move it away first", path)
+	}
+	var written []string
+	if hold { // first: a reload in between finds all that it needs
+		lua := filepath.Join(dir, LuaName)
+		if err := renameio.WriteFile(lua, HoldLua, 0o644, renameio.IgnoreUmask()); err != nil {
+			return fmt.Errorf("writing %s: %w", lua, err)
+		}
+		written = append(written, lua)
+	}
+	if err := renameio.WriteFile(path, text, 0o644, renameio.IgnoreUmask()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	for _, file := range append(written, path) {
+		fmt.Fprintln(stdout, "wrote", file)
+	}
+	_, err := fmt.Fprintln(stdout, "check it: haproxy -c -f", path)
+	return err
+}

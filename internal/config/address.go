@@ -1,0 +1,107 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+var NamePattern = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+// name reads what stands in a path of our HTTP routes.
+func (t *table) name(key string, p *string) {
+	var s string
+	t.text(key, &s)
+	if !t.given(key) || !t.valid(key) {
+		return
+	}
+	if s == "" && key == "cluster" {
+		return // as good as not given
+	}
+	if !NamePattern.MatchString(s) || s == "." || s == ".." {
+		t.wrong(key, `want letters, digits, ".", "_" and "-" only, and not "." or ".."`)
+		return
+	}
+	*p = s
+}
+
+// host reads a name or an IP address without brackets; "" is for the caller to judge.
+func (t *table) host(key string, p *string) {
+	s := *p
+	t.text(key, &s)
+	if !t.valid(key) {
+		return
+	}
+	if !ValidHost(s) {
+		t.wrong(key, "want a host name or an IP address, nothing more")
+		return
+	}
+	*p = s
+}
+
+func ValidHost(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	return !strings.ContainsAny(s, "*:/[]@?#%\\\"<>|^`{} \t\r\n\x00")
+}
+
+// address reads a host:port, or "".
+func (t *table) address(key string, p *string) {
+	s := *p
+	t.text(key, &s)
+	if !t.valid(key) {
+		return
+	}
+	if s != "" {
+		if _, _, err := SplitAddress(s); err != nil {
+			t.wrong(key, `want host:port or :port, such as ":5555"`)
+			return
+		}
+	}
+	*p = s
+}
+
+// splitAddress takes apart a host:port. The port may be a service's name.
+func SplitAddress(addr string) (host string, port int, err error) {
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	if !ValidHost(host) {
+		return "", 0, fmt.Errorf("host %q", host)
+	}
+	if n, err := strconv.ParseUint(service, 10, 16); err == nil {
+		return host, int(n), nil
+	}
+	if !bareKey.MatchString(service) {
+		return "", 0, fmt.Errorf("port %q", service)
+	}
+	port, err = net.LookupPort("tcp", service)
+	return host, port, err
+}
+
+// networks reads CIDRs and IP addresses.
+func (t *table) networks(key string, p *[]netip.Prefix) {
+	t.texts(key, "CIDRs", func(path, s string) {
+		prefix, err := netip.ParsePrefix(s)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(s)
+			addr = addr.Unmap()
+			if addrErr == nil && addr.Zone() == "" {
+				prefix, err = addr.Prefix(addr.BitLen())
+			}
+		}
+		if err != nil {
+			t.add(path, `want a CIDR or an IP address, such as "10.0.0.0/8" (got %s)`, show(s))
+			return
+		}
+		if ip := prefix.Addr(); ip.Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(ip.Unmap(), prefix.Bits()-96) // as peers are compared
+		}
+		*p = append(*p, prefix.Masked())
+	})
+}

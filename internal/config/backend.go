@@ -1,0 +1,65 @@
+package config
+
+import (
+	"math"
+	"time"
+)
+
+// backendConfig says how a node is polled. Every key of [backend] can stand in
+// a [[node]] too, for that node.
+type Backend struct {
+	// Scheme ("scheme") is http or https, for nodes that give host and port
+	// instead of url. Default "http".
+	Scheme string
+
+	// CAfile ("cafile") is a PEM file of the authorities that sign the nodes'
+	// certificates. Default "": those of the system.
+	CAfile string
+
+	// Certfile and Keyfile ("certfile", "keyfile") are our client certificate, for
+	// Patroni's verify_client: required; both or neither. Default "".
+	Certfile, Keyfile string
+
+	// Insecure ("insecure") accepts any certificate of a node. Default false.
+	Insecure bool
+
+	// Interval ("interval") is the time between two polls of a node. Default 1s.
+	Interval time.Duration
+
+	// PrimaryInterval ("primary-interval") is the same for the elected primary. At
+	// most Interval; not given, it is lowered to it. Default 250ms.
+	PrimaryInterval time.Duration
+
+	// FastInterval ("fast-interval") is the same for all nodes of a cluster while
+	// something is unsettled. At most PrimaryInterval; not given, it is lowered to
+	// it. Default 100ms.
+	FastInterval time.Duration
+
+	// Timeout ("timeout") bounds a whole poll. Default 3s.
+	Timeout time.Duration
+
+	// Fall ("fall") is how many polls in a row have to say so until a primary
+	// without its lock, or a node where nothing listens, is believed; at least 1.
+	// Default 3.
+	Fall int
+}
+
+func (b *Backend) read(t *table) {
+	b.readKeys(t)
+	t.done()
+}
+
+// readKeys reads over b what is given, whether in [backend] or in a [[node]].
+func (b *Backend) readKeys(t *table) {
+	t.choice("scheme", &b.Scheme, "http", "https")
+	t.authorities("cafile", &b.CAfile)
+	t.keyPair(&b.Certfile, &b.Keyfile)
+	t.boolean("insecure", &b.Insecure)
+	t.duration("interval", &b.Interval, 1)
+	t.duration("primary-interval", &b.PrimaryInterval, 1)
+	t.duration("fast-interval", &b.FastInterval, 1)
+	t.atMost("primary-interval", &b.PrimaryInterval, "interval", b.Interval)
+	t.atMost("fast-interval", &b.FastInterval, "primary-interval", b.PrimaryInterval)
+	t.duration("timeout", &b.Timeout, 1)
+	t.integer("fall", &b.Fall, 1, math.MaxInt32)
+}

@@ -1,0 +1,117 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// reading is what reading one file brings, beside its values.
+type reading struct {
+	readFile func(string) ([]byte, error)
+	lines    map[string]int // where a path stands, when the parser tells
+	mistakes []mistake
+	notes    []string
+}
+
+// mistake is what is wrong at a path of the file.
+type mistake struct{ path, text string }
+
+func (r *reading) add(path, format string, args ...any) {
+	r.mistakes = append(r.mistakes, mistake{path, fmt.Sprintf(format, args...)})
+}
+
+// err is all mistakes, one a line, or nil.
+func (r *reading) err() error {
+	slices.SortStableFunc(r.mistakes, func(a, b mistake) int { return cmp.Compare(r.line(a.path), r.line(b.path)) })
+	var errs []error
+	for _, m := range r.mistakes {
+		text := m.path + ": " + m.text
+		if line := r.line(m.path); line != 0 {
+			text = fmt.Sprintf("line %d: %s", line, text)
+		}
+		errs = append(errs, errors.New(text))
+	}
+	return errors.Join(errs...)
+}
+
+// line is where a path, or else the table that lacks it, stands; 0 when unknown.
+func (r *reading) line(path string) int {
+	for {
+		if line, ok := r.lines[path]; ok {
+			return line
+		}
+		dot := strings.LastIndexByte(path, '.')
+		if dot < 0 {
+			return 0
+		}
+		path = path[:dot]
+	}
+}
+
+// userinfo may have a password. None is wanted in any URL, but who gives one reads
+// about it in the log, and on the page after a reload.
+var userinfo = regexp.MustCompile(`//\S*@`)
+
+// show writes a value for people, on one line.
+func show(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "nothing"
+	case string:
+		const most = 100
+		v = userinfo.ReplaceAllString(v, "//...@")
+		if runes := []rune(v); len(runes) > most {
+			return strconv.Quote(string(runes[:most])) + "..."
+		}
+		return strconv.Quote(v)
+	case bool, int, int64, uint64, float64:
+		return fmt.Sprint(v)
+	case map[string]any:
+		return "a table"
+	case []any, []map[string]any:
+		return "a list"
+	default:
+		return "a date or time"
+	}
+}
+
+// nearest finds the name that is meant by a mistyped one.
+func Nearest(got string, names []string) (string, bool) {
+	most := max(2, len(got)/3) // two letters swapped count 2
+	if len(got) <= 3 {
+		most = 1 // or "ttl" would mean "url"
+	}
+	best, least := "", most+1
+	for _, name := range names {
+		if d := distance(strings.ToLower(got), name); d < least {
+			best, least = name, d
+		}
+	}
+	return best, best != ""
+}
+
+// distance counts the bytes to insert, delete or replace (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := diagonal
+			if a[i] != b[j] {
+				replace++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,116 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// operatorConfig is a listener of its own for all that is not for load balancers.
+// TLS versions and cipher suites are those of [frontend].
+type Operator struct {
+	// Listen ("listen") is a host:port or :port. Default "": the frontend answers all.
+	Listen string
+
+	// Certfile and Keyfile ("certfile", "keyfile") are PEM files. Default "": those
+	// of [frontend].
+	Certfile, Keyfile string
+
+	// ClientCAfile ("client-cafile") is as in [frontend], whose own is not used here.
+	// Default "".
+	ClientCAfile string
+
+	// PasswordFile ("password-file") has a line of user:hash for everybody who may
+	// ask, as "htpasswd -B" of Apache writes it. Default "": who may connect may ask.
+	PasswordFile string
+
+	// Users are the bcrypt hashes of PasswordFile, by name; nil without it.
+	Users map[string]string
+
+	// Allow ("allow") is as in [frontend]. Default empty: as there.
+	Allow []netip.Prefix
+}
+
+func (o *Operator) read(t *table) {
+	t.address("listen", &o.Listen)
+	t.keyPair(&o.Certfile, &o.Keyfile)
+	t.authorities("client-cafile", &o.ClientCAfile)
+	t.text("password-file", &o.PasswordFile)
+	if content, ok := t.file("password-file", o.PasswordFile); ok {
+		users, err := parsePasswords(string(content))
+		if err != nil {
+			t.wrong("password-file", err.Error())
+		}
+		o.Users = users
+	}
+	t.networks("allow", &o.Allow)
+	t.done()
+}
+
+// complete takes from the frontend what is not given, and refuses what would leave
+// the page more open than it looks.
+func (o *Operator) complete(t *table, f *Frontend) {
+	given := o.Certfile != "" || o.ClientCAfile != "" || o.PasswordFile != "" || len(o.Allow) > 0
+	if o.Listen == "" {
+		if given && t.valid("listen") {
+			t.wrong("listen", `want an address such as "localhost:8010": without one the rest of [operator] protects nothing`)
+		}
+		return
+	}
+	if o.Certfile == "" {
+		o.Certfile, o.Keyfile = f.Certfile, f.Keyfile
+	}
+	if len(o.Allow) == 0 {
+		o.Allow = f.Allow
+	}
+	switch {
+	case o.ClientCAfile != "" && o.Certfile == "" && t.valid("certfile"):
+		t.wrong("client-cafile", "want certfile and keyfile with it, only TLS has client certificates")
+	case f.ClientCAfile != "" && o.ClientCAfile == "" && o.PasswordFile == "" && t.valid("client-cafile") && t.valid("password-file"):
+		t.wrong("client-cafile", "want it, or password-file: [frontend] asks for client certificates, this would ask for nothing")
+	}
+	if host, _, _ := SplitAddress(o.Listen); o.PasswordFile != "" && o.Certfile == "" && !isLoopback(host) {
+		t.notes = append(t.notes, "operator.listen: passwords cross the network as plain text: want certfile and keyfile, or localhost behind a proxy with TLS")
+	}
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+}
+
+// maxCost bounds bcrypt: each step doubles the time, 14 takes about a second.
+const maxCost = 14
+
+// parsePasswords reads lines of user:hash, as "htpasswd -B" writes them. Its error
+// tells in which line what is wanted, but nothing of what it says.
+func parsePasswords(text string) (map[string]string, error) {
+	users, n := make(map[string]string), 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		user, hash, ok := strings.Cut(line, ":")
+		cost, err := bcrypt.Cost([]byte(hash))
+		switch {
+		case !ok || user == "":
+			return nil, fmt.Errorf("want lines of user:hash as htpasswd -B writes them, line %d is another", n)
+		case err != nil || len(hash) != 60:
+			return nil, fmt.Errorf("want bcrypt hashes, $2y$..., as htpasswd -B writes them, line %d has another", n)
+		case cost > maxCost:
+			return nil, fmt.Errorf("want bcrypt hashes with a cost of at most %d, or each login takes seconds, line %d has %d", maxCost, n, cost)
+		case users[user] != "":
+			return nil, fmt.Errorf("want each user once, that of line %d has another line", n)
+		}
+		users[user] = hash
+	}
+	if len(users) == 0 {
+		return nil, errors.New("want a file with lines of user:hash, it has none")
+	}
+	return users, nil
+}

@@ -1,0 +1,122 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+var tlsVersions = map[string]uint16{
+	"TLSv1.0": tls.VersionTLS10,
+	"TLSv1.1": tls.VersionTLS11,
+	"TLSv1.2": tls.VersionTLS12,
+	"TLSv1.3": tls.VersionTLS13,
+}
+
+func (t *table) tlsVersion(key string, p *uint16) {
+	var s string
+	t.text(key, &s)
+	if s == "" || !t.valid(key) {
+		return
+	}
+	if version, ok := tlsVersions[s]; ok {
+		*p = version
+		return
+	}
+	if strings.HasPrefix(strings.ToLower(s), "sslv3") {
+		t.wrong(key, "Go has no SSLv3; the lowest is TLSv1.0")
+		return
+	}
+	t.wrong(key, "want TLSv1.0, TLSv1.1, TLSv1.2 or TLSv1.3")
+}
+
+// tlsCiphers reads the names of cipher suites. Those that cannot be chosen, of
+// TLS 1.3 and the one that is only a signal, are noted and left out, because
+// patroniglue 1.x had them in its list.
+func (t *table) tlsCiphers(key string, p *[]uint16) {
+	// Names that crypto/tls had before Go 1.14, when patroniglue 1.x was built.
+	ids := map[string]uint16{
+		"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305":   tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305": tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+	}
+	var names []string
+	ignored := []string{"TLS_FALLBACK_SCSV"}
+	for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		if slices.Equal(suite.SupportedVersions, []uint16{tls.VersionTLS13}) {
+			ignored = append(ignored, suite.Name)
+			continue
+		}
+		ids[suite.Name] = suite.ID
+		names = append(names, suite.Name)
+	}
+
+	t.texts(key, "cipher suites", func(path, s string) {
+		id, ok := ids[s]
+		switch {
+		case ok:
+			*p = append(*p, id)
+		case slices.Contains(ignored, s):
+			t.notes = append(t.notes, fmt.Sprintf("%s: %s has no effect, Go does not let it be chosen", path, s))
+		default:
+			t.add(path, "want one of %s (got %s)", strings.Join(names, ", "), show(s))
+		}
+	})
+}
+
+// keyPair reads certfile and keyfile, and looks whether they fit when one of
+// them is given here.
+func (t *table) keyPair(certFile, keyFile *string) {
+	t.text("certfile", certFile)
+	t.text("keyfile", keyFile)
+	if !t.given("certfile") && !t.given("keyfile") || !t.valid("certfile") || !t.valid("keyfile") {
+		return
+	}
+	if (*certFile == "") != (*keyFile == "") {
+		missing, alone := "keyfile", "certfile"
+		if *certFile == "" {
+			missing, alone = alone, missing
+		}
+		t.add(t.at(missing), "want certfile and keyfile or neither (got %s alone)", alone)
+		return
+	}
+	cert, ok := t.file("certfile", *certFile)
+	key, okKey := t.file("keyfile", *keyFile)
+	if !ok || !okKey {
+		return
+	}
+	if _, err := tls.X509KeyPair(cert, key); err != nil {
+		t.add(t.at("certfile"), "want a certificate and its key in PEM: %v (got %s and %s)", err, show(*certFile), show(*keyFile))
+	}
+}
+
+// authorities reads a path of PEM certificates.
+func (t *table) authorities(key string, p *string) {
+	t.text(key, p)
+	if !t.given(key) {
+		return
+	}
+	if pem, ok := t.file(key, *p); ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		t.wrong(key, "want certificates in PEM")
+	}
+}
+
+// file reads what a path of the configuration names; the answer is false without
+// a path or when the key is wrong.
+func (t *table) file(key, path string) ([]byte, bool) {
+	if path == "" || !t.valid(key) {
+		return nil, false
+	}
+	data, err := t.readFile(path)
+	if err != nil {
+		if at, ok := errors.AsType[*fs.PathError](err); ok {
+			err = at.Err // the message has the path already
+		}
+		t.add(t.at(key), "want a file that can be read: %v (got %s)", err, show(path))
+		return nil, false
+	}
+	return data, true
+}

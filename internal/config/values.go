@@ -1,0 +1,171 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"patroniglue/node"
+)
+
+func (t *table) text(key string, p *string) {
+	v, given := t.get(key)
+	if !given {
+		return
+	}
+	s, ok := v.(string)
+	if !ok {
+		t.wrong(key, "want a string")
+		return
+	}
+	*p = s
+}
+
+// texts reads a list of strings and gives each to each, with its path.
+func (t *table) texts(key, of string, each func(path, s string)) {
+	v, given := t.get(key)
+	if !given {
+		return
+	}
+	list, ok := v.([]any)
+	if !ok {
+		t.wrong(key, "want a list of "+of)
+		return
+	}
+	for i, e := range list {
+		path := fmt.Sprintf("%s[%d]", t.at(key), i+1)
+		if s, ok := e.(string); ok {
+			each(path, s)
+		} else {
+			t.add(path, "want a string (got %s)", show(e))
+		}
+	}
+}
+
+func (t *table) choice(key string, p *string, choices ...string) {
+	s := *p
+	t.text(key, &s)
+	if !t.valid(key) {
+		return
+	}
+	if !slices.Contains(choices, s) {
+		var quoted []string
+		for _, c := range choices {
+			quoted = append(quoted, strconv.Quote(c))
+		}
+		t.wrong(key, "want "+strings.Join(quoted, " or "))
+		return
+	}
+	*p = s
+}
+
+func (t *table) boolean(key string, p *bool) {
+	v, given := t.get(key)
+	if !given {
+		return
+	}
+	b, ok := v.(bool)
+	if !ok {
+		t.wrong(key, "want true or false")
+		return
+	}
+	*p = b
+}
+
+func (t *table) integer(key string, p *int, low, high int) {
+	v, given := t.get(key)
+	if !given {
+		return
+	}
+	n := int64(low) - 1
+	switch v := v.(type) {
+	case int:
+		n = int64(v)
+	case int64:
+		n = v
+	}
+	if n < int64(low) || n > int64(high) {
+		if high == math.MaxInt32 {
+			t.wrong(key, fmt.Sprintf("want a whole number, at least %d", low))
+		} else {
+			t.wrong(key, fmt.Sprintf("want a whole number from %d to %d", low, high))
+		}
+		return
+	}
+	*p = int(n)
+}
+
+// duration reads "250ms" or a number of seconds.
+func (t *table) duration(key string, p *time.Duration, low time.Duration) {
+	v, given := t.get(key)
+	if !given {
+		return
+	}
+	d := low - 1
+	seconds := math.NaN()
+	switch v := v.(type) {
+	case string:
+		if parsed, err := time.ParseDuration(v); err == nil {
+			d = parsed
+		}
+	case int:
+		seconds = float64(v)
+	case int64:
+		seconds = float64(v)
+	case uint64:
+		seconds = float64(v)
+	case float64:
+		seconds = v
+	}
+	if math.Abs(seconds) < math.MaxInt64/float64(time.Second) { // false for NaN
+		d = time.Duration(math.Round(seconds * float64(time.Second)))
+	}
+	switch {
+	case d >= low:
+		*p = d
+	case low > 0:
+		t.wrong(key, `want a duration above 0, such as "1s"`)
+	default:
+		t.wrong(key, `want a duration, 0 or more, such as "1s"`)
+	}
+}
+
+// atMost lowers a duration that is not given to a limit, and refuses one that is.
+func (t *table) atMost(key string, p *time.Duration, limitKey string, limit time.Duration) {
+	if *p <= limit || !t.valid(key) || !t.valid(limitKey) {
+		return
+	}
+	if t.given(key) {
+		t.wrong(key, fmt.Sprintf("want at most %s, %s", limitKey, limit))
+		return
+	}
+	*p = limit
+}
+
+// size reads "100MB" or a number of bytes; the empty string is 0.
+func (t *table) size(key string, p *int64) {
+	v, given := t.get(key)
+	if !given {
+		return
+	}
+	switch v := v.(type) {
+	case string:
+		if v == "" {
+			*p = 0
+			return
+		}
+		if n, err := node.ParseSize(v); err == nil {
+			*p = n
+			return
+		}
+	case int64:
+		if v >= 0 {
+			*p = v
+			return
+		}
+	}
+	t.wrong(key, `want a size in B, kB, MB, GB or TB, such as "100MB", or "" for none`)
+}

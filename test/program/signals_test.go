@@ -1,0 +1,119 @@
+package program
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"patroniglue/test/harness"
+)
+
+// The end of the context ends everything and leaves nothing behind. That open
+// requests are answered first is httpapi's to test.
+func TestDaemonEnds(t *testing.T) {
+	sim := harness.NewSimulated(t, "pg1", "pg2")
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
+	p.End()
+	harness.Until(t, "nothing listens", func() bool { return harness.Refuses(p.Http) && harness.Refuses(p.Agents[0]) })
+	if err := p.Wait(); err != nil {
+		t.Errorf("run: %v, want nil", err)
+	}
+	if got := p.Log.Values("cause", "message", "stopping"); !slices.Equal(got, []string{"the test ends it"}) {
+		t.Errorf("stopping is logged with the causes %q", got)
+	}
+	harness.Until(t, "all goroutines end", func() bool {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		for _, ours := range []string{"patroniglue/cluster.", "patroniglue/httpapi.", "patroniglue/agentapi.", "patroniglue/internal/daemon.", "patroniglue/internal/history."} {
+			if bytes.Contains(stacks, []byte(ours)) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func TestSignals(t *testing.T) {
+	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
+	config := "[frontend]\n" + harness.AnyPort + harness.FastPolls + harness.NodesOf(sim, "")
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(s.String(), func(t *testing.T) {
+			p, cmd := harness.StartBinary(t, config)
+			if err := cmd.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Wait(); err != nil {
+				t.Errorf("%v, want exit code 0", err)
+			}
+			if got := p.Log.Values("cause", "message", "stopping"); len(got) != 1 || !strings.HasPrefix(got[0], s.String()) {
+				t.Errorf("stopping is logged with the causes %q, want %q", got, s)
+			}
+			if n := len(p.Log.Lines("message", "stopped")); n != 1 {
+				t.Errorf("stopped is logged %d times", n)
+			}
+		})
+	}
+	t.Run("while a request does not end", func(t *testing.T) {
+		p, cmd := harness.StartBinary(t, config)
+		harness.HalfRequest(t, p.Http)
+		begun := time.Now()
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Wait(); err != nil {
+			t.Errorf("%v, want exit code 0", err)
+		}
+		if took := time.Since(begun); took < 4*time.Second {
+			t.Errorf("it took %s, want that it waits for some seconds", took)
+		}
+	})
+	t.Run("twice", func(t *testing.T) {
+		p, cmd := harness.StartBinary(t, config)
+		harness.HalfRequest(t, p.Http) // else it would end at the first
+		begun := time.Now()
+		for range 100 {
+			if cmd.Process.Signal(syscall.SIGTERM) != nil {
+				break // it has ended
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		err := p.Wait()
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+			t.Errorf("%v, want death by SIGTERM", err)
+		}
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+func TestResidentMemory(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("MEMORY NOT TESTED: want Linux's /proc")
+	}
+	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
+	_, cmd := harness.StartBinary(t, "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.NodesOf(sim, ""))
+	time.Sleep(3 * time.Second)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "\nVmRSS:")
+	var kB int
+	if _, err := fmt.Sscan(rest, &kB); err != nil {
+		t.Fatalf("VmRSS: %v in\n%s", err, text)
+	}
+	t.Logf("resident memory: %.1f MB", float64(kB)/1024)
+	if kB<<10 > harness.MaxResident {
+		t.Errorf("%d kB are resident, want at most %d", kB, harness.MaxResident>>10)
+	}
+}

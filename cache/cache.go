@@ -1,10 +1,9 @@
-// Package cache remembers what was last known of each subject and says how long
-// it may be believed.
+// Package cache keeps the last known value of each key and says how long it may be
+// believed.
 //
-// Belief is counted from when the knowledge was asked for, on the monotonic
-// clock, and decided when somebody reads: no sweeper has to run for a stale
-// answer to be refused. It starts no goroutine and knows nothing of what it
-// holds.
+// The age of a value is counted from when the question that brought it was asked, on
+// the monotonic clock, and compared with the TTL when the value is read: a stale value
+// is refused without any sweeper. The package starts no goroutine.
 package cache
 
 import (
@@ -12,17 +11,17 @@ import (
 	"time"
 )
 
-// Entry is what is known of one subject at one moment. It is a copy: later
-// changes of the cache do not reach it.
+// Entry is what is known of one key at one moment. It is a copy, which later changes
+// of the cache do not affect.
 type Entry[V any] struct {
 	Value    V
-	Known    bool          // Value was put at least once
+	Known    bool          // a Value was put
 	Began    time.Time     // when the question that brought Value was asked
 	TTL      time.Duration // how long Value may be believed from then
-	Ended    bool          // hard failures, or End, ended belief before the TTL
-	Failures int           // in a row since Value
-	Err      error         // the latest of them, or why End
-	hard     int           // in a row, of those that may end belief
+	Ended    bool          // belief ended before the TTL, by hard failures or by End
+	Failures int           // how many in a row since Value
+	Err      error         // of the latest failure, or the reason given to End
+	hard     int           // how many failures in a row may end belief
 }
 
 // Fresh reports whether Value may be believed at now.
@@ -30,10 +29,10 @@ func (e *Entry[V]) Fresh(now time.Time) bool {
 	return e.Known && !e.Ended && now.Sub(e.Began) < e.TTL
 }
 
-// Age is how old Value is at now.
+// Age returns how old Value is at now.
 func (e *Entry[V]) Age(now time.Time) time.Duration { return now.Sub(e.Began) }
 
-// Cache holds an entry per key. Its methods may be called by many at once.
+// Cache holds an entry per key. Its methods may be called by many goroutines at once.
 type Cache[K comparable, V any] struct {
 	mu      sync.Mutex
 	ttl     time.Duration // guarded by mu, as is entries
@@ -45,15 +44,15 @@ func New[K comparable, V any](ttl time.Duration) *Cache[K, V] {
 	return &Cache[K, V]{ttl: ttl, entries: make(map[K]Entry[V])}
 }
 
-// Get gives what is known of key; the zero Entry when nothing is.
+// Get returns the entry of key, the zero Entry if there is none.
 func (c *Cache[K, V]) Get(key K) Entry[V] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.entries[key]
 }
 
-// Put stores what a question asked at began brought. It reports false and
-// changes nothing when something newer is already known.
+// Put stores the value that a question asked at began brought. It returns false and
+// changes nothing if the entry has a value of a later question.
 func (c *Cache[K, V]) Put(key K, value V, began time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,9 +63,9 @@ func (c *Cache[K, V]) Put(key K, value V, began time.Time) bool {
 	return true
 }
 
-// Fail notes that a question asked at began brought nothing. It never replaces a
-// value, and the TTL goes on. Only failures with fall above 0 can end belief:
-// when fall of them came in a row. One with fall 0 begins that count anew.
+// Fail records that a question asked at began failed with err. It never replaces a
+// value or its TTL. Failures with fall above 0 end belief when fall of them came in a
+// row; a failure with fall 0 resets that count.
 func (c *Cache[K, V]) Fail(key K, err error, began time.Time, fall int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,8 +84,8 @@ func (c *Cache[K, V]) Fail(key K, err error, began time.Time, fall int) {
 	c.entries[key] = e
 }
 
-// SetTTL makes values be believed for ttl, also those that are believed at now.
-// What is not believed any more stays so.
+// SetTTL changes the TTL of later values and of those that are fresh at now. A value
+// that is no longer believed stays so.
 func (c *Cache[K, V]) SetTTL(ttl time.Duration, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,15 +98,14 @@ func (c *Cache[K, V]) SetTTL(ttl time.Duration, now time.Time) {
 	}
 }
 
-// Forget drops what is known of key.
+// Forget removes the entry of key.
 func (c *Cache[K, V]) Forget(key K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.entries, key)
 }
 
-// End ends belief in what is known of key, because of err, until a later
-// question brings something.
+// End ends belief in the value of key, with the reason err, until the next Put.
 func (c *Cache[K, V]) End(key K, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

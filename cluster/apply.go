@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// Apply makes the supervisor watch what cfg says from now on, all of it at once.
-// A node that stays in its cluster under its name keeps all that is known of it,
-// however it is polled then; its cluster keeps its leader, its identity and its
-// history. When Apply returns nothing polls those that are gone.
+// Apply replaces the configuration, for all clusters at once. A node that stays
+// in its cluster under its name keeps all that is known of it, even if it is
+// polled in another way from now on; its cluster keeps its leader, its identity
+// and its history. When Apply returns, no removed node is polled any more.
 func (s *Supervisor) Apply(cfg Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.subs.resize(cmp.Or(cfg.History, DefaultHistory))
 	old := s.watched.Load()
-	next := &watched{byName: make(map[string]*roster), byNode: make(map[string][]*roster), pending: cfg.Pending, over: make(chan struct{})}
-	var began []*tracked // whose poll loop has to begin, or to begin anew
+	next := &watched{byName: make(map[string]*roster), byNode: make(map[string][]*roster), pending: cfg.Pending, replaced: make(chan struct{})}
+	var starting []*tracked // nodes whose poll loop has to be started or restarted
 	for _, c := range cfg.Clusters {
 		var r *roster
 		if was := old.byName[c.Name]; was != nil && was.same(&cfg, &c) {
-			r = was // one of a thousand clusters changes: the others cost next to nothing
+			r = was // usually one of many clusters changes: the others must cost next to nothing
 		} else if was != nil && was.continuedBy(&c) {
 			var changed []*tracked
 			r, changed = was.group.apply(cfg, c)
-			began = append(began, changed...)
+			starting = append(starting, changed...)
 		} else {
 			r = newGroup(cfg, c, s.subs).roster
-			began = append(began, r.nodes...)
+			starting = append(starting, r.nodes...)
 		}
 		next.rosters = append(next.rosters, r)
 		next.byName[c.Name] = r
@@ -37,30 +37,30 @@ func (s *Supervisor) Apply(cfg Config) {
 		}
 	}
 	s.watched.Store(next)
-	close(old.over)
+	close(old.replaced)
 	s.endLocked(old, next)
-	s.subs.publish(ended(old, next))
-	s.startLocked(began) // at last: a node that moves is polled by one loop at a time
+	s.subs.publish(endedClusters(old, next))
+	s.startLocked(starting) // after endLocked: a node that moves to another cluster is polled by one loop at a time
 }
 
-// ended tells of the clusters that nobody watches any more, those that go on as
-// another one included.
-func ended(old, next *watched) (changes []Change) {
+// endedClusters returns a change for each cluster that is no longer watched. A
+// cluster that continues with other nodes, as another one, counts as ended.
+func endedClusters(old, next *watched) (changes []Change) {
 	for _, r := range old.rosters {
 		if now := next.byName[r.group.name]; now == nil || now.group != r.group {
-			changes = append(changes, Change{At: time.Now(), Cluster: r.group.name, Kind: KindWatching, Before: "yes", After: "no", Reason: "not configured any more, nor announced"})
+			changes = append(changes, Change{At: time.Now(), Cluster: r.group.name, Kind: KindWatching, Before: "yes", After: "no", Reason: "no longer configured or announced"})
 		}
 	}
 	return changes
 }
 
-// same reports whether nothing of the cluster changes.
+// same reports whether cfg and c change nothing in the cluster.
 func (r *roster) same(cfg *Config, c *ClusterConfig) bool {
 	return r.rules == cfg.Rules && r.ttl == cfg.TTL && r.cfg.Scope == c.Scope && slices.Equal(r.cfg.Nodes, c.Nodes)
 }
 
-// continuedBy: where no node stays it is another cluster of that name, with
-// another identity.
+// continuedBy reports whether c is the same cluster, so that its identity, leader
+// and history are kept. If no node stays, c is another cluster of the same name.
 func (r *roster) continuedBy(c *ClusterConfig) bool {
 	if r.group.scope != c.Scope {
 		return false
@@ -73,9 +73,9 @@ func (r *roster) continuedBy(c *ClusterConfig) bool {
 	return false
 }
 
-// apply makes the group watch what c says, and publishes what follows from that.
-// It gives the nodes whose loop has to begin.
-func (g *group) apply(cfg Config, c ClusterConfig) (r *roster, began []*tracked) {
+// apply replaces the group's configuration and publishes the changes that follow
+// from that. It returns the nodes whose poll loop has to be started or restarted.
+func (g *group) apply(cfg Config, c ClusterConfig) (r *roster, starting []*tracked) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
@@ -87,44 +87,57 @@ func (g *group) apply(cfg Config, c ClusterConfig) (r *roster, began []*tracked)
 			return nil
 		}
 		if n.cfg.Client != nc.Client {
-			n.timeouts, n.inflight, n.began, n.ended = 0, time.Time{}, time.Time{}, time.Time{} // so it is due at once
-			began = append(began, n)
+			starting = append(starting, n)
 		}
-		n.cfg = *nc
-		n.entry = g.known.Get(n.name)
-		if cfg.Rules.MaxLag == 0 {
-			n.lagging = hold{}
-		}
-		if !cfg.Rules.SameTimeline {
-			n.behind = hold{}
-		}
+		n.reconfigureLocked(nc, &cfg.Rules)
 		return n
 	})
-	for _, n := range g.nodes {
-		if r.byName[n.name] != n {
-			n.gone = true
-			g.known.Forget(n.name)
-			if n.name == g.leader {
-				g.leader = ""
-			}
-		}
-	}
+	g.dropMissingLocked(r)
 	for _, n := range r.nodes {
 		if g.byName[n.name] != n {
-			began = append(began, n)
+			starting = append(starting, n)
 		}
 	}
 	g.roster = r
 	d := g.elect(now)
 	g.endLeaving(now)
 	view := g.render(now, nil, d)
-	view.follow(before)
+	view.carryOver(before)
 	g.view.Store(view)
 	g.pace(now, d, d.winner != before.Leader)
-	g.wakeAll() // intervals may be others
+	g.wakeAll() // the intervals may have changed
 	g.arrivedLocked()
 	g.subs.publish(diff(before, view))
-	return r, began
+	return r, starting
+}
+
+// reconfigureLocked replaces the configuration of a node that stays.
+func (n *tracked) reconfigureLocked(cfg *NodeConfig, rules *Rules) {
+	if n.cfg.Client != cfg.Client {
+		n.timeouts, n.inflight, n.began, n.ended = 0, time.Time{}, time.Time{}, time.Time{} // so it is due at once
+	}
+	n.cfg = *cfg
+	n.entry = n.group.known.Get(n.name) // its TTL may have changed
+	if rules.MaxLag == 0 {
+		n.lagging = hold{}
+	}
+	if !rules.SameTimeline {
+		n.behind = hold{}
+	}
+}
+
+// dropMissingLocked forgets the nodes that next does not have.
+func (g *group) dropMissingLocked(next *roster) {
+	for _, n := range g.nodes {
+		if next.byName[n.name] == n {
+			continue
+		}
+		n.gone = true
+		g.known.Forget(n.name)
+		if n.name == g.leader {
+			g.leader = ""
+		}
+	}
 }
 
 // loop is a poll loop that runs.
@@ -133,8 +146,8 @@ type loop struct {
 	done   chan struct{} // closed when it has ended
 }
 
-// startLocked starts the poll loops of nodes, while Run runs. One that polls a
-// node already ends first: there is never more than one request to it.
+// startLocked starts the poll loops of nodes, while Run runs. A loop that polls a
+// node already ends first: there is never more than one request to a node.
 func (s *Supervisor) startLocked(nodes []*tracked) {
 	if s.eg == nil {
 		return
@@ -159,7 +172,8 @@ func (s *Supervisor) startLocked(nodes []*tracked) {
 	}
 }
 
-// endLocked ends what next has not of old, and lets those go who wait for it.
+// endLocked ends the poll loops of the nodes that old has and next does not, waits
+// for them, and releases the questions that wait for those nodes.
 func (s *Supervisor) endLocked(old, next *watched) {
 	var gone []*tracked
 	for _, r := range old.rosters {
@@ -181,7 +195,7 @@ func (s *Supervisor) endLocked(old, next *watched) {
 	}
 }
 
-// end drops whatever a last poll brings.
+// end makes the node ignore the result of its last poll.
 func (n *tracked) end() {
 	n.group.mu.Lock()
 	defer n.group.mu.Unlock()

@@ -7,28 +7,28 @@ import (
 	"patroniglue/node"
 )
 
-// Question is a check of a node as somebody asks it.
+// Question names a node and a check of it.
 type Question struct {
-	Cluster string // "" when the node's name says it
-	Node    string
-	Check   string
-	Query   string // raw, such as "lag=16MB"; "" = none
+	Cluster string // "" if only one cluster has a node of that name
+	Node    string // its configured name
+	Check   string // a name that node.CheckNames lists
+	Query   string // the raw query, such as "lag=16MB"; "" = none
 }
 
-// Answer is the verdict on a Question and what it was made from.
+// Answer is the verdict on a Question and the view that it was made from.
 type Answer struct {
 	View    *View
 	Member  *Member
 	Check   node.Check
 	Verdict node.Verdict
-	At      time.Time // when it was given
+	At      time.Time // when the verdict was made
 }
 
-// Ask answers a question from memory. Only when the node's first poll is not
-// back yet it waits for that, at most as long as a poll may take; and for a node
-// that is not known while others may come, some seconds. What is wrong with the
-// question is an [*UnknownError], a [*node.UnknownCheckError] or a
-// [*node.ParameterError].
+// Ask answers a question from memory. It waits in two cases only: for the node's
+// first poll, at most as long as a poll may take, and for a node that is not known
+// while more nodes may be announced ([Supervisor.Pending]), at most 3 s. A question
+// that cannot be answered gives an [*UnknownError], an [*AmbiguousError], a
+// [*node.UnknownCheckError] or a [*node.ParameterError].
 func (s *Supervisor) Ask(ctx context.Context, q Question) (Answer, error) {
 	r, i, err := s.find(ctx, q.Cluster, q.Node)
 	if err != nil {
@@ -44,7 +44,7 @@ func (s *Supervisor) Ask(ctx context.Context, q Question) (Answer, error) {
 	return r.answer(i, check), nil
 }
 
-// AskNow is Ask where that need not wait and finds nothing wrong; else ok is false.
+// AskNow is Ask without waiting: ok is false if Ask would wait or return an error.
 func (s *Supervisor) AskNow(q Question) (a Answer, ok bool) {
 	r, i, err := s.watched.Load().find(q.Cluster, q.Node)
 	if err != nil {
@@ -59,7 +59,7 @@ func (s *Supervisor) AskNow(q Question) (a Answer, ok bool) {
 }
 
 // AskAll answers a check for every node of a cluster. It waits for first polls
-// only as long as nobody passes. Errors are as Ask's.
+// only while no node passes. Its errors are those of Ask.
 func (s *Supervisor) AskAll(ctx context.Context, cluster, check, query string) ([]Answer, error) {
 	w := s.settled(ctx, func(w *watched) bool { return w.byName[cluster] != nil })
 	r, err := w.cluster(cluster)
@@ -70,7 +70,7 @@ func (s *Supervisor) AskAll(ctx context.Context, cluster, check, query string) (
 	if err != nil {
 		return nil, err
 	}
-	if answers, done := r.ask(&c); done {
+	if answers, done := r.askAll(&c); done {
 		return answers, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
@@ -78,9 +78,9 @@ func (s *Supervisor) AskAll(ctx context.Context, cluster, check, query string) (
 	for {
 		arrival := r.group.nextArrival()
 		if r, err = s.watched.Load().cluster(cluster); err != nil {
-			return nil, err // gone while we waited
+			return nil, err // removed while we waited
 		}
-		answers, done := r.ask(&c)
+		answers, done := r.askAll(&c)
 		if done || ctx.Err() != nil {
 			return answers, nil
 		}
@@ -91,8 +91,8 @@ func (s *Supervisor) AskAll(ctx context.Context, cluster, check, query string) (
 	}
 }
 
-// Find gives a node and the view that it stands in, after its first poll as Ask
-// does.
+// Find returns a node and the view that it is part of. It waits as Ask does. Its
+// error is an [*UnknownError] or an [*AmbiguousError].
 func (s *Supervisor) Find(ctx context.Context, cluster, node string) (*View, *Member, error) {
 	r, i, err := s.find(ctx, cluster, node)
 	if err == nil {
@@ -108,8 +108,8 @@ func (s *Supervisor) Find(ctx context.Context, cluster, node string) (*View, *Me
 // pendingWait bounds how long a question waits for a node that is not known yet.
 const pendingWait = 3 * time.Second
 
-// settled gives what is watched, when it has what is asked for or nothing more is to
-// come, or after pendingWait.
+// settled returns what is watched as soon as has accepts it or no more nodes may be
+// announced, at the latest after pendingWait.
 func (s *Supervisor) settled(ctx context.Context, has func(*watched) bool) *watched {
 	w := s.watched.Load()
 	if w.pending == "" || has(w) {
@@ -119,7 +119,7 @@ func (s *Supervisor) settled(ctx context.Context, has func(*watched) bool) *watc
 	defer cancel()
 	for w.pending != "" && !has(w) {
 		select {
-		case <-w.over:
+		case <-w.replaced:
 		case <-ctx.Done():
 			return w
 		}
@@ -135,8 +135,9 @@ func (s *Supervisor) find(ctx context.Context, cluster, node string) (*roster, i
 	}).find(cluster, node)
 }
 
-// await waits until r's node i was polled, at most as long as a poll may take.
-// Meanwhile the node may go, or move to another cluster, so it is found again.
+// await waits until r's node i was polled, at most as long as a poll may take. The
+// node may be removed or move to another cluster meanwhile, so it is looked up
+// again.
 func (s *Supervisor) await(ctx context.Context, r *roster, i int, cluster, node string) (*roster, int, error) {
 	if r.polled(i) {
 		return r, i, nil

@@ -6,29 +6,29 @@ import (
 	"strings"
 )
 
-// claim is one node that says it leads, as an election sees it.
+// claim is a node that claims to lead, as an election sees it.
 type claim struct {
 	name      string
-	timeline  int64 // 0 = unknown, loses to any
-	unlocked  bool  // its document says cluster_unlocked: it holds no key that it can see
-	held      bool  // its answer was 503 just now, but is not believed yet: only counts while nobody else claims
-	answering bool  // asked again since the dispute began, it answered
-	pending   bool  // asked again, its answer may still come
+	timeline  int64 // 0 = unknown, which loses to any other
+	unlocked  bool  // its document says cluster_unlocked: it sees no leader key
+	held      bool  // its latest answer was a 503 that is not believed yet: it counts only while no other node claims
+	answering bool  // it answered a poll that began after the dispute did
+	pending   bool  // such an answer may still come
 }
 
-// decision is the outcome of an election. winner is "" when nobody leads.
+// decision is the outcome of an election. winner is "" when no node leads.
 type decision struct {
 	winner  string
-	judging bool   // claimants are being asked again; the winner is who was it before
-	split   bool   // several nodes really claim at once
-	why     string // in words, when there was more than one claim
+	judging bool   // claimants are being polled again; the winner is the one before
+	split   bool   // several nodes claim and answer
+	why     string // in words; "" with one claim or none
 }
 
-// elect finds the one leader among those who claim. It waits for nobody who is
-// silent, and whatever the nodes say, there is at most one winner.
+// elect finds the one leader among the claimants. It does not wait for a silent
+// node, and whatever the nodes say, there is at most one winner.
 func elect(claims []claim, incumbent string) decision {
 	held := func(c claim) bool { return c.held }
-	if slices.ContainsFunc(claims, held) { // seldom: for each poll there is an election, and no copy
+	if slices.ContainsFunc(claims, held) { // rare, so that most elections, one for each poll, copy nothing
 		if others := slices.DeleteFunc(slices.Clone(claims), held); len(others) > 0 {
 			claims = others
 		}
@@ -39,23 +39,23 @@ func elect(claims []claim, incumbent string) decision {
 	case 1:
 		return decision{winner: claims[0].name}
 	}
-	// In a clean switchover one of them is an old answer: ask again, then judge.
-	keep := decision{judging: true, why: "claims by " + names(claims) + ": asking again"}
+	// In a clean switchover one of the claims is an old answer: poll again, then judge.
+	undecided := decision{judging: true, why: "claims by " + names(claims) + ": asking again"}
 	if slices.ContainsFunc(claims, func(c claim) bool { return c.name == incumbent }) {
-		keep.winner = incumbent
+		undecided.winner = incumbent
 	}
 	answering := slices.DeleteFunc(slices.Clone(claims), func(c claim) bool { return !c.answering })
 	switch {
 	case len(answering) == 0, slices.ContainsFunc(claims, func(c claim) bool { return c.pending }):
-		return keep
+		return undecided
 	case len(answering) == 1:
-		return decision{winner: answering[0].name, why: fmt.Sprintf("claims by %s, of whom only %s answers", names(claims), answering[0].name)}
+		return decision{winner: answering[0].name, why: fmt.Sprintf("claims by %s, of which only %s answers", names(claims), answering[0].name)}
 	}
 	return judgeSplit(answering, incumbent)
 }
 
 // judgeSplit decides between nodes that all claim and all answer. In a paused
-// cluster without a DCS every running primary claims, on purpose (api.py:346).
+// cluster without a DCS Patroni lets every running primary claim (api.py:346).
 func judgeSplit(claims []claim, incumbent string) decision {
 	d := decision{split: true}
 	locked := slices.DeleteFunc(slices.Clone(claims), func(c claim) bool { return c.unlocked })
@@ -83,7 +83,7 @@ func judgeSplit(claims []claim, incumbent string) decision {
 	return d
 }
 
-// highest gives the claimant with the highest timeline, "" when two have it.
+// highest returns the claimant with the highest timeline, "" if several have it.
 func highest(claims []claim) string {
 	best := claims[0]
 	tie := false

@@ -32,7 +32,7 @@ func TestElect(t *testing.T) {
 		{"neither answers", []claim{silent(yes("a", 1)), silent(yes("b", 2))}, "a",
 			decision{winner: "a", judging: true, why: "claims by a (timeline 1) and b (timeline 2): asking again"}},
 		{"only one answers", []claim{silent(yes("a", 5)), yes("b", 0)}, "a",
-			decision{winner: "b", why: "claims by a (timeline 5) and b (timeline unknown), of whom only b answers"}},
+			decision{winner: "b", why: "claims by a (timeline 5) and b (timeline unknown), of which only b answers"}},
 		{"the higher timeline", []claim{yes("a", 1), yes("b", 2)}, "a",
 			decision{winner: "b", split: true, why: "claims by a (timeline 1) and b (timeline 2): b has the highest timeline"}},
 		{"any timeline beats unknown", []claim{yes("a", 0), yes("b", 1)}, "a",

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// UnknownError says that there is no such cluster or node, and which there are.
+// UnknownError says that no cluster or node has the name, and which names exist.
 type UnknownError struct {
-	What, Name string
-	Valid      []string
-	Pending    string // why it may be one that is not known yet; "" = there is none
+	What, Name string   // What is "cluster" or "node"
+	Valid      []string // all names that exist
+	Pending    string   // why the name may become known later; "" = it will not
 }
 
 // maxNamed bounds how many names an error lists.
@@ -27,7 +27,8 @@ func (e *UnknownError) Error() string {
 	return text
 }
 
-// AmbiguousError says that several clusters have a node of that name.
+// AmbiguousError says that several clusters have a node of the name, so that the
+// question must name the cluster, too.
 type AmbiguousError struct {
 	Node     string
 	Clusters []string

@@ -12,7 +12,7 @@ import (
 	"patroniglue/node"
 )
 
-// group is one cluster as it is being watched.
+// group is the state of one watched cluster.
 type group struct {
 	name  string
 	scope string // as configured, "" = any
@@ -23,18 +23,18 @@ type group struct {
 	suspension suspension
 
 	mu         sync.Mutex
-	*roster              // the latest; this and all below is guarded by mu
-	systemID   string    // pinned by the first good report
-	seenScope  string    // pinned too
+	*roster           // the latest; this and all below is guarded by mu
+	systemID   string // pinned by the first good report, like seenScope
+	seenScope  string
 	leader     string    // the elected node
-	timeline   int64     // of the elected primary, kept when there is none
-	position   int64     // newest known of the elected primary, -1 = unknown; kept likewise
-	disputed   time.Time // since when these nodes claim; zero = they do not
-	unsettled  time.Time // when something was last unsettled
-	episode    time.Time // when the present unsettled time began; zero = settled
+	timeline   int64     // of the latest primary
+	position   int64     // the newest known of the latest primary, in bytes; -1 = unknown
+	disputed   time.Time // since when the present claimants are several; zero = they are not
+	unsettled  time.Time // when the cluster was last unsettled
+	episode    time.Time // when the present unsettled period began; zero = the cluster is settled
 	settings   node.Settings
-	settingsAt time.Time     // when they are to be read again
-	arrival    chan struct{} // closed when the next first poll is back, or other nodes are watched
+	settingsAt time.Time     // when settings are to be read again
+	arrival    chan struct{} // closed when the next first poll has ended, or the roster was replaced
 }
 
 func newGroup(cfg Config, c ClusterConfig, subs *subscribers) *group {
@@ -50,7 +50,8 @@ func newGroup(cfg Config, c ClusterConfig, subs *subscribers) *group {
 	return g
 }
 
-// nextArrival is closed when the next first poll is back.
+// nextArrival returns a channel that is closed when the next first poll has ended or
+// the roster was replaced.
 func (g *group) nextArrival() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -62,14 +63,15 @@ func (g *group) arrivedLocked() {
 	g.arrival = make(chan struct{})
 }
 
-// begin notes that a poll of n begins.
-func (g *group) begin(n *tracked, at time.Time) {
+// pollBegins records that a poll of n begins.
+func (g *group) pollBegins(n *tracked, at time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n.inflight, n.position = at, g.position
 }
 
-// merge takes in what a poll of n brought and publishes what follows from it.
+// merge records the outcome of a poll of n, elects, and publishes the view and the
+// changes that follow.
 func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -87,8 +89,8 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 		g.failed(n, began, err)
 	} else {
 		if r.Began.Before(before.Began) {
-			// From another supervisor: what it tells later it has not known for longer,
-			// that only seems so when its answer took longer.
+			// The answer comes from another supervisor, with an age. A later answer is not
+			// based on an older poll; it only seems so because the answer itself took longer.
 			r.Began = before.Began
 		}
 		if g.known.Put(n.name, r, r.Began) {
@@ -111,7 +113,7 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	}
 	g.view.Store(view)
 	n.jitter = 0.9 + 0.2*rand.Float64()
-	found := old.Leader == "" && old.last == "" && old.LeaderLost.IsZero() // the first that is seen, before all were polled, is no change
+	found := old.Leader == "" && old.last == "" && old.LeaderLost.IsZero() // the first leader that is found, before all nodes were polled, is no change
 	g.pace(now, d, !found && d.winner != old.Leader || before.Known && n.name == d.winner && changedAnswer(&before, &n.entry))
 	if first {
 		close(n.first)
@@ -120,9 +122,9 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 	g.subs.publish(changes) // never blocks
 }
 
-// late is the failure of a poll whose answer cannot be followed by another one
-// before it is too old: to believe it would put the node in and out of service
-// with every poll. nil for others.
+// late returns a failure for an answer that took longer than half the TTL, else nil.
+// Such an answer is too old before the next one comes: to believe it would put the
+// node in and out of service with every poll.
 func (g *group) late(r *node.Report) error {
 	limit := g.ttl / 2
 	if r.Took <= limit {
@@ -141,13 +143,13 @@ func (g *group) failed(n *tracked, began time.Time, err error) {
 	fall, timeout := 0, false
 	if f, ok := err.(*node.Failure); ok {
 		_, late := errors.AsType[lateError](f.Err)
-		timeout = f.Kind == node.KindTimeout && !late // what hung has answered: ask again soon
+		timeout = f.Kind == node.KindTimeout && !late // a node that answered late does not hang: poll it again soon
 		// A paused Patroni may be down on purpose while PostgreSQL runs on.
 		if f.Hard() && !n.entry.Value.Document.Pause {
 			fall = n.cfg.Fall
 		}
 		if f.Kind == node.KindNotBelieved {
-			fall = 1 // we know nothing that it does not
+			fall = 1 // the other supervisor knows all that we could know
 		}
 	}
 	if timeout {
@@ -166,8 +168,8 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 	}
 	n.refused = g.identify(n, d)
 	g.measure(n, r)
-	// Patroni's failsafe mode says 503 for a moment when the DCS comes back
-	// (ha.py:351): an incumbent that still runs as leader is asked again.
+	// Patroni in failsafe mode answers 503 for a moment when the DCS comes back
+	// (ha.py:351): a leader that still runs as one is polled again first.
 	if n.name == g.leader && !r.Claims() && d.Running() && (d.Role == node.RolePrimary || d.Role == node.RoleStandbyLeader) {
 		n.blips++
 	} else {
@@ -175,7 +177,7 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 	}
 }
 
-// elect finds the leader from the latest reports.
+// elect elects the leader from the latest reports.
 func (g *group) elect(now time.Time) decision {
 	var claims []claim
 	claimants, joined := 0, false
@@ -228,8 +230,8 @@ func (g *group) elect(now time.Time) decision {
 	return d
 }
 
-// render makes the view, after a poll of polled, if any. Members whose report and standing are the same as
-// before are taken over as they are.
+// render makes the next view. polled is the node that was just polled, nil if none. Members of the view
+// before are reused if their report and standing are unchanged.
 func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	old := g.view.Load()
 	v := &View{
@@ -245,16 +247,17 @@ func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 				Name: m.Name, URL: m.URL, Postgres: m.Postgres, Polled: n.polled, Entry: n.entry,
 				Refused: n.refused, Left: n.cfg.Left, Since: n.since, Standing: standings[i], leaving: n.leaving,
 			}
-			m.judge(now)
+			m.makeVerdicts(now)
 		}
 		v.Members[i] = m
 	}
-	v.follow(old)
+	v.carryOver(old)
 	return v
 }
 
-// unsafe says why a frozen old primary could be believed for longer than
-// Patroni waits before it elects a new one.
+// unsafe says why the TTL is so long that a frozen old primary could still be
+// believed when Patroni elects a new one; "" if it is not. Patroni does so when its
+// leader key expires, at the earliest ttl - loop_wait after the last update.
 func (g *group) unsafe() string {
 	s := g.settings
 	if s.TTL == 0 || g.ttl < s.TTL-s.LoopWait {
@@ -264,7 +267,8 @@ func (g *group) unsafe() string {
 		g.ttl, s.TTL-s.LoopWait, s.TTL, s.LoopWait)
 }
 
-// loopWait is the cluster's, or Patroni's default while it is not known.
+// loopWait is the cluster's loop_wait, or Patroni's default, 10 s, while it is not
+// known.
 func (g *group) loopWait() time.Duration {
 	if g.settings.LoopWait > 0 {
 		return g.settings.LoopWait

@@ -9,7 +9,7 @@ import (
 	"patroniglue/node"
 )
 
-// Level is how bad it is.
+// Level is how serious a reason is, or a whole health.
 type Level uint8
 
 // The levels of a cluster's health.
@@ -36,17 +36,17 @@ func (l *Level) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// The codes of reasons, which keep their meaning between versions. They are the
-// same in /health, on the page, from status, and as the label code of metrics and
-// alerts.
+// The codes of reasons. Their meaning stays the same between versions, and they are
+// the same in /health, on the page, in the output of status, and as the label "code"
+// of metrics and alerts.
 const (
-	CodeSplitBrain     = "split_brain"     // several nodes claim to be primary, and answer
-	CodeNoPrimary      = "no_primary"      // no node passes the check of the leader: the primary, or in a standby cluster its leader
-	CodeNodeDown       = "node_down"       // nothing is believed of the node; critical when of none
-	CodeWrongCluster   = "wrong_cluster"   // the node belongs to another cluster, or is another member, than configured
+	CodeSplitBrain     = "split_brain"     // several nodes claim to be primary and answer
+	CodeNoPrimary      = "no_primary"      // no node passes the check "leader": the primary, or in a standby cluster its leader
+	CodeNodeDown       = "node_down"       // there is no answer of the node that can be believed; critical if there is none of any node
+	CodeWrongCluster   = "wrong_cluster"   // the node belongs to another cluster than configured, or is another member
 	CodeLeaving        = "leaving"         // the node's announced stop holds
 	CodeLeft           = "left"            // the DCS does not list the node any more
-	CodeReplicaMissing = "replica_missing" // the node answers, but its PostgreSQL is no replica that works
+	CodeReplicaMissing = "replica_missing" // the node answers, but its PostgreSQL is not a working replica
 	CodeWrongTimeline  = "wrong_timeline"  // the replica does not follow the primary's timeline
 	CodeLag            = "lag"             // the replica is excluded for lag
 	CodeDCSUnseen      = "dcs_unseen"      // the node does not see its DCS
@@ -54,11 +54,11 @@ const (
 	CodeFailsafe       = "failsafe"        // Patroni's failsafe mode is active: the DCS is out of reach
 	CodeTTLUnsafe      = "ttl_unsafe"      // the cache's TTL is too long for Patroni's own
 
-	CodeCertificateExpiring = "certificate_expiring" // ends within [ExpiryWarning]: the node's, or one of the supervisor itself
-	CodeCertificateExpired  = "certificate_expired"  // is over, and used nevertheless
-	CodeReloadFailed        = "reload_failed"        // a new configuration cannot be used, so the supervisor goes on with the old one
-	CodeDiscoveryStale      = "discovery_stale"      // the DCS is not heard: members are those that were known
-	CodeDiscoveryProblem    = "discovery_problem"    // something that the DCS says of members cannot be used
+	CodeCertificateExpiring = "certificate_expiring" // a certificate, of the node or of the supervisor itself, ends within [ExpiryWarning]
+	CodeCertificateExpired  = "certificate_expired"  // a certificate has ended and is still used
+	CodeReloadFailed        = "reload_failed"        // a new configuration is invalid, so the supervisor keeps the old one
+	CodeDiscoveryStale      = "discovery_stale"      // the DCS does not answer: the members are the last ones known
+	CodeDiscoveryProblem    = "discovery_problem"    // an entry of a member in the DCS cannot be used
 )
 
 // Codes lists every code, in a fixed order.
@@ -72,7 +72,7 @@ var Codes = []string{
 type Reason struct {
 	Code  string `json:"code"` // one of Codes
 	Level Level  `json:"level"`
-	Node  string `json:"node,omitzero"` // "" when it is about the whole cluster
+	Node  string `json:"node,omitzero"` // "" if the reason is about the whole cluster
 	Text  string `json:"text"`
 }
 
@@ -82,7 +82,7 @@ type Health struct {
 	Reasons []Reason `json:"reasons"` // worst first; empty, never null, when all is well
 }
 
-// Add puts r behind the reasons that are as bad or worse.
+// Add inserts r after the reasons that are as serious or more so.
 func (h *Health) Add(r Reason) {
 	h.Level = max(h.Level, r.Level)
 	at := len(h.Reasons)
@@ -92,8 +92,8 @@ func (h *Health) Add(r Reason) {
 	h.Reasons = slices.Insert(h.Reasons, at, r)
 }
 
-// Health judges the cluster as it is known at now. Where one node only is
-// watched, the primary may well be one that is not: no primary is no fault then.
+// Health judges the cluster as it is known at now. Where only one node is watched,
+// the primary may be an unwatched node: it is no fault then that there is none.
 func (v *View) Health(now time.Time) Health {
 	h := Health{Reasons: []Reason{}}
 	add := func(level Level, code, node, text string) { h.Add(Reason{code, level, node, text}) }
@@ -109,20 +109,31 @@ func (v *View) Health(now time.Time) Health {
 	}
 	if leader := v.Member(v.Leader); leader != nil {
 		verdict := leader.Verdict(leaderCheck, now)
-		asAnnounced := leader.leaves(now) && verdict.Outcome != node.Fault // no emergency, until it has stopped
+		asAnnounced := leader.leaves(now) && verdict.Outcome != node.Fault // an announced stop is no emergency before it happens
 		if !verdict.Passes() && !asAnnounced {
 			add(Critical, CodeNoPrimary, leader.Name, "elected last, but: "+verdict.Reason)
 		}
 	} else if !alone {
 		text := "no node claims to be primary"
 		switch {
-		case v.Split: // which has told why
+		case v.Split: // whose reason says why
 			text = "nobody is elected of those that claim to be primary"
 		case v.Why != "":
 			text = v.Why
 		}
 		add(Critical, CodeNoPrimary, "", text)
 	}
+	v.memberReasons(now, answering, add)
+	v.conditions(now, add)
+	if v.Unsafe != "" {
+		add(Warning, CodeTTLUnsafe, "", v.Unsafe)
+	}
+	return h
+}
+
+// memberReasons adds the reasons that are about one node each. answering is the
+// number of nodes whose answer is fresh.
+func (v *View) memberReasons(now time.Time, answering int, add func(Level, string, string, string)) {
 	for _, m := range v.Members {
 		fresh := m.Entry.Fresh(now)
 		replica := m.Verdict(replicaCheck, now)
@@ -149,14 +160,10 @@ func (v *View) Health(now time.Time) Health {
 			add(Warning, CodeReplicaMissing, m.Name, replica.Reason)
 		}
 	}
-	v.conditions(now, add)
-	if v.Unsafe != "" {
-		add(Warning, CodeTTLUnsafe, "", v.Unsafe)
-	}
-	return h
 }
 
-// conditions are what the nodes themselves report of their cluster, once each.
+// conditions adds what the nodes themselves report: each condition of the cluster
+// once, and those of a node for each node.
 func (v *View) conditions(now time.Time, add func(Level, string, string, string)) {
 	var paused, failsafe bool
 	for _, m := range v.Members {
@@ -166,7 +173,7 @@ func (v *View) conditions(now time.Time, add func(Level, string, string, string)
 		d := &m.Entry.Value.Document
 		paused = paused || d.Pause
 		failsafe = failsafe || d.Failsafe
-		// One that is over fails the poll, unless the node is polled with insecure.
+		// A certificate that has ended fails the poll, unless the node is polled with "insecure".
 		if r, ok := CertificateReason("the certificate of its REST API", m.Entry.Value.CertificateEnds, now, Warning); ok {
 			add(r.Level, r.Code, m.Name, r.Text)
 		}
@@ -182,11 +189,13 @@ func (v *View) conditions(now time.Time, add func(Level, string, string, string)
 	}
 }
 
-// ExpiryWarning is how long before its end a certificate is a warning.
+// ExpiryWarning is how long before its end a certificate becomes a warning.
 const ExpiryWarning = 14 * 24 * time.Hour
 
-// CertificateReason tells, by the wall clock, of a certificate that ends soon, or
-// is over, which is of level over. The zero time is no certificate.
+// CertificateReason returns the reason for a certificate that ends within
+// [ExpiryWarning] by the wall clock, at level Warning, or that has ended, at the level
+// given by over. ok is false for others and for the zero time, which is no
+// certificate. what names the certificate in the text.
 func CertificateReason(what string, ends, now time.Time, over Level) (r Reason, ok bool) {
 	const layout = "2006-01-02 15:04 UTC"
 	switch {

@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// DefaultHistory is how many changes are kept where nothing else is configured:
-// some hundred kB for each thousand.
+// DefaultHistory is how many changes are kept where the configuration does not say.
+// A thousand changes take some hundred kB.
 const DefaultHistory = 10000
 
-// history keeps the latest changes. It is guarded by the mutex of subscribers,
-// so ids are in the order in which subscribers hear of changes.
+// history keeps the latest changes. It is guarded by the mutex of subscribers, so
+// that subscribers get changes in the order of their ids.
 type history struct {
 	size    int
-	changes []Change // oldest first, at most twice size; readers keep parts of it: it is appended to or replaced
-	last    uint64   // the id given out last
-	dropped bool     // changes that were older are gone
+	changes []Change // oldest first, at most twice size; readers hold slices of it, so elements are never changed
+	last    uint64   // the latest id
+	dropped bool     // older changes were dropped
 }
 
-// newHistory begins with an id that no earlier run gave out, unless that saw
-// more than a change a millisecond: the start in milliseconds since 1970. So an
-// id that is not known any more is never taken for another change.
+// newHistory begins with an id that no earlier run used: the milliseconds since
+// 1970. (An earlier run would have needed more than a change per millisecond.) So the
+// id of a change that was dropped never names another change.
 func newHistory(size int) history {
 	return history{size: size, last: uint64(time.Now().UnixMilli())}
 }
 
-// add gives c the next id and keeps it.
+// add gives c the next id and records it.
 func (h *history) add(c *Change) {
 	h.last++
 	c.ID = h.last
@@ -37,7 +37,7 @@ func (h *history) add(c *Change) {
 	h.dropped = h.dropped || len(h.changes) > h.size
 }
 
-// resize keeps so many from now on; what was dropped already stays so.
+// resize sets how many changes are kept from now on.
 func (h *history) resize(size int) {
 	if size == h.size {
 		return
@@ -50,8 +50,9 @@ func (h *history) latest() []Change {
 	return slices.Clip(h.changes[max(0, len(h.changes)-h.size):])
 }
 
-// Restore puts in what an earlier run kept, oldest first and with growing ids;
-// incomplete says that it kept more. Only before Run.
+// Restore fills the history with the changes of an earlier run, oldest first and
+// with growing ids. incomplete says that older changes are missing. It may be called
+// before Run only.
 func (s *Supervisor) Restore(changes []Change, incomplete bool) {
 	s.subs.mu.Lock()
 	defer s.subs.mu.Unlock()
@@ -63,38 +64,40 @@ func (s *Supervisor) Restore(changes []Change, incomplete bool) {
 	}
 }
 
-// kept gives what readers need, which nobody changes any more.
-func (s *Supervisor) kept() (changes []Change, last uint64, dropped bool) {
+// keptChanges returns the history's changes, which are not modified any more, the
+// latest id, and whether older changes were dropped.
+func (s *Supervisor) keptChanges() (changes []Change, last uint64, dropped bool) {
 	s.subs.mu.Lock()
 	defer s.subs.mu.Unlock()
 	return s.subs.history.latest(), s.subs.history.last, s.subs.history.dropped
 }
 
-// Filter picks changes. Its zero value picks all.
+// Filter selects changes. Its zero value selects all.
 type Filter struct {
 	Cluster, Node string    // "" = any
-	Since         time.Time // not before it
-	After         uint64    // only ids above it
-	Limit         int       // the newest so many; 0 = no limit
+	Since         time.Time // no earlier ones
+	After         uint64    // only those with a larger id
+	Limit         int       // at most so many, the newest; 0 = no limit
 }
 
-// Picks reports whether c is of the filter's cluster and node.
+// Picks reports whether c is about the filter's cluster and node. It ignores the
+// other fields.
 func (f *Filter) Picks(c *Change) bool {
 	return (f.Cluster == "" || c.Cluster == f.Cluster) && (f.Node == "" || c.Node == f.Node)
 }
 
-// History is what changed, as far as it is kept.
+// History is a part of the changes that are kept.
 type History struct {
 	Changes   []Change `json:"changes"`   // oldest first
-	Truncated bool     `json:"truncated"` // older ones that fit are left out by the limit, or may have been dropped
-	LastID    uint64   `json:"last_id"`   // the id given out last, whether or not that change is here
+	Truncated bool     `json:"truncated"` // older matching changes were left out because of the limit, or may have been dropped
+	LastID    uint64   `json:"last_id"`   // the latest id of all, whether or not that change is in Changes
 }
 
-// History gives the changes that f picks. A name that is neither configured nor
-// kept is an [*UnknownError].
+// History returns the changes that f selects. A name that is neither configured nor
+// in the history gives an [*UnknownError].
 func (s *Supervisor) History(f Filter) (History, error) {
-	kept, last, dropped := s.kept()
-	if err := s.known(f, kept); err != nil {
+	kept, last, dropped := s.keptChanges()
+	if err := s.checkNames(f, kept); err != nil {
 		return History{}, err
 	}
 	h := History{Changes: []Change{}, LastID: last}
@@ -114,15 +117,16 @@ func (s *Supervisor) History(f Filter) (History, error) {
 	return h, nil
 }
 
-// Knows reports an [*UnknownError] for a name of f that is neither configured nor
-// kept.
+// Knows returns an [*UnknownError] if a name of f is neither configured nor in the
+// history.
 func (s *Supervisor) Knows(f Filter) error {
-	kept, _, _ := s.kept()
-	return s.known(f, kept)
+	kept, _, _ := s.keptChanges()
+	return s.checkNames(f, kept)
 }
 
-// known: a name that was restored may not be configured any more.
-func (s *Supervisor) known(f Filter, kept []Change) error {
+// checkNames is Knows for changes that were read already. A restored change may bear
+// a name that is no longer configured.
+func (s *Supervisor) checkNames(f Filter, kept []Change) error {
 	w := s.watched.Load()
 	if f.Cluster != "" && w.byName[f.Cluster] == nil &&
 		!slices.ContainsFunc(kept, func(c Change) bool { return c.Cluster == f.Cluster }) {
@@ -135,10 +139,10 @@ func (s *Supervisor) known(f Filter, kept []Change) error {
 	return nil
 }
 
-// After gives the changes since the one with this id, oldest first, and the id
-// given out last. It is complete when none of those in between was dropped.
+// After returns the changes that follow the one with this id, oldest first, and the
+// latest id. complete says that no change in between was dropped.
 func (s *Supervisor) After(id uint64) (changes []Change, last uint64, complete bool) {
-	kept, last, _ := s.kept()
+	kept, last, _ := s.keptChanges()
 	i, _ := slices.BinarySearchFunc(kept, id+1, func(c Change, id uint64) int { return cmp.Compare(c.ID, id) })
 	complete = id == last || i < len(kept) && kept[i].ID == id+1 || i > 0 && kept[i-1].ID == id
 	return kept[i:], last, complete

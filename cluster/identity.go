@@ -8,8 +8,8 @@ import (
 	"patroniglue/node"
 )
 
-// identify says why the node is not of this cluster, and pins what identifies
-// the cluster when this is the first good answer.
+// identify says why the node does not belong to this cluster, "" if it does. The
+// first good answer pins the cluster's scope and system identifier.
 func (g *group) identify(n *tracked, d *node.Document) string {
 	scope := cmp.Or(g.scope, g.seenScope)
 	switch {
@@ -25,11 +25,10 @@ func (g *group) identify(n *tracked, d *node.Document) string {
 	return ""
 }
 
-// repin gives up a pinned identity when more than half of all nodes agree on
-// another one and nobody leads: one wrong address that happened to answer first
-// must not keep the whole cluster out, and after pg_upgrade the system
-// identifier is another for good. While a node of the pinned identity leads,
-// nothing that others say replaces it.
+// repin replaces a pinned identity when more than half of all nodes agree on another
+// one and no node leads. One wrong address that happened to answer first must not
+// keep the whole cluster out, and pg_upgrade changes the system identifier for good.
+// While a node of the pinned identity leads, no other node's answer replaces it.
 func (g *group) repin(now time.Time) {
 	type identity struct{ scope, systemID string }
 	votes := make(map[identity]int)

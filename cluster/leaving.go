@@ -9,31 +9,31 @@ import (
 	"patroniglue/node"
 )
 
-// Bounds of an announced stop.
+// How long an announced stop holds, from the announcement on.
 const (
-	DefaultLeaving = 10 * time.Second
-	MaxLeaving     = 60 * time.Second
+	DefaultLeaving = 10 * time.Second // where the announcement does not say
+	MaxLeaving     = 60 * time.Second // a longer time is cut to this
 )
 
-// finishFor is how long open sessions may go on after an announcement: HAProxy
-// cuts them when it takes a server out, so one that has just begun a short
-// transaction would fail. It ends before a stop that follows an announcement
-// begins (400 ms later, if contrib/patroni-before-stop or the command waits).
+// finishFor is how long open sessions may continue after an announcement. HAProxy
+// cuts them when it takes a server out, so a short transaction that has just begun
+// would fail. The time is over before the stop itself begins, which is 400 ms after
+// the announcement if contrib/patroni-before-stop or the command waits.
 const finishFor = 300 * time.Millisecond
 
-// leaving is the latest announcement that a node is about to stop: while it
-// holds, that node is no leader to anybody. The election does not know of it, so
-// it makes no other node pass.
+// leaving is the latest announcement that a node is about to stop. While it holds,
+// the node passes no check of a leader. The election ignores it, so that it makes no
+// other node pass.
 type leaving struct {
 	since   time.Time // zero = none was made
 	until   time.Time
-	stopped bool   // PostgreSQL was seen not running since
-	ended   string // why it holds no more; "" for ever when its time was over
+	stopped bool   // PostgreSQL was seen not running after the announcement
+	ended   string // why it no longer holds; "" while it holds, and if only its time is over
 }
 
-// holds is decided when somebody asks, as belief is: no poll has to come for the
-// time to be over. Then the node may pass again, but never by an answer that is
-// older than the announcement.
+// holds reports whether the announcement holds at now. That is decided when it is
+// asked, so that the time ends without a poll. Even then the node may pass again
+// only by an answer that is newer than the announcement.
 func (l *leaving) holds(e *cache.Entry[node.Report], now time.Time) bool {
 	if l.since.IsZero() || l.ended != "" {
 		return false
@@ -41,7 +41,7 @@ func (l *leaving) holds(e *cache.Entry[node.Report], now time.Time) bool {
 	return now.Before(l.until) || e.Fresh(now) && !e.Began.After(l.since)
 }
 
-// why says for people why the announcement holds.
+// why says in words why the announcement holds.
 func (l *leaving) why(now time.Time) string {
 	if now.Before(l.until) {
 		return "about to stop, as announced: leads no more until " + l.until.UTC().Format("15:04:05.000 UTC") + " at most"
@@ -49,10 +49,10 @@ func (l *leaving) why(now time.Time) string {
 	return "about to stop, as announced, and not heard of since"
 }
 
-// over says why it holds no more.
-func (l *leaving) over() string { return cmp.Or(l.ended, "the announced time is over") }
+// whyEnded says why the announcement no longer holds.
+func (l *leaving) whyEnded() string { return cmp.Or(l.ended, "the announced time is over") }
 
-// Leaving tells whether the announced stop of the node holds at now, and until
+// Leaving reports whether the announced stop of the node holds at now, and until
 // when at most.
 func (m *Member) Leaving(now time.Time) (until time.Time, leaves bool) {
 	return m.leaving.until, m.leaves(now)
@@ -60,18 +60,20 @@ func (m *Member) Leaving(now time.Time) (until time.Time, leaves bool) {
 
 func (m *Member) leaves(now time.Time) bool { return m.leaving.holds(&m.Entry, now) }
 
-// Announcement is what became of an announced stop.
+// Announcement is the outcome of announcing a stop, or of taking that back.
 type Announcement struct {
 	Cluster, Node string
-	Leaving       bool      // it holds
-	Until         time.Time // zero when it does not
-	Reason        string
+	Leaving       bool      // the announcement holds
+	Until         time.Time // when it ends at the latest; zero when it does not hold
+	Reason        string    // in words, for display
 }
 
-// Leave announces that a node is about to stop: for d, at most [MaxLeaving], it
-// passes no check of a leader, until it has stopped claiming, runs again after a
-// stop, another node is elected, or [Supervisor.Stay]. Announced again it lasts
-// for d from then on. For a node that leads nothing it changes nothing.
+// Leave announces that a node is about to stop. For d, at most [MaxLeaving], the
+// node passes no check of a leader. The announcement ends early when the node stops
+// claiming, runs again after a stop, another node is elected, or Stay is called.
+// Announced again, it holds for d from then on. Announcing the stop of a node that
+// does not lead changes nothing. The error is an [*UnknownError] or an
+// [*AmbiguousError].
 func (s *Supervisor) Leave(cluster, node string, d time.Duration) (Announcement, error) {
 	r, _, err := s.watched.Load().find(cluster, node)
 	if err != nil {
@@ -80,7 +82,7 @@ func (s *Supervisor) Leave(cluster, node string, d time.Duration) (Announcement,
 	return r.group.leave(node, min(d, MaxLeaving))
 }
 
-// Stay takes back what Leave announced.
+// Stay takes back the announcement of Leave. Its errors are those of Leave.
 func (s *Supervisor) Stay(cluster, node string) (Announcement, error) {
 	r, _, err := s.watched.Load().find(cluster, node)
 	if err != nil {
@@ -94,7 +96,7 @@ func (g *group) leave(name string, d time.Duration) (Announcement, error) {
 	defer g.mu.Unlock()
 	n := g.byName[name]
 	if n == nil {
-		return Announcement{}, &UnknownError{"node", name, g.nodeNames(), ""} // gone since it was found
+		return Announcement{}, &UnknownError{"node", name, g.nodeNames(), ""} // removed since it was found
 	}
 	now := time.Now()
 	a := Announcement{Cluster: g.name, Node: n.name}
@@ -109,7 +111,7 @@ func (g *group) leave(name string, d time.Duration) (Announcement, error) {
 	}
 	again := n.leaving.holds(&n.entry, now)
 	if !again {
-		g.publishLeaving(n, now, false) // the end of an earlier one may not be recorded yet: no poll came since
+		g.publishLeaving(n, now, false) // the end of an earlier announcement is not recorded before a poll
 		n.leaving = leaving{since: now}
 	}
 	n.leaving.until = now.Add(d)
@@ -136,7 +138,8 @@ func (g *group) stay(name string) (Announcement, error) {
 	return a, nil
 }
 
-// publishLeaving publishes the view as it is, but for what was announced of n.
+// publishLeaving publishes the present view with a new announcement for n. again
+// says that an announcement that holds was repeated.
 func (g *group) publishLeaving(n *tracked, now time.Time, again bool) {
 	old := g.view.Load()
 	v := *old
@@ -144,7 +147,7 @@ func (g *group) publishLeaving(n *tracked, now time.Time, again bool) {
 	m := *old.Members[g.index[n.name]]
 	m.leaving = n.leaving
 	v.Members[g.index[n.name]] = &m
-	v.follow(old)
+	v.carryOver(old)
 	g.view.Store(&v)
 	changes := diff(old, &v)
 	if again {
@@ -153,7 +156,7 @@ func (g *group) publishLeaving(n *tracked, now time.Time, again bool) {
 	g.subs.publish(changes)
 }
 
-// endLeaving ends, after an election, what is over before its time.
+// endLeaving ends announcements early, after an election.
 func (g *group) endLeaving(now time.Time) {
 	for _, n := range g.nodes {
 		l := &n.leaving

@@ -7,26 +7,25 @@ import (
 	"time"
 )
 
-// Bounds of polling.
+// The times of polling.
 const (
-	settleFor   = time.Second      // how long all must be quiet before polling slows down again
-	unsettleFor = 60 * time.Second // how long it may be fast in one go
-	backoffMax  = 8                // intervals between polls of a node that times out
-	settingsFor = 5 * time.Minute  // how long Patroni's settings are taken as known
+	settleFor   = time.Second      // how long a cluster must be settled before polling slows down
+	unsettleFor = 60 * time.Second // how long a cluster is polled fast at a stretch
+	backoffMax  = 8                // the most intervals between polls of a node that times out
+	settingsFor = 5 * time.Minute  // between two reads of Patroni's settings
 
-	settingsRetry = 30 * time.Second // after they could not be read
+	settingsRetry = 30 * time.Second // after a read that failed
 )
 
-// watch polls one node until ctx ends. There is never more than one request to
-// it under way.
+// watch polls one node until ctx ends, with at most one request under way.
 func (g *group) watch(ctx context.Context, n *tracked, spread time.Duration) error {
 	client := g.client(n)
 	h := fnv.New64a()
 	h.Write([]byte(g.name + "/" + n.name))
-	first := time.Duration(h.Sum64() % uint64(max(1, spread))) // its low bits: the high ones differ little
+	first := time.Duration(h.Sum64() % uint64(max(1, spread))) // the low bits of the hash, because the high ones differ little
 	timer := time.NewTimer(first)
 	defer timer.Stop()
-	n.promises("waiting for its turn", first)
+	n.setPromise("waiting for its turn", first)
 	defer n.promise.Store(nil)
 	for {
 		select {
@@ -39,30 +38,31 @@ func (g *group) watch(ctx context.Context, n *tracked, spread time.Duration) err
 			}
 		}
 		if due, ok := g.due(n); ok {
-			wait := max(0, time.Until(due)) // a node that is asked in another way from now on has no last poll
+			wait := max(0, time.Until(due)) // a node whose client was replaced has no last poll
 			timer.Reset(wait)
-			n.promises("waiting for its turn", wait)
+			n.setPromise("waiting for its turn", wait)
 		}
 	}
 }
 
-// turn asks n once, on a goroutine of its own: the stack that a poll needs is
-// several times what the loop needs that waits for the next one.
+// turn polls n once, on a goroutine of its own: a poll needs several times the stack
+// of the loop that waits for the next poll.
 func (g *group) turn(ctx context.Context, n *tracked, client Poller) {
 	var turn sync.WaitGroup
 	turn.Go(func() {
-		n.promises("a poll", client.Timeout())
+		n.setPromise("a poll", client.Timeout())
 		g.poll(ctx, n, client)
 		if ctx.Err() != nil {
 			return
 		}
-		n.promises("reading its settings", client.Timeout())
+		n.setPromise("reading its settings", client.Timeout())
 		g.readSettings(ctx, n, client)
 	})
 	turn.Wait()
 }
 
-// client is by whom the node is asked; another one is another loop's.
+// client returns the Poller of a node. A loop keeps its own: when Apply replaces the
+// Poller, another loop polls with the new one.
 func (g *group) client(n *tracked) Poller {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -71,18 +71,18 @@ func (g *group) client(n *tracked) Poller {
 
 func (g *group) poll(ctx context.Context, n *tracked, client Poller) {
 	began := time.Now()
-	g.begin(n, began)
+	g.pollBegins(n, began)
 	r, err := client.Poll(ctx)
 	if ctx.Err() != nil {
-		return // nobody watches it any more, or not through this client: that is no failure of the node's
+		return // the node was removed, or its client was replaced: that is no failure of the node
 	}
 	g.awake()
 	g.merge(n, began, r, err)
 }
 
-// due says when n is to be polled next; false before its first poll, which is
-// spread in time.
-func (g *group) due(n *tracked) (time.Time, bool) {
+// due returns when n is to be polled next. ok is false before its first poll, whose
+// time watch has set.
+func (g *group) due(n *tracked) (at time.Time, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !n.polled {
@@ -107,7 +107,7 @@ func (g *group) fast(now time.Time) bool {
 }
 
 // pace decides after an election how fast the cluster is polled. event says that
-// something happened just now; what goes on, the decision and the view tell.
+// something changed just now; an unsettled state that lasts is in d and the view.
 func (g *group) pace(now time.Time, d decision, event bool) {
 	was := g.fast(now)
 	if event || g.isUnsettled(d, now) {
@@ -135,9 +135,9 @@ func (g *group) isUnsettled(d decision, now time.Time) bool {
 	v := g.view.Load()
 	leader := v.Member(d.winner)
 	if leader == nil {
-		// Where one node only is watched, its cluster's primary may be another. One
-		// that was not polled yet may be it, and is polled soon: at the start of a
-		// fleet to ask all others again meanwhile would keep it from its turn.
+		// Where only one node is watched, the primary may be an unwatched node. A node
+		// that was not polled yet may be it, too, and is polled soon; at the start of a
+		// large fleet, polling all others fast would delay its first poll.
 		return !g.alone && v.polled()
 	}
 	n := g.byName[d.winner]
@@ -148,13 +148,13 @@ func (g *group) wakeAll() {
 	for _, n := range g.nodes {
 		select {
 		case n.wake <- struct{}{}:
-		default: // it is already to look
+		default: // the loop is woken already
 		}
 	}
 }
 
-// refresh makes the whole cluster be polled now. It carries no state, and many
-// of them are as one: nodes are never polled faster than every FastInterval.
+// refresh polls the whole cluster now. Many calls have the effect of one: no node is
+// polled more often than every FastInterval.
 func (g *group) refresh() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -169,9 +169,10 @@ func (g *group) hurryLocked(now time.Time) {
 	}
 }
 
-// readSettings asks n for ttl and loop_wait when that is due, right after a poll
-// of it, so that there is still one request at a time. The leader is spared: an
-// answer that hangs would hide that it stops.
+// readSettings reads ttl and loop_wait from n when that is due. It runs right after
+// a poll of n, so that there is still one request at a time. It does not ask the
+// leader: while a read hangs, the leader is not polled, and its stop is noticed
+// late.
 func (g *group) readSettings(ctx context.Context, n *tracked, client Poller) {
 	g.mu.Lock()
 	now := time.Now()
@@ -190,14 +191,14 @@ func (g *group) readSettings(ctx context.Context, n *tracked, client Poller) {
 		return
 	}
 	if err != nil {
-		g.settingsAt = now.Add(settingsRetry) // the answer only warns
+		g.settingsAt = now.Add(settingsRetry) // unknown settings only mean that no warning can be given
 		return
 	}
 	old := g.view.Load()
 	v := *old
 	g.settings = s
 	v.At, v.Settings, v.Unsafe = time.Now(), s, g.unsafe()
-	v.follow(old)
+	v.carryOver(old)
 	g.view.Store(&v)
 	g.subs.publish(diff(old, &v))
 }

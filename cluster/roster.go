@@ -7,33 +7,32 @@ import (
 	"patroniglue/node"
 )
 
-// roster is the nodes of a cluster as one configuration has them, and the latest
-// view of them. Its nodes are the same for ever: another configuration makes
-// another roster, which is shown together with those of all clusters, while the
-// group, which knows what the cluster does, goes on.
+// roster is the list of a cluster's nodes under one configuration, and the latest
+// view of them. The list never changes: Apply makes another roster, while the
+// group, which holds what is known of the cluster, stays.
 type roster struct {
 	group   *group
-	nodes   []*tracked     // as View.Members
+	nodes   []*tracked     // in the order of View.Members
 	index   map[string]int // by name
 	byName  map[string]*tracked
-	alone   bool          // one node only is watched
+	alone   bool          // only one node is watched
 	timeout time.Duration // the longest that a node's poll may take
-	cfg     ClusterConfig // as configured, as are rules and ttl
+	cfg     ClusterConfig // cfg, rules and ttl are as configured
 	rules   Rules
 	ttl     time.Duration
 	view    atomic.Pointer[View]
 }
 
-// newRoster makes a roster whose view knows nothing yet. kept gives the node
-// that is watched already, or nil.
-func newRoster(g *group, cfg Config, c ClusterConfig, kept func(*NodeConfig) *tracked) *roster {
+// newRoster makes a roster whose view knows nothing yet. existing returns the node
+// if it is watched already, else nil.
+func newRoster(g *group, cfg Config, c ClusterConfig, existing func(*NodeConfig) *tracked) *roster {
 	r := &roster{
 		group: g, index: make(map[string]int), byName: make(map[string]*tracked), alone: len(c.Nodes) == 1,
 		cfg: c, rules: cfg.Rules, ttl: cfg.TTL,
 	}
 	v := &View{Cluster: c.Name, Scope: c.Scope, TTL: cfg.TTL, index: r.index}
 	for i, nc := range c.Nodes {
-		n := kept(&nc)
+		n := existing(&nc)
 		if n == nil {
 			n = newTracked(g, nc)
 		}
@@ -46,16 +45,16 @@ func newRoster(g *group, cfg Config, c ClusterConfig, kept func(*NodeConfig) *tr
 	return r
 }
 
-// answer answers for node i from the latest view.
+// answer judges node i in the latest view.
 func (r *roster) answer(i int, c node.Check) Answer {
 	v, now := r.latest(), time.Now()
 	m := v.Members[i]
 	return Answer{v, m, c, m.Verdict(&c, now), now}
 }
 
-// ask answers for every node from the latest view. It is done when waiting for
-// first polls would change nothing.
-func (r *roster) ask(c *node.Check) (answers []Answer, done bool) {
+// askAll judges every node in the latest view. done says that waiting for first
+// polls would change nothing.
+func (r *roster) askAll(c *node.Check) (answers []Answer, done bool) {
 	v, now := r.latest(), time.Now()
 	done = v.polled()
 	for _, m := range v.Members {
@@ -66,8 +65,8 @@ func (r *roster) ask(c *node.Check) (answers []Answer, done bool) {
 	return answers, done
 }
 
-// polled reports whether node i was polled at least once. What suspends the
-// machine does not change that, so it need not be looked for.
+// polled reports whether node i was polled at least once. A suspension of the
+// machine does not change that, so there is no need to check for one.
 func (r *roster) polled(i int) bool { return r.view.Load().Members[i].Polled }
 
 func (r *roster) nodeNames() []string {

@@ -9,44 +9,45 @@ import (
 	"patroniglue/node"
 )
 
-// Rules are what the whole cluster adds to Patroni's own checks.
+// Rules refine Patroni's own checks by what is known of the whole cluster.
 type Rules struct {
-	Lock         bool          // who holds the lock is primary, whatever PostgreSQL does
-	MaxLag       int64         // bytes a replica may be behind, 0 = no limit
-	LagHold      time.Duration // how long it must be over the limit, or under it, before that counts
-	SameTimeline bool          // a replica that stays on an older timeline is no replica
-	Streaming    bool          // only replicas that stream
-	MinReplicas  int           // lag leaves at least that many
-	Fallback     bool          // the primary serves reads when no replica can
+	Lock         bool          // the holder of the leader lock is primary, whatever state PostgreSQL is in
+	MaxLag       int64         // bytes by which a replica may lag behind the primary, 0 = no limit
+	LagHold      time.Duration // how long a replica must be over the limit, or under it, before that counts
+	SameTimeline bool          // a replica that stays on an older timeline than the primary does not pass
+	Streaming    bool          // a replica that does not stream does not pass
+	MinReplicas  int           // lag excludes no replica if fewer than this would pass
+	Fallback     bool          // the primary passes the check "replica" when no replica does
 }
 
-// minTimelineHold is how long any replica may take to follow a new timeline.
+// minTimelineHold is how long a replica may take at least to follow a new timeline.
 const minTimelineHold = 10 * time.Second
 
 // hold is a condition that counts only after it has been true for some time, and
-// stops counting only after it has been false for as long: replicas at a limit
-// would flap without.
+// stops counting only after it has been false for as long. Without it, replicas
+// near a limit would flap.
 type hold struct {
 	on    bool
 	since time.Time // when the condition last began to differ from on; zero = it does not
 	begun time.Time // when the present condition began
 }
 
-// see notes the condition at a moment.
-func (h *hold) see(now bool, at time.Time, for_ time.Duration) {
-	if now == h.on {
+// update records whether the condition is true at a moment, and switches on when it
+// has differed for long.
+func (h *hold) update(condition bool, at time.Time, long time.Duration) {
+	if condition == h.on {
 		h.since = time.Time{}
 		return
 	}
 	if h.since.IsZero() {
 		h.since = at
 	}
-	if at.Sub(h.since) >= for_ {
-		h.on, h.begun, h.since = now, h.since, time.Time{}
+	if at.Sub(h.since) >= long {
+		h.on, h.begun, h.since = condition, h.since, time.Time{}
 	}
 }
 
-// measure takes from a good report what the rules need.
+// measure computes lag and timeline from a good report, for the rules.
 func (g *group) measure(n *tracked, r *node.Report) {
 	d := &r.Document
 	n.lag, n.receiveLag = -1, -1
@@ -57,18 +58,18 @@ func (g *group) measure(n *tracked, r *node.Report) {
 		n.receiveLag = max(0, n.position-*d.Received)
 	}
 	if g.rules.MaxLag > 0 {
-		n.lagging.see(n.lag > g.rules.MaxLag, r.Began, g.rules.LagHold)
+		n.lagging.update(n.lag > g.rules.MaxLag, r.Began, g.rules.LagHold)
 	}
 	if g.rules.SameTimeline && d.Timeline != 0 {
 		if d.Role == node.RoleReplica && d.Timeline < g.timeline {
-			n.behind.see(true, r.Began, max(g.rules.LagHold, minTimelineHold))
+			n.behind.update(true, r.Began, max(g.rules.LagHold, minTimelineHold))
 		} else {
 			n.behind = hold{} // timelines do not flap
 		}
 	}
 }
 
-// standings says what the cluster knows about each of its nodes.
+// standings computes what the cluster knows about each of its nodes.
 func (g *group) standings(now time.Time, d decision) []node.Standing {
 	all := make([]node.Standing, len(g.nodes))
 	for i, n := range g.nodes {
@@ -131,8 +132,8 @@ func (g *group) exclude(n *tracked, s *node.Standing) {
 	}
 }
 
-// keepReplicas gives back the least lagging replicas when lag would leave fewer
-// than MinReplicas, and lets the primary serve reads when nobody else can.
+// keepReplicas puts the least lagging replicas back when lag would leave fewer than
+// MinReplicas, and lets the primary pass the check "replica" when no replica does.
 func (g *group) keepReplicas(now time.Time, all []node.Standing) {
 	if g.rules.MinReplicas == 0 && !g.rules.Fallback {
 		return

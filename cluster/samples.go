@@ -2,20 +2,21 @@ package cluster
 
 import "time"
 
-// What is kept of each node for a small picture of its last 15 minutes.
+// A node's samples cover its last 15 minutes, for a small graph.
 const (
 	SampleLength = 10 * time.Second // of a bucket
 	SampleCount  = 90               // buckets
 )
 
-// samples are a node's latest buckets, 728 bytes a node (issue 6 allows 30 kB in
-// all). They are guarded by the group's mutex.
+// samples are a node's latest buckets, 728 bytes in all. They are guarded by the
+// group's mutex.
 type samples struct {
 	newest  int64 // the latest bucket that something was added to, counted from the group's start
 	buckets [SampleCount]bucket
 }
 
-// bucket keeps the worst of what came in its time. Its zero value is: nothing did.
+// bucket holds the worst values of the polls in its time. In the zero bucket there
+// was no poll.
 type bucket struct {
 	lag  float32 // bytes + 1, up to 1 in 16 million off; 0 = unknown
 	took uint32  // microseconds + 1 of good polls, up to 35 minutes, and failedPoll; 0 = unknown
@@ -23,8 +24,8 @@ type bucket struct {
 
 const failedPoll = 1 << 31
 
-// add takes in a poll that ended so long after the group's start: its lag, -1 =
-// unknown, and how long it took, -1 = it failed.
+// add records a poll that ended at the given time after the group's start: its lag
+// in bytes, -1 = unknown, and how long it took, -1 = it failed.
 func (s *samples) add(at time.Duration, lag int64, took time.Duration) {
 	now := int64(at / SampleLength)
 	for i := max(s.newest+1, now-SampleCount+1); i <= now; i++ {
@@ -43,8 +44,8 @@ func (s *samples) add(at time.Duration, lag int64, took time.Duration) {
 	b.took = b.took&failedPoll | max(b.took&^failedPoll, us)
 }
 
-// sample notes what the poll of n that was just merged brought. A leader has no
-// lag, and of a node of another cluster it is not known.
+// sample records the poll of n that was just merged. A leader has no lag, and the lag
+// of another cluster's node is unknown.
 func (g *group) sample(n *tracked, now time.Time, failed bool) {
 	lag, took := n.lag, n.entry.Value.Took
 	if n.refused != "" || n.name == g.leader {
@@ -56,20 +57,21 @@ func (g *group) sample(n *tracked, now time.Time, failed bool) {
 	n.samples.add(now.Sub(g.start), lag, took)
 }
 
-// Samples are what polls of a node brought in the last 15 minutes.
+// Samples summarise the polls of a node in the last 15 minutes.
 type Samples struct {
-	End    time.Time           // of the newest, which is still under way
-	Points [SampleCount]Sample // the oldest first, each SampleLength of the monotonic clock
+	End    time.Time           // of the newest sample, which is still growing
+	Points [SampleCount]Sample // oldest first, each for SampleLength of the monotonic clock
 }
 
-// Sample is the worst of SampleLength.
+// Sample has the worst values within SampleLength.
 type Sample struct {
-	Lag    int64         // bytes replayed behind the primary, -1 = unknown: no good poll, the leader, another cluster's node
-	Took   time.Duration // of the slowest good poll, in microseconds; -1 = unknown: there was none
+	Lag    int64         // bytes by which replay was behind the primary, -1 = unknown: no good poll, the leader, another cluster's node
+	Took   time.Duration // of the slowest good poll, rounded down to microseconds; -1 = there was none
 	Failed bool          // a poll failed
 }
 
-// Samples gives a node's; false when there is no such node.
+// Samples returns the samples of a node, false if the node is unknown or its name is
+// ambiguous.
 func (s *Supervisor) Samples(cluster, node string) (Samples, bool) {
 	r, i, err := s.watched.Load().find(cluster, node)
 	if err != nil {

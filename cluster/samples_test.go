@@ -25,7 +25,7 @@ func polled(t *testing.T, s *Supervisor, name string, answer clustertest.Script,
 	g := s.group()
 	n := g.byName[name]
 	began := time.Now()
-	g.begin(n, began)
+	g.pollBegins(n, began)
 	if took < 0 {
 		g.merge(n, began, node.Report{}, &node.Failure{Kind: node.KindStatus, Err: errors.New("status code 500")})
 		return

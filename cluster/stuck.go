@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// stuckAfter is how late a poll loop may be: a machine that is busy is no reason
-// to be restarted.
+// stuckAfter is how late a poll loop may be. A busy machine must not be a reason to
+// restart the program.
 const stuckAfter = 5 * time.Second
 
-// promise is what a poll loop does, and when it is to be done with that.
+// promise says what a poll loop is doing, and when it must have finished.
 type promise struct {
 	doing string
 	until time.Time
 }
 
-func (n *tracked) promises(doing string, within time.Duration) {
+func (n *tracked) setPromise(doing string, within time.Duration) {
 	n.promise.Store(&promise{doing, time.Now().Add(within)})
 }
 
-// Stuck names a poll loop that should have turned five seconds ago or earlier,
-// given its interval, its backoff and its timeout; nil while all of them turn,
-// before Run and after it. It takes no lock, so it tells of loops that wait for
-// one, too.
+// Stuck returns an error that names a poll loop which is five seconds late or more,
+// given its interval, its backoff and its timeout. It returns nil while all loops
+// turn, before Run and after it. It takes no lock, so it also finds loops that wait
+// for one for ever.
 func (s *Supervisor) Stuck(now time.Time) error {
 	for _, r := range s.watched.Load().rosters {
 		for _, n := range r.nodes {

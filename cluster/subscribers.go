@@ -2,8 +2,8 @@ package cluster
 
 import "sync"
 
-// subscribers get every change without being able to slow anybody down: who
-// does not read loses changes and is told how many.
+// subscribers distributes every change. A subscriber cannot slow anything down: if
+// it does not read, it loses changes, and Lost says how many.
 type subscribers struct {
 	mu      sync.Mutex
 	subs    map[*Subscription]struct{} // guarded by mu
@@ -30,7 +30,7 @@ func (s *subscribers) subscribe(buffer int) *Subscription {
 	return sub
 }
 
-// Lost gives how many changes were dropped since the last call because the
+// Lost returns how many changes were dropped since the last call because the
 // buffer was full.
 func (s *Subscription) Lost() int {
 	s.all.mu.Lock()

@@ -14,86 +14,89 @@ import (
 	"patroniglue/node"
 )
 
-// Poller asks one node. *node.Client is one.
+// Poller polls one node. [*node.Client] implements it, and clustertest.Poller for tests.
 type Poller interface {
-	// Poll asks once; an error is data, a *node.Failure. It ends within Timeout, as
-	// Settings does, and soon after its context.
+	// Poll polls the node once. Its error is data, a *node.Failure. Poll and Settings
+	// return within Timeout, and soon after their context ends.
 	Poll(context.Context) (node.Report, error)
-	// Settings reads the cluster's ttl and loop_wait.
+	// Settings reads ttl and loop_wait from the cluster's dynamic configuration.
 	Settings(context.Context) (node.Settings, error)
-	// URL is the node's address, for people.
+	// URL is the address of the node's REST API, for display.
 	URL() string
 	// Timeout bounds a poll.
 	Timeout() time.Duration
 }
 
-// Config is everything a Supervisor needs, resolved and valid.
+// Config is everything that a Supervisor needs, resolved and valid.
 type Config struct {
-	TTL      time.Duration // how long an answer is believed
+	TTL      time.Duration // how long an answer is believed, from when its poll began
 	Rules    Rules
-	History  int // how many changes are kept; 0 = DefaultHistory
+	History  int // how many changes are kept in memory; 0 = DefaultHistory
 	Clusters []ClusterConfig
 
 	// Pending says why there may be clusters and nodes that are not known yet; "" =
-	// these are all. It is about the start, before whoever knows them has answered.
+	// Clusters has all of them. It is set at the start, until discovery has answered.
 	Pending string
 
-	// Suspended gives how long the machine has been suspended in all; nil = it never
-	// is. It is called for each question, by many at once.
+	// Suspended returns how long the machine has been suspended in total, such as
+	// [Suspended]; nil = the machine is never suspended. It is called for each
+	// question, by many goroutines at once.
 	Suspended func() time.Duration
 }
 
 // ClusterConfig is one Patroni cluster.
 type ClusterConfig struct {
 	Name  string
-	Scope string // its Patroni scope, "" = whatever the first good answer says
+	Scope string // its Patroni scope, "" = the one in the first good answer
 	Nodes []NodeConfig
 }
 
 // NodeConfig is one node and how to poll it.
 type NodeConfig struct {
 	Name            string
-	Member          string // Patroni's name of the member, "" = any
+	Member          string // the name in the member's patroni.yml, "" = any
 	Postgres        string // host:port, "" = unknown
 	Client          Poller
 	Left            time.Time // since when it is not announced any more; zero = it is, or it is configured
 	Interval        time.Duration
 	PrimaryInterval time.Duration // while it is the elected leader
 	FastInterval    time.Duration // while the cluster is unsettled
-	Fall            int           // hard failures, or 503 of a running leader, in a row that are believed
+	Fall            int           // how many hard failures, or answers 503 of a running leader, in a row are believed
 }
 
-// Supervisor watches clusters. Its methods may be called by many at once.
+// Supervisor watches clusters. Its methods may be called by many goroutines at
+// once.
 type Supervisor struct {
 	watched atomic.Pointer[watched]
 	subs    *subscribers
 
 	mu  sync.Mutex      // one Apply at a time; guards what follows
 	eg  *errgroup.Group // of the poll loops; nil while Run does not run
-	ctx context.Context // of that Run: what Apply starts ends with it
+	ctx context.Context // of that Run: the poll loops that Apply starts end with it
 }
 
-// watched is all that is watched at a time. It is never changed: Apply makes
-// another, so that whoever has one sees all clusters before a change or after it.
+// watched is the set of clusters that are watched at one time. It is never changed:
+// Apply replaces it, so that a reader sees all clusters before a change or after it.
 type watched struct {
-	rosters []*roster
-	byName  map[string]*roster   // by cluster
-	byNode  map[string][]*roster // more than one when a name repeats across clusters
-	pending string               // as configured
-	over    chan struct{}        // closed when something else is watched
+	rosters  []*roster
+	byName   map[string]*roster   // by cluster
+	byNode   map[string][]*roster // more than one when a name repeats across clusters
+	pending  string               // as configured
+	replaced chan struct{}        // closed when Apply has replaced it
 }
 
 // New makes a supervisor; nothing is polled before Run.
 func New(cfg Config) *Supervisor {
 	s := &Supervisor{subs: &subscribers{history: newHistory(cmp.Or(cfg.History, DefaultHistory))}}
-	s.watched.Store(&watched{over: make(chan struct{})})
+	s.watched.Store(&watched{replaced: make(chan struct{})})
 	s.Apply(cfg)
 	return s
 }
 
-// Run polls every node until ctx ends. First polls are spread, a millisecond a
-// node, at most over an interval. Its end is the last change, so that whoever
-// reads the history later knows that until then nothing else changed.
+// Run polls every node until ctx ends, and returns nil then. First polls are
+// spread, one millisecond per node, at most over an interval. The last change that
+// it publishes says that it stopped, so that a reader of the history knows that
+// nothing else changed until then.
 func (s *Supervisor) Run(ctx context.Context) error {
 	eg, ctx := errgroup.WithContext(ctx)
 	s.mu.Lock()
@@ -103,7 +106,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		all = append(all, r.nodes...)
 	}
 	s.startLocked(all)
-	eg.Go(func() error { // for as long as it runs Apply may add to the group
+	eg.Go(func() error { // while this runs, Apply may add to the group
 		<-ctx.Done()
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -116,7 +119,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	return err
 }
 
-// Views gives the latest view of each cluster, in the order of the configuration.
+// Views returns the latest view of each cluster, in the order of the configuration.
 func (s *Supervisor) Views() []*View {
 	rosters := s.watched.Load().rosters
 	views := make([]*View, len(rosters))
@@ -126,7 +129,7 @@ func (s *Supervisor) Views() []*View {
 	return views
 }
 
-// View gives the latest view of a cluster, or an [*UnknownError].
+// View returns the latest view of a cluster, or an [*UnknownError].
 func (s *Supervisor) View(cluster string) (*View, error) {
 	r, err := s.watched.Load().cluster(cluster)
 	if err != nil {
@@ -135,11 +138,11 @@ func (s *Supervisor) View(cluster string) (*View, error) {
 	return r.latest(), nil
 }
 
-// Subscribe streams every change from now on. A subscriber that does not read
-// loses what exceeds its buffer.
+// Subscribe streams every change from now on. A subscriber that reads too slowly
+// loses the changes that do not fit in its buffer.
 func (s *Supervisor) Subscribe(buffer int) *Subscription { return s.subs.subscribe(buffer) }
 
-// Pending says why there may be nodes that are not known yet; "" = there are not.
+// Pending says why there may be nodes that are not known yet; "" = all are known.
 func (s *Supervisor) Pending() string { return s.watched.Load().pending }
 
 // Ready reports whether every node is known and was polled at least once.
@@ -147,13 +150,13 @@ func (s *Supervisor) Ready() bool {
 	return s.Pending() == "" && !slices.ContainsFunc(s.Views(), func(v *View) bool { return !v.polled() })
 }
 
-// WaitReady returns when all nodes are known, and every node that is watched then
-// was polled at least once, or ctx ended.
+// WaitReady returns nil when all nodes are known and every one of them was polled
+// at least once, or the context's error when ctx ended before.
 func (s *Supervisor) WaitReady(ctx context.Context) error {
 	w := s.watched.Load()
 	for w.pending != "" {
 		select {
-		case <-w.over:
+		case <-w.replaced:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -171,7 +174,8 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-// Refresh makes the node's cluster be polled at once.
+// Refresh polls all nodes of the node's cluster at once. Its error is an
+// [*UnknownError] or an [*AmbiguousError].
 func (s *Supervisor) Refresh(cluster, node string) error {
 	r, _, err := s.watched.Load().find(cluster, node)
 	if err != nil {
@@ -181,7 +185,8 @@ func (s *Supervisor) Refresh(cluster, node string) error {
 	return nil
 }
 
-// RefreshCluster makes the cluster be polled at once.
+// RefreshCluster polls all nodes of the cluster at once. Its error is an
+// [*UnknownError].
 func (s *Supervisor) RefreshCluster(cluster string) error {
 	r, err := s.watched.Load().cluster(cluster)
 	if err != nil {
@@ -199,7 +204,7 @@ func (w *watched) cluster(name string) (*roster, error) {
 	return r, nil
 }
 
-// find gives the roster that has the node, and its place there.
+// find returns the roster that has the node, and the node's index in it.
 func (w *watched) find(cluster, name string) (*roster, int, error) {
 	if cluster != "" {
 		r, err := w.cluster(cluster)

@@ -9,22 +9,22 @@ import (
 	"patroniglue/node"
 )
 
-// suspendedAtLeast is what counts as a suspension: two clocks are never read at
-// the same moment.
+// suspendedAtLeast is the shortest time that counts as a suspension. The two clocks
+// that show one are never read at quite the same moment.
 const suspendedAtLeast = time.Second
 
-// suspension makes what was known before the machine was suspended count for
-// nothing. Ages are counted on the monotonic clock, which stands still
-// meanwhile: without this an answer from hours ago would be believed for the
-// rest of its TTL.
+// suspension detects that the machine was suspended, so that answers from before are
+// no longer believed. Ages are counted on the monotonic clock, which stands still
+// during a suspension: an answer from hours ago would be believed for the rest of its
+// TTL.
 type suspension struct {
 	total func() time.Duration // as Config.Suspended; nil = never
-	known atomic.Int64         // how much of total has been taken in, in nanoseconds
-	ended time.Time            // guarded by the group's mu: the latest; zero = there was none
+	known atomic.Int64         // the part of total that awake has handled, in nanoseconds
+	ended time.Time            // when the latest suspension was noticed, zero = never; guarded by the group's mu
 }
 
-// gap is how long the machine was suspended since that was last taken in; 0 for
-// too little to matter.
+// gap returns how long the machine was suspended since awake last handled a
+// suspension; 0 for less than suspendedAtLeast.
 func (s *suspension) gap() time.Duration {
 	if s.total == nil {
 		return 0
@@ -36,21 +36,21 @@ func (s *suspension) gap() time.Duration {
 	return gap
 }
 
-// suspendedError is why nothing is known any more.
+// suspendedError is the reason why answers were forgotten.
 type suspendedError struct{ gap time.Duration }
 
 func (e suspendedError) Error() string {
 	return fmt.Sprintf("forgotten: the machine was suspended for %s", e.gap.Round(time.Second))
 }
 
-// latest is the view to answer from.
+// latest returns the view from which questions are answered.
 func (r *roster) latest() *View {
 	r.group.awake()
 	return r.view.Load()
 }
 
-// awake forgets all that is known, and has it asked again, when the machine was
-// suspended since the last call.
+// awake forgets all answers and polls all nodes at once if the machine was suspended
+// since the last call.
 func (g *group) awake() {
 	if g.suspension.gap() == 0 {
 		return
@@ -59,7 +59,7 @@ func (g *group) awake() {
 	defer g.mu.Unlock()
 	gap := g.suspension.gap()
 	if gap == 0 {
-		return // another one was first
+		return // another goroutine has handled it
 	}
 	now := time.Now()
 	for _, n := range g.nodes {
@@ -70,13 +70,13 @@ func (g *group) awake() {
 	view := g.render(now, nil, g.elect(now))
 	g.view.Store(view)
 	g.suspension.ended = now
-	g.suspension.known.Add(int64(gap)) // last: until here others wait
+	g.suspension.known.Add(int64(gap)) // last, so that until now other goroutines wait for the lock
 	g.hurryLocked(now)
 	g.subs.publish(diff(old, view))
 }
 
-// spanned is the failure of a poll that brought an answer, but began before the
-// machine was suspended; nil for others.
+// spanned returns a failure for a poll that brought an answer but began before the
+// machine was suspended, else nil.
 func (s *suspension) spanned(began time.Time) error {
 	if s.ended.IsZero() || began.After(s.ended) {
 		return nil

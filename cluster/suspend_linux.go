@@ -6,17 +6,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// started and monotonic are the same moment, or nearly, which does not matter:
-// by Go's clock, which is read without a system call, and by the kernel's.
+// started and monotonic are nearly the same moment, by Go's clock, which is read
+// without a system call, and by the kernel's monotonic clock.
 var started, monotonic = time.Now(), readClock(unix.CLOCK_MONOTONIC)
 
-// Suspended gives how long this machine has been suspended since it started: by
-// what the monotonic clock is behind the one that also runs meanwhile
-// (clock_gettime(2)). A virtual machine that its host stops, clocks and all,
-// cannot see that. Each check asks for it, so it is one system call.
+// Suspended returns how long this machine has been suspended since it was started,
+// for [Config.Suspended]: the difference between CLOCK_BOOTTIME, which runs during a
+// suspension, and CLOCK_MONOTONIC, which does not (clock_gettime(2)). A virtual
+// machine cannot notice that its host paused it together with its clocks. Each check
+// calls it, so it makes only one system call.
 func Suspended() time.Duration {
-	// In this order a pause between the two makes it less, never more; and the next
-	// call tells.
+	// In this order a pause between the two reads makes the result smaller, never
+	// larger; the next call corrects it.
 	boot := readClock(unix.CLOCK_BOOTTIME)
 	return boot - monotonic - time.Since(started)
 }
@@ -25,7 +26,7 @@ func Suspended() time.Duration {
 func readClock(id int32) time.Duration {
 	var now unix.Timespec
 	if unix.ClockGettime(id, &now) != nil {
-		return 0 // a kernel without it: nobody has that
+		return 0 // no kernel that Go supports lacks these clocks
 	}
 	return time.Duration(now.Nano())
 }

@@ -24,7 +24,7 @@ func TestSuspendedTime(t *testing.T) {
 	}
 	before := Suspended()
 	if gap := Suspended() - before; gap > time.Second || gap < -time.Second {
-		t.Errorf("suspended for %s between two looks", gap)
+		t.Errorf("suspended for %s between two calls", gap)
 	}
 	if out, err := exec.CommandContext(t.Context(), "unshare", "--time", "true").CombinedOutput(); err != nil {
 		t.Skipf("A REAL SUSPENSION'S CLOCKS NOT TESTED: want root and time namespaces: %v: %s", err, out)

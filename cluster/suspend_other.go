@@ -4,5 +4,5 @@ package cluster
 
 import "time"
 
-// Suspended is known on Linux only.
+// Suspended returns 0: only on Linux it is known how long the machine was suspended.
 func Suspended() time.Duration { return 0 }

@@ -12,34 +12,34 @@ import (
 type tracked struct {
 	name  string        // read-only
 	group *group        // read-only
-	wake  chan struct{} // says that the next poll may be due earlier
-	first chan struct{} // closed when the first poll is back, or nobody watches it any more
+	wake  chan struct{} // receives when the next poll may be due earlier
+	first chan struct{} // closed when the first poll has ended, or the node was removed
 
 	promise atomic.Pointer[promise] // of its poll loop; nil while that does not run
 	loop    *loop                   // guarded by the Supervisor's mu; nil before Run
 
 	// The rest is guarded by the group's mu.
 	cfg        NodeConfig
-	gone       bool // not watched any more: what a last poll brings is dropped
+	gone       bool // removed: the result of its last poll is dropped
 	polled     bool
 	entry      cache.Entry[node.Report]
 	inflight   time.Time // when the poll that is under way began; zero = none
-	began      time.Time // the last poll
-	ended      time.Time
-	jitter     float64
-	timeouts   int   // in a row
-	blips      int   // 503 in a row of an incumbent that still runs as primary
-	position   int64 // of the primary, known when the poll under way began
-	lag        int64
-	receiveLag int64
+	began      time.Time // when the last poll began
+	ended      time.Time // when it ended
+	jitter     float64   // factor of the interval until the next poll
+	timeouts   int       // in a row
+	blips      int       // answers 503 in a row of a leader that still runs as primary
+	position   int64     // the primary's, in bytes, as known when the poll under way began; -1 = unknown
+	lag        int64     // bytes, -1 = unknown
+	receiveLag int64     // bytes, -1 = unknown
 	lagging    hold
 	behind     hold
-	refused    string
-	since      time.Time
-	claiming   bool // in the latest election
+	refused    string    // as Member.Refused
+	since      time.Time // as Member.Since
+	claiming   bool      // in the latest election
 	leaving    leaving
 	samples    samples
-	beaten     bool // its claim lost to another's while it was silent: no claim until it answers again
+	beaten     bool // it lost an election while it was silent: its claim does not count until it answers
 }
 
 func newTracked(g *group, cfg NodeConfig) *tracked {
@@ -49,8 +49,9 @@ func newTracked(g *group, cfg NodeConfig) *tracked {
 	}
 }
 
-// judgeWithin bounds how long a dispute waits for a claimant whose poll is under
-// way. It may be short: who is judged silent and then answers is judged again.
+// judgeWithin bounds how long an election between several claimants waits for a poll
+// that is under way. It may be short: a node that was judged silent and then answers
+// is judged again.
 const judgeWithin = 500 * time.Millisecond
 
 // overdue reports whether the poll under way takes suspiciously long.
@@ -58,5 +59,5 @@ func (n *tracked) overdue(now time.Time) bool {
 	return !n.inflight.IsZero() && now.Sub(n.inflight) >= judgeWithin
 }
 
-// held reports whether the latest answer, a 503, is not believed yet.
+// held reports whether the latest answer is a 503 that is not believed yet.
 func (n *tracked) held() bool { return n.blips > 0 && n.blips < n.cfg.Fall }

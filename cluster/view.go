@@ -16,36 +16,37 @@ import (
 type View struct {
 	Cluster  string
 	Scope    string // as configured, else as the first good answer said; "" while unknown
-	SystemID string // pinned by the first good answer; "" while unknown
+	SystemID string // PostgreSQL's system identifier, pinned by the first good answer; "" while unknown
 	At       time.Time
-	Members  []*Member // in the order of the configuration
-	Leader   string    // the elected node, "" when there is none
-	Judging  bool      // two nodes claim and are being asked again
-	Split    bool      // several nodes claim and answer
-	Why      string    // of Judging, Split, or a claim that was not accepted
-	Settings node.Settings
-	Unsafe   string // why the cache's TTL is not below what Patroni promises; "" when it is
-	TTL      time.Duration
+	Members  []*Member     // in the order of the configuration
+	Leader   string        // the elected node, "" when there is none
+	Judging  bool          // several nodes claim to lead and are being polled again
+	Split    bool          // several nodes claim to lead and answer
+	Why      string        // the reason in words of Judging, Split, or a claim that was not accepted
+	Settings node.Settings // zero while unknown
+	Unsafe   string        // why TTL is too long for Patroni's own settings; "" when it is not
+	TTL      time.Duration // how long an answer is believed
 
-	// Since when there is no leader, and since when nobody passes the check of one;
-	// zero while there is one, and while nobody can know.
+	// Since when there is no leader, and since when no node passes the check "leader";
+	// zero while there is one, and while it is not known.
 	LeaderLost, PrimaryLost time.Time
 
-	// Since when who passes that check does; zero while nobody does. Who was the
-	// first that was seen may well have done so before.
+	// Since when the present primary passes that check; zero while there is none. With
+	// PrimaryAtStart it was the first primary since the supervisor started, so it may
+	// have been primary before.
 	PrimarySince   time.Time
 	PrimaryAtStart bool
 
-	// How often, since the start, another node than the one before passed the check
-	// of the leader, and several nodes came to claim and to answer.
+	// How often since the start the primary became another node, and how often a
+	// split began.
 	PrimaryChanges, SplitBrains uint64
 
-	last    string        // who was primary last
-	without time.Duration // a primary, before PrimaryLost
+	last    string        // the latest primary, kept while there is none
+	without time.Duration // how long there was no primary, without the time since PrimaryLost
 	index   map[string]int
 }
 
-// Member gives the node of that name, nil when there is none.
+// Member returns the node of that name, nil when there is none.
 func (v *View) Member(name string) *Member {
 	if i, ok := v.index[name]; ok {
 		return v.Members[i]
@@ -53,10 +54,10 @@ func (v *View) Member(name string) *Member {
 	return nil
 }
 
-// HasPrimary reports whether a node passes the check of the leader at now: the
-// primary, or in a standby cluster its leader. That none does is not known before
-// all were polled, nor where one node only is watched: then the primary may be
-// another.
+// HasPrimary reports whether a node passes the check "leader" at now: the primary,
+// or in a standby cluster its leader. If none does, known says whether that means
+// that there is none: not before all nodes were polled, nor where only one node is
+// watched, because an unwatched node may be the primary.
 func (v *View) HasPrimary(now time.Time) (has, known bool) {
 	if m := v.Member(v.Leader); m != nil {
 		return m.Verdict(leaderCheck, now).Passes(), true
@@ -64,8 +65,8 @@ func (v *View) HasPrimary(now time.Time) (has, known bool) {
 	return false, len(v.Members) > 1 && v.polled()
 }
 
-// WithoutPrimary is for how long, in all since the start, it was known that there
-// was no primary until At: the sum of the history's gaps, and the present one.
+// WithoutPrimary returns for how long in total, from the start to At, there was
+// known to be no primary: the sum of the history's gaps and the present one.
 func (v *View) WithoutPrimary() time.Duration {
 	if v.PrimaryLost.IsZero() {
 		return v.without
@@ -73,8 +74,8 @@ func (v *View) WithoutPrimary() time.Duration {
 	return v.without + gap(v.PrimaryLost, v.At)
 }
 
-// primary gives who passed the check of the leader when the view was made, ""
-// when nobody did.
+// primary returns the node that passed the check "leader" when the view was made,
+// "" when none did.
 func (v *View) primary() string {
 	if has, _ := v.HasPrimary(v.At); has {
 		return v.Leader
@@ -82,8 +83,8 @@ func (v *View) primary() string {
 	return ""
 }
 
-// withoutLeader says why nobody leads, where was did before.
-func (v *View) withoutLeader(was string) string {
+// whyNoLeader says why no node leads. was is the node that led before.
+func (v *View) whyNoLeader(was string) string {
 	m := v.Member(was)
 	if v.Leader != "" || v.Why != "" || m == nil {
 		return v.Why
@@ -91,8 +92,8 @@ func (v *View) withoutLeader(was string) string {
 	return m.Name + ": " + m.Verdict(leaderCheck, v.At).Reason
 }
 
-// withoutPrimary says why nobody passed, where was did before.
-func (v *View) withoutPrimary(was string) string {
+// whyNoPrimary says why there is no primary. was is the node that was it before.
+func (v *View) whyNoPrimary(was string) string {
 	m := v.Member(cmp.Or(v.Leader, was))
 	if v.primary() != "" || v.Leader == "" && v.Why != "" || m == nil {
 		return v.Why
@@ -100,12 +101,12 @@ func (v *View) withoutPrimary(was string) string {
 	return m.Name + ": " + m.Verdict(leaderCheck, v.At).Reason
 }
 
-// follow goes on with what old counted.
-func (v *View) follow(old *View) {
+// carryOver continues the counters and times of old, the view before.
+func (v *View) carryOver(old *View) {
 	v.PrimaryChanges, v.SplitBrains, v.last, v.without = old.PrimaryChanges, old.SplitBrains, old.last, old.without
 	v.LeaderLost, v.PrimaryLost = time.Time{}, time.Time{}
 	v.PrimarySince, v.PrimaryAtStart = time.Time{}, false
-	// Another configuration may bring nodes that are not polled yet.
+	// A new configuration may bring nodes that are not polled yet.
 	known := func(before time.Time) bool { return len(v.Members) > 1 && (v.polled() || !before.IsZero()) }
 	if v.Leader == "" && known(old.LeaderLost) {
 		v.LeaderLost = cmp.Or(old.LeaderLost, v.At)
@@ -139,21 +140,21 @@ func (v *View) polled() bool {
 // by successive views.
 type Member struct {
 	Name     string
-	URL      string
+	URL      string // of its REST API
 	Postgres string // host:port, "" when not configured
-	Polled   bool   // at least one poll is back
+	Polled   bool   // at least one poll has ended
 	Entry    cache.Entry[node.Report]
-	Refused  string    // why the node is not of this cluster; "" when it is
+	Refused  string    // why the node does not belong to this cluster; "" when it does
 	Left     time.Time // since when the DCS does not list it any more; zero while it does, or when it is configured
-	Since    time.Time // role, state and claim are unchanged since
+	Since    time.Time // since when role, state and claim are unchanged
 	Standing node.Standing
 
 	leaving  leaving
-	verdicts [node.Questions]node.Verdict // of the checks without parameters, as long as Entry is fresh
+	verdicts [node.Questions]node.Verdict // of the checks without parameters; valid while Entry is fresh
 }
 
-// Verdict answers a check at now. It does not allocate when the check has no
-// parameter and the node is fresh.
+// Verdict answers a check at now. It allocates no memory when the check has no
+// parameter and the node's answer is fresh.
 func (m *Member) Verdict(c *node.Check, now time.Time) node.Verdict {
 	if !m.Entry.Fresh(now) {
 		return m.unknown(now)
@@ -172,7 +173,7 @@ func (m *Member) Verdict(c *node.Check, now time.Time) node.Verdict {
 	return node.Judge(&m.Entry.Value, &m.Standing, now.Sub(m.Since), c)
 }
 
-// unknown says why nothing is believed of the node.
+// unknown is the verdict on a node whose answer is not fresh.
 func (m *Member) unknown(now time.Time) node.Verdict {
 	if why := m.left(now); why != "" {
 		return node.FaultFor(why)
@@ -193,7 +194,7 @@ func (m *Member) left(now time.Time) string {
 	return left + "; " + m.silent(now)
 }
 
-// silent says why nothing is known of the node that can be believed.
+// silent says why there is no answer of the node that can be believed.
 func (m *Member) silent(now time.Time) string {
 	e := &m.Entry
 	switch {
@@ -221,8 +222,9 @@ func errText(err error) string {
 	return err.Error()
 }
 
-// judge makes the ready verdicts.
-func (m *Member) judge(now time.Time) {
+// makeVerdicts prepares the verdicts of the checks without parameters, which are
+// asked most.
+func (m *Member) makeVerdicts(now time.Time) {
 	if !m.Entry.Known {
 		return
 	}
@@ -244,7 +246,7 @@ var (
 	replicaCheck = &plainChecks[node.AskReplica]
 )
 
-// timeline writes a timeline for people; 0 is unknown.
+// timeline formats a timeline for display; 0 is unknown.
 func timeline(n int64) string {
 	if n == 0 {
 		return "unknown"

@@ -9,31 +9,31 @@ import (
 	"time"
 )
 
-// ForgetAfter is how long a member is kept that is neither listed nor answers.
+// ForgetAfter is how long a member is kept that is neither listed nor answers polls.
 const ForgetAfter = time.Hour
 
-// Member is somebody to ask.
+// Member is a member that is polled, or would be without its Problem.
 type Member struct {
 	Scope, Name string
-	API         *url.URL  // nil = nobody is asked, Problem says why
+	API         *url.URL  // where it is polled; nil = it is not polled, and Problem says why
 	Postgres    string    // host:port, "" = unknown
 	Left        time.Time // since when it is not listed; zero while it is
-	Problem     string    // "" = none
-	created     int64
-	announced   *url.URL // before Rules
-	document    string   // what is wrong with its document, where announced is of an earlier one
+	Problem     string    // in words; "" = none
+	created     int64     // as Announced.Created
+	announced   *url.URL  // before Rules
+	document    string    // the problem of its present document, where announced is from an earlier one
 }
 
-// Book is who is known: listed now, or not long ago. Members are in the order of
-// their scopes and names. It is for one goroutine.
+// Book has the members that are known: listed now, or until not long ago. They are in
+// the order of their scopes and names. It is for one goroutine.
 type Book struct {
 	Members []Member
 }
 
-// Read takes in what is listed now. Who is not listed any more has left, but is
-// asked on where it was: the DCS may have lost its keys. A document that cannot be
-// read does not take away the address of an earlier one, for the same reason; an
-// address that may not be asked does.
+// Read updates the book from a snapshot. A member that is no longer listed is still
+// polled at its last address, because the DCS may have lost its keys. For the same
+// reason a document that cannot be read does not remove the address of an earlier
+// one; an address that may not be polled does.
 func (b *Book) Read(s *Snapshot, r *Rules, now time.Time) {
 	known := make(map[[2]string]*Member, len(b.Members))
 	for i := range b.Members {
@@ -58,7 +58,7 @@ func (b *Book) Read(s *Snapshot, r *Rules, now time.Time) {
 		next = append(next, m)
 	}
 	for _, was := range known {
-		if !r.wants(was.Scope) || was.announced == nil { // nobody was ever asked for it: nothing is lost
+		if !r.wants(was.Scope) || was.announced == nil { // it was never polled, so nothing is lost
 			continue
 		}
 		m := *was
@@ -69,9 +69,9 @@ func (b *Book) Read(s *Snapshot, r *Rules, now time.Time) {
 	b.Resolve(r)
 }
 
-// Resolve is Read without anything new: for other rules.
+// Resolve applies other rules to the members of the book.
 func (b *Book) Resolve(r *Rules) {
-	var members []Member // another one: who has a book of before may keep it
+	var members []Member // a new slice, because the old one may be in use elsewhere
 	for _, m := range b.Members {
 		if r.wants(m.Scope) {
 			r.resolve(&m)
@@ -85,10 +85,10 @@ func (b *Book) Resolve(r *Rules) {
 	b.Members = members
 }
 
-// Forget drops who left and was neither listed nor answered for [ForgetAfter], and
-// gives them. answered tells when a member last did.
+// Forget removes and returns the members that are not listed and have not answered
+// polls for [ForgetAfter]. answered returns when a member last answered.
 func (b *Book) Forget(now time.Time, answered func(scope, name string) time.Time) (forgotten []Member) {
-	over := func(m *Member) bool {
+	expired := func(m *Member) bool {
 		if m.Left.IsZero() || now.Sub(m.Left) < ForgetAfter || now.Sub(answered(m.Scope, m.Name)) < ForgetAfter {
 			return false
 		}
@@ -98,19 +98,20 @@ func (b *Book) Forget(now time.Time, answered func(scope, name string) time.Time
 	if !slices.ContainsFunc(b.Members, func(m Member) bool { return !m.Left.IsZero() }) {
 		return nil
 	}
-	kept := make([]Member, 0, len(b.Members))
+	remaining := make([]Member, 0, len(b.Members))
 	for i := range b.Members {
-		if !over(&b.Members[i]) {
-			kept = append(kept, b.Members[i])
+		if !expired(&b.Members[i]) {
+			remaining = append(remaining, b.Members[i])
 		}
 	}
-	b.Members = kept
+	b.Members = remaining
 	return forgotten
 }
 
-// distinct leaves an address that several members have to one of them: listed
-// before left, and then to whose key was there first, so that one that was cloned
-// with its configuration does not take another out, and all supervisors agree.
+// distinct gives an address that several members have to one of them: a listed member
+// comes before one that is no longer listed, then the member whose key is older. So a
+// member that was cloned with its configuration does not displace the original, and
+// all supervisors decide alike.
 func distinct(members []Member) {
 	owners := make(map[string]int, len(members))
 	address := func(m *Member) string {

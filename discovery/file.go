@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// kept is a member in a file.
-type kept struct {
+// savedMember is a member in the file.
+type savedMember struct {
 	Scope    string    `json:"scope"`
 	Name     string    `json:"name"`
 	API      string    `json:"api_url"`
@@ -16,21 +16,21 @@ type kept struct {
 	Created  int64     `json:"created"`
 }
 
-// MarshalJSON writes everybody who has an address, as the DCS announced it.
+// MarshalJSON writes the members that have an address, as the DCS announced it.
 func (b *Book) MarshalJSON() ([]byte, error) {
-	all := []kept{}
+	all := []savedMember{}
 	for i := range b.Members {
 		if m := &b.Members[i]; m.announced != nil {
-			all = append(all, kept{m.Scope, m.Name, m.announced.String(), m.Postgres, m.Left, m.created})
+			all = append(all, savedMember{m.Scope, m.Name, m.announced.String(), m.Postgres, m.Left, m.created})
 		}
 	}
 	return json.Marshal(all)
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote, all of it or nothing. Nobody is to
-// be asked before Resolve.
+// UnmarshalJSON reads what MarshalJSON wrote. An error leaves the book as it was. The
+// members have no API before Resolve.
 func (b *Book) UnmarshalJSON(text []byte) error {
-	var all []kept
+	var all []savedMember
 	if err := json.Unmarshal(text, &all); err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (b *Book) UnmarshalJSON(text []byte) error {
 		api, err := parseAPI(k.API)
 		place := [2]string{k.Scope, k.Name}
 		if err != nil || !isName(k.Scope) || !isName(k.Name) || known[place] || k.Postgres != "" && !isHostPort(k.Postgres) {
-			return fmt.Errorf("member %q of %q: want each once, with valid names and addresses", cut(k.Name), cut(k.Scope))
+			return fmt.Errorf("member %q of %q: want each once, with valid names and addresses", truncate(k.Name), truncate(k.Scope))
 		}
 		known[place] = true
 		members = append(members, Member{Scope: k.Scope, Name: k.Name, Postgres: k.Postgres, Left: k.Left, announced: api, created: k.Created})

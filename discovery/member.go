@@ -14,10 +14,10 @@ import (
 // Announced is a member as the DCS lists it.
 type Announced struct {
 	Scope, Name string
-	API         *url.URL // scheme and host of its api_url; nil when Problem is set
+	API         *url.URL // scheme and host of its api_url; nil if Problem is set
 	Postgres    string   // host:port of its conn_url, "" = unknown
-	Problem     string   // what is wrong with its document; "" = nothing
-	Created     int64    // grows with each key that is created: who was there first
+	Problem     string   // why its document cannot be used; "" = it can
+	Created     int64    // etcd's revision that created the key: it grows, so the smaller one is older
 }
 
 func (a *Announced) same(b *Announced) bool {
@@ -28,11 +28,11 @@ func sameURL(a, b *url.URL) bool {
 	return a == b || a != nil && b != nil && a.Scheme == b.Scheme && a.Host == b.Host
 }
 
-// parseMember reads what Patroni writes of a member (ha.py, touch_member). It
-// looks at addresses only: all else is better asked of the member itself.
+// parseMember reads the document that Patroni writes for a member (ha.py,
+// touch_member). It uses only the addresses: the member itself knows all else better.
 func parseMember(value []byte) Announced {
 	problem := func(format string, args ...any) Announced {
-		return Announced{Problem: cut(fmt.Sprintf(format, args...))}
+		return Announced{Problem: truncate(fmt.Sprintf(format, args...))}
 	}
 	if len(value) > maxDocument {
 		return problem("its document has %d bytes, want at most %d", len(value), maxDocument)
@@ -52,11 +52,11 @@ func parseMember(value []byte) Announced {
 	if err != nil {
 		return problem("its api_url: %v (got %s)", err, excerpt(in.API))
 	}
-	_ = json.Unmarshal(in.Conn, &conn) // without it the member is watched as well
+	_ = json.Unmarshal(in.Conn, &conn) // optional: a member without it is polled, too
 	return Announced{API: api, Postgres: parsePostgres(conn)}
 }
 
-// parseAPI reads an api_url, whose path, /patroni, is not of interest.
+// parseAPI reads an api_url and drops its path, which is /patroni.
 func parseAPI(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || !isHostPort(u.Host) {
@@ -65,7 +65,8 @@ func parseAPI(raw string) (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }
 
-// parsePostgres gives the host:port of a conn_url such as postgres://10.0.0.11:5432/postgres.
+// parsePostgres returns the host:port of a conn_url such as
+// postgres://10.0.0.11:5432/postgres; "" if it has none that is valid.
 func parsePostgres(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" {
@@ -111,11 +112,10 @@ func portNumber(s string) int {
 	return n
 }
 
-// userinfo may have a password, and documents of another kind than ours may have
-// anything.
+// userinfo matches the part of a URL that may have a password.
 var userinfo = regexp.MustCompile(`//\S*@`)
 
-// excerpt quotes the beginning of what was found.
+// excerpt quotes the beginning of b, without passwords in URLs.
 func excerpt(b []byte) string {
 	const most = 60
 	b = userinfo.ReplaceAll(b, []byte("//...@"))
@@ -128,8 +128,8 @@ func excerpt(b []byte) string {
 	return fmt.Sprintf("%q", b)
 }
 
-// cut bounds a text that has something of others in it.
-func cut(s string) string {
+// truncate bounds the length of a text that quotes foreign data.
+func truncate(s string) string {
 	const most = 500
 	if len(s) <= most {
 		return s

@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// Rules say what becomes of an address.
+// Rules say which scopes count and how an announced address is polled.
 type Rules struct {
-	Scopes  []string          // of interest; empty = all
-	Allow   []netip.Prefix    // that may be asked; empty = all. Who dials enforces it, too: names resolve to anything
-	Rewrite map[string]string // from an announced host:port, or host, to what is asked instead
-	APIPort string            // instead of the announced one where Rewrite has nothing; "" = as announced
+	Scopes  []string          // the only ones that count; empty = all
+	Allow   []netip.Prefix    // addresses that may be polled; empty = all. The dialer checks it again, because a name may resolve to any address
+	Rewrite map[string]string // from an announced host:port, or host, to the one that is polled instead
+	APIPort string            // replaces the announced port where Rewrite has no entry; "" = as announced
 }
 
-// Allows reports whether an address may be asked.
+// Allows reports whether an address may be polled.
 func (r *Rules) Allows(ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
 	return len(r.Allow) == 0 || slices.ContainsFunc(r.Allow, func(p netip.Prefix) bool { return p.Contains(ip) })
@@ -27,7 +27,7 @@ func (r *Rules) wants(scope string) bool {
 	return len(r.Scopes) == 0 || slices.Contains(r.Scopes, scope)
 }
 
-// resolve finds where to ask m.
+// resolve sets where m is polled, or its Problem.
 func (r *Rules) resolve(m *Member) {
 	m.API = nil
 	if m.announced == nil {

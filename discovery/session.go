@@ -15,29 +15,30 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// Bounds of one session with etcd.
+// Limits of one session with etcd.
 const (
-	maxPage     = 500      // keys that are read at once
-	maxMessage  = 64 << 20 // bytes of an answer; etcd's own limit of a value is 1.5 MiB
-	askTimeout  = 5 * time.Second
-	askEvery    = 3 * time.Second // whether the watch still works
-	silentAfter = StaleAfter      // without an answer it does not
-	coalesce    = 50 * time.Millisecond
-	rest        = 100 * time.Millisecond // at least, between two snapshots
-	readAnew    = 5 * time.Minute        // whatever a watch may have missed
+	maxPage        = 500      // keys per read
+	maxMessage     = 64 << 20 // bytes of an answer; etcd's own limit for a value is 1.5 MiB
+	requestTimeout = 5 * time.Second
+	progressEvery  = 3 * time.Second        // how often etcd is asked for its revision, to see that the watch works
+	silentAfter    = StaleAfter             // without an answer for so long the watch is broken
+	coalesce       = 50 * time.Millisecond  // how long changes are collected before a snapshot
+	minPublishGap  = 100 * time.Millisecond // between two snapshots
+	rereadEvery    = 5 * time.Minute        // everything, in case a watch missed something
 )
 
-var errReadAnew = errors.New("everything is read anew from time to time")
+var errReread = errors.New("everything is read again from time to time")
 
-// session is one connection to one endpoint: all is read once, and from then on
-// watched. It ends with the first thing that goes wrong; the next one reads anew,
-// so nothing that happened in between is missed: a compaction, a restored backup.
+// session is one connection to one endpoint. It reads all keys once and watches them
+// from then on. It ends with the first error; the next session reads all again, so
+// nothing that happened in between is missed, not even a compaction or a restored
+// backup.
 type session struct {
 	w        *Watcher
 	settings *Settings
 	endpoint string
 
-	leaders map[place]string // as an earlier session left them; nil = there was none
+	leaders map[place]string // at the end of the session before; nil = there was none
 
 	client    *clientv3.Client
 	table     *table
@@ -54,7 +55,7 @@ func (s *session) run(ctx context.Context) (err error) {
 		if s.client != nil {
 			s.client.Close()
 		}
-		if err != nil && !errors.Is(err, errReadAnew) {
+		if err != nil && !errors.Is(err, errReread) {
 			err = fmt.Errorf("etcd at %s: %w", s.endpoint, err)
 		}
 	}()
@@ -65,15 +66,16 @@ func (s *session) run(ctx context.Context) (err error) {
 		return explain(err)
 	}
 	s.w.publish(s.settings, s.table.snapshot())
-	for at, name := range s.table.leaders { // what changed while nobody looked
+	for at, name := range s.table.leaders { // leaders that changed between the sessions
 		if was, ok := s.leaders[at]; s.leaders != nil && (!ok || was != name) {
-			s.w.moved(at.scope)
+			s.w.leaderMoved(at.scope)
 		}
 	}
 	return s.watch(ctx)
 }
 
-// Read reads what is listed, once, from the first endpoint that answers.
+// Read reads once what is listed, from the first endpoint that answers. If none does,
+// the error has the reason of each.
 func Read(ctx context.Context, settings *Settings) (*Snapshot, error) {
 	var errs []error
 	for _, endpoint := range settings.Endpoints {
@@ -95,14 +97,15 @@ func (s *session) connect(ctx context.Context) (err error) {
 	config := clientv3.Config{
 		Endpoints: []string{s.endpoint}, Context: ctx,
 		Username: s.settings.Username, Password: s.settings.Password,
-		DialTimeout: askTimeout, // for the password
-		// A member that hangs ends the connection: no FIN would come.
-		DialKeepAliveTime: StaleAfter, DialKeepAliveTimeout: askTimeout,
+		DialTimeout: requestTimeout, // bounds the authentication
+		// These end the connection to a member that hangs, which sends no FIN.
+		DialKeepAliveTime: StaleAfter, DialKeepAliveTimeout: requestTimeout,
 		MaxCallRecvMsgSize: maxMessage,
-		MaxUnaryRetries:    2,                                                       // the second one with another token; else another session is tried
-		Logger:             clientv3.NewCtxClient(context.Background()).GetLogger(), // none: what matters is in our errors
+		MaxUnaryRetries:    2,                                                       // the second try gets a new token; then another session is tried
+		Logger:             clientv3.NewCtxClient(context.Background()).GetLogger(), // it discards: what matters is in our errors
 	}
-	// Or a question waits for a connection, and never says why there is none.
+	// Otherwise a request waits for a connection, and its error does not say why there
+	// is none.
 	config.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(
 		func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			return invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false))...)
@@ -117,8 +120,9 @@ func (s *session) connect(ctx context.Context) (err error) {
 	return err
 }
 
-// read reads every namespace, all at one revision, page by page: only what matters
-// is kept of a page. A linearizable read: it fails where no leader is.
+// read reads every namespace, all at one revision, page by page, and keeps only what
+// matters of each page. The reads are linearizable: they fail while etcd has no
+// leader.
 func (s *session) read(ctx context.Context) error {
 	s.table = newTable(s.settings)
 	for n, namespace := range s.settings.Namespaces {
@@ -134,7 +138,7 @@ func (s *session) read(ctx context.Context) error {
 				return fmt.Errorf("reading %q: %w", namespace, err)
 			}
 			for _, kv := range resp.Kvs {
-				s.table.see(string(kv.Key))
+				s.table.countKey(string(kv.Key))
 				s.table.put(n, string(kv.Key), kv.Value, kv.CreateRevision)
 				key = string(kv.Key) + "\x00"
 			}
@@ -142,10 +146,11 @@ func (s *session) read(ctx context.Context) error {
 		}
 	}
 	if s.table.keys == 0 {
-		// A hint for who has the wrong namespace. Not everybody may read elsewhere.
+		// For the message about a wrong namespace. An error is ignored, because the user may
+		// not be allowed to read other keys.
 		if resp, err := s.get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithLimit(3), clientv3.WithKeysOnly()); err == nil {
 			for _, kv := range resp.Kvs {
-				s.table.some = append(s.table.some, string(kv.Key))
+				s.table.sampleKeys = append(s.table.sampleKeys, string(kv.Key))
 			}
 		}
 	}
@@ -153,7 +158,7 @@ func (s *session) read(ctx context.Context) error {
 }
 
 func (s *session) get(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	resp, err := s.client.Get(ctx, key, options...)
 	if err != nil {
@@ -166,29 +171,29 @@ func (s *session) get(ctx context.Context, key string, options ...clientv3.OpOpt
 	return resp, nil
 }
 
-// response is what one of the watches brought.
+// response is a response of the watch of one namespace.
 type response struct {
 	namespace int
 	clientv3.WatchResponse
 	ended bool
 }
 
-// watch takes in what changes after read.
+// watch keeps the table up to date after read, until the first error.
 func (s *session) watch(ctx context.Context) error {
-	ctx = clientv3.WithRequireLeader(ctx) // or a member that is cut off from the others would be silent
+	ctx = clientv3.WithRequireLeader(ctx) // otherwise a member that is cut off from the others would stay silent
 	responses, broken := make(chan response), make(chan string, 1)
 	s.revisions = slices.Repeat([]int64{s.revision}, len(s.settings.Namespaces))
 	s.progress = slices.Clone(s.revisions)
 	for n := range s.settings.Namespaces { // all on one stream, as their context is the same
-		go s.follow(ctx, n, responses)
+		go s.forward(ctx, n, responses)
 	}
-	go s.connection(ctx, broken)
+	go s.watchConnection(ctx, broken)
 
-	ask, silent := time.NewTicker(askEvery), time.NewTimer(silentAfter)
-	defer ask.Stop()
+	ticker, silent := time.NewTicker(progressEvery), time.NewTimer(silentAfter)
+	defer ticker.Stop()
 	defer silent.Stop()
-	again := time.NewTimer(time.Duration(float64(readAnew) * (0.9 + 0.2*rand.Float64())))
-	defer again.Stop()
+	reread := time.NewTimer(time.Duration(float64(rereadEvery) * (0.9 + 0.2*rand.Float64())))
+	defer reread.Stop()
 	publish := time.NewTimer(0)
 	defer publish.Stop()
 	<-publish.C
@@ -196,23 +201,23 @@ func (s *session) watch(ctx context.Context) error {
 	for {
 		select {
 		case r := <-responses:
-			if err := s.judge(&r); err != nil {
+			if err := s.check(&r); err != nil {
 				return err
 			}
 			silent.Reset(silentAfter)
-			s.w.heard(s.settings)
-			if s.take(&r) && !dirty {
+			s.w.recordAnswer(s.settings)
+			if s.applyEvents(&r) && !dirty {
 				dirty = true
-				publish.Reset(max(coalesce, rest-time.Since(last)))
+				publish.Reset(max(coalesce, minPublishGap-time.Since(last)))
 			}
 		case <-publish.C:
 			dirty, last = false, time.Now()
 			s.w.publish(s.settings, s.table.snapshot())
-		case <-ask.C:
+		case <-ticker.C:
 			select {
 			case asking <- struct{}{}:
 				go func() {
-					_ = s.client.RequestProgress(ctx) // the answer comes as a response, or not at all
+					_ = s.client.RequestProgress(ctx) // the answer comes as a response of the watch, or not at all
 					<-asking
 				}()
 			default:
@@ -221,16 +226,16 @@ func (s *session) watch(ctx context.Context) error {
 			return fmt.Errorf("the watch is silent for %s", silentAfter)
 		case why := <-broken:
 			return errors.New(why)
-		case <-again.C:
-			return errReadAnew
+		case <-reread.C:
+			return errReread
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// follow passes on the responses of a watch.
-func (s *session) follow(ctx context.Context, n int, to chan<- response) {
+// forward sends the responses of the watch of namespace n to a channel.
+func (s *session) forward(ctx context.Context, n int, to chan<- response) {
 	send := func(r response) {
 		select {
 		case to <- r:
@@ -245,10 +250,10 @@ func (s *session) follow(ctx context.Context, n int, to chan<- response) {
 	send(response{ended: true})
 }
 
-// connection tells when the connection is lost. clientv3 would go on watching over
-// another one, to the same member or what was restored in its place, from a
-// revision that may be one of the future there.
-func (s *session) connection(ctx context.Context, broken chan<- string) {
+// watchConnection reports when the connection is lost. clientv3 would continue the
+// watch over another connection, to the same member or one that was restored in its
+// place, where the revision may not exist yet.
+func (s *session) watchConnection(ctx context.Context, broken chan<- string) {
 	conn := s.client.ActiveConnection()
 	for state := conn.GetState(); ctx.Err() == nil; state = conn.GetState() {
 		if state != connectivity.Ready {
@@ -259,16 +264,16 @@ func (s *session) connection(ctx context.Context, broken chan<- string) {
 	}
 }
 
-// judge says why a response ends the watch.
-func (s *session) judge(r *response) error {
+// check returns an error if a response ends the watch.
+func (s *session) check(r *response) error {
 	if r.CompactRevision != 0 {
 		return fmt.Errorf("revision %d is compacted, up to %d: changes were missed", s.revisions[r.namespace], r.CompactRevision)
 	}
 	if err := r.Err(); err != nil {
 		return fmt.Errorf("the watch is cancelled: %w", explain(err))
 	}
-	// Until 3.4.25 and 3.5.8 etcd may tell how far it is before it tells the changes up
-	// to there (etcd-io/etcd#15220): like is compared with like.
+	// Until 3.4.25 and 3.5.8 etcd may report a revision as progress before it sends the
+	// changes up to it (etcd-io/etcd#15220), so the two are compared apart.
 	newest := &s.revisions[r.namespace]
 	if len(r.Events) == 0 {
 		newest = &s.progress[r.namespace]
@@ -285,30 +290,30 @@ func (s *session) judge(r *response) error {
 	return nil
 }
 
-// take takes in events, and says whether a snapshot would be another one.
-func (s *session) take(r *response) (changed bool) {
-	var moved []string
+// applyEvents updates the table and reports whether the next snapshot differs.
+func (s *session) applyEvents(r *response) (changed bool) {
+	var scopes []string
 	for _, ev := range r.Events {
 		key := string(ev.Kv.Key)
 		var scope string
-		var is, led bool
+		var memberChanged, leaderChanged bool
 		if ev.Type == clientv3.EventTypeDelete {
-			scope, is, led = s.table.remove(r.namespace, key)
+			scope, memberChanged, leaderChanged = s.table.remove(r.namespace, key)
 		} else {
-			scope, is, led = s.table.put(r.namespace, key, ev.Kv.Value, ev.Kv.CreateRevision)
+			scope, memberChanged, leaderChanged = s.table.put(r.namespace, key, ev.Kv.Value, ev.Kv.CreateRevision)
 		}
-		changed = changed || is
-		if led && !slices.Contains(moved, scope) {
-			moved = append(moved, scope)
+		changed = changed || memberChanged
+		if leaderChanged && !slices.Contains(scopes, scope) {
+			scopes = append(scopes, scope)
 		}
 	}
-	for _, scope := range moved {
-		s.w.moved(scope)
+	for _, scope := range scopes {
+		s.w.leaderMoved(scope)
 	}
 	return changed
 }
 
-// explain makes of gRPC's errors what an operator wants to read.
+// explain turns an error of gRPC into one that helps an operator.
 func explain(err error) error {
 	text, quoted := err.Error(), false
 	for _, noise := range []string{`rpc error: code = Unavailable desc = `, `connection error: desc = "transport: `, `Error while dialing: `} {
@@ -321,7 +326,7 @@ func explain(err error) error {
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "DeadlineExceeded"):
-		text = fmt.Sprintf("no answer within %s (%s)", askTimeout, text)
+		text = fmt.Sprintf("no answer within %s (%s)", requestTimeout, text)
 	case strings.Contains(text, "permission denied"):
 		text += ": want a user whose role may read the namespace (docs/security.md)"
 	case strings.Contains(text, "user name is empty"):

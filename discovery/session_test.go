@@ -35,7 +35,7 @@ func TestJudge(t *testing.T) {
 		var err error
 		for _, r := range tt.heard {
 			if err == nil {
-				err = s.judge(&response{WatchResponse: r})
+				err = s.check(&response{WatchResponse: r})
 			}
 		}
 		if got := fmt.Sprint(err); got != tt.want {

@@ -8,32 +8,32 @@ import (
 	"strings"
 )
 
-// Bounds of what is taken from the DCS: what is over them is not used, and told.
+// Limits of what is used of the DCS's contents. A snapshot reports what exceeds them.
 const (
 	MaxMembers  = 20_000   // of all clusters together
 	maxDocument = 64 << 10 // bytes; Patroni's have less than 1 kB
-	maxProblems = 100      // that a snapshot tells of one by one
+	maxProblems = 100      // that a snapshot lists
 )
 
 // Snapshot is what the DCS listed at one moment. It is never changed.
 type Snapshot struct {
-	Members  []Announced // by scope and name
-	Problems []string    // what cannot be used and belongs to no member, in a fixed order
+	Members  []Announced // in the order of scopes and names
+	Problems []string    // in words, of entries that cannot be used and belong to no member; in a fixed order
 }
 
-// table is what is known of the keys, kept up to date by a watch.
+// table is the present contents of the keys; the watch keeps it up to date.
 type table struct {
 	namespaces []string
-	scopes     map[string]bool // of interest; nil = all
+	scopes     map[string]bool // the only ones that count; nil = all
 	members    map[place]*Announced
-	leaders    map[place]string // whose name is ""
+	leaders    map[place]string // the leader's name; the place's name is ""
 	problems   map[string]string
-	keys       int      // as they were read
-	some       []string // of them, or, where there were none, of others
-	over       int      // members over MaxMembers
+	keys       int      // how many were read
+	sampleKeys []string // some of them; if there are none, some keys outside the namespaces
+	overLimit  int      // members over MaxMembers
 }
 
-// place is where a key belongs to.
+// place is what a key is about: a member, or with an empty name a whole cluster.
 type place struct {
 	namespace   int
 	scope, name string
@@ -50,17 +50,17 @@ func newTable(s *Settings) *table {
 	return t
 }
 
-// kind is what a key is about.
+// kind is the meaning of a key.
 type kind int
 
 const (
-	other  kind = iota // nothing that matters here, such as status, history and config
+	other  kind = iota // a key that does not matter here, such as status, history and config
 	member             // a member
-	leader             // who leads
+	leader             // the name of the leader
 	group              // a member of a Citus group
 )
 
-// parseKey takes apart a key below a namespace.
+// parseKey parses a key without its namespace.
 func parseKey(rest string) (k kind, scope, name string) {
 	scope, tail, _ := strings.Cut(rest, "/")
 	if tail == "leader" {
@@ -76,26 +76,26 @@ func parseKey(rest string) (k kind, scope, name string) {
 	return other, scope, ""
 }
 
-// validName is the rule that names in the configuration obey: they stand in paths,
+// validName is the rule for names in the configuration, too: they are used in paths,
 // agent lines and labels.
 var validName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,200}$`)
 
 func isName(s string) bool { return s != "." && s != ".." && validName.MatchString(s) }
 
-// put takes in a key. changed says that a snapshot would be another one, moved
-// that another member leads the scope, or nobody.
+// put stores a key. changed says that the next snapshot differs, moved that the
+// scope's leader changed.
 func (t *table) put(namespace int, key string, value []byte, created int64) (scope string, changed, moved bool) {
 	k, scope, name := parseKey(key[len(t.namespaces[namespace]):])
 	if k == other || t.scopes != nil && !t.scopes[scope] {
 		return scope, false, false
 	}
 	if problem := nameProblem(k, scope, name); problem != "" {
-		return scope, t.complain(key, problem), false
+		return scope, t.addProblem(key, problem), false
 	}
 	at := place{namespace, scope, name}
 	if k == leader {
 		was, known := t.leaders[at]
-		now := cut(string(value[:min(len(value), 300)]))
+		now := truncate(string(value[:min(len(value), 300)]))
 		if known && was == now || !known && len(t.leaders) >= MaxMembers {
 			return scope, false, false
 		}
@@ -107,8 +107,8 @@ func (t *table) put(namespace int, key string, value []byte, created int64) (sco
 	was := t.members[at]
 	switch {
 	case was == nil && len(t.members) >= MaxMembers:
-		t.over++
-		return scope, t.over == 1, false
+		t.overLimit++
+		return scope, t.overLimit == 1, false
 	case was != nil && was.same(&m):
 		return scope, false, false
 	}
@@ -116,14 +116,14 @@ func (t *table) put(namespace int, key string, value []byte, created int64) (sco
 	return scope, true, false
 }
 
-// see counts a key that was read, for who has the wrong namespace.
-func (t *table) see(key string) {
-	if t.keys++; len(t.some) < 3 {
-		t.some = append(t.some, key)
+// countKey counts a key that was read, for the message about a wrong namespace.
+func (t *table) countKey(key string) {
+	if t.keys++; len(t.sampleKeys) < 3 {
+		t.sampleKeys = append(t.sampleKeys, key)
 	}
 }
 
-func (t *table) complain(key, problem string) bool {
+func (t *table) addProblem(key, problem string) bool {
 	_, known := t.problems[key]
 	if known || len(t.problems) >= maxProblems {
 		return false
@@ -145,7 +145,7 @@ func nameProblem(k kind, scope, name string) string {
 	return ""
 }
 
-// remove takes out a key.
+// remove deletes a key. Its results are those of put.
 func (t *table) remove(namespace int, key string) (scope string, changed, moved bool) {
 	k, scope, name := parseKey(key[len(t.namespaces[namespace]):])
 	if _, ok := t.problems[key]; ok {
@@ -164,7 +164,7 @@ func (t *table) remove(namespace int, key string) (scope string, changed, moved 
 	return scope, changed, moved
 }
 
-// snapshot tells what is listed now. Of a scope that several namespaces have, the
+// snapshot returns what is listed now. If several namespaces have the same scope, the
 // first namespace counts.
 func (t *table) snapshot() *Snapshot {
 	s := &Snapshot{}
@@ -189,16 +189,16 @@ func (t *table) snapshot() *Snapshot {
 	})
 	for n, namespace := range t.namespaces {
 		if !found[n] {
-			s.Problems = append(s.Problems, t.nothing(namespace))
+			s.Problems = append(s.Problems, t.explainEmpty(namespace))
 		}
 	}
 	for key, problem := range t.problems {
-		s.Problems = append(s.Problems, cut(fmt.Sprintf("key %q: %s", key, problem)))
+		s.Problems = append(s.Problems, truncate(fmt.Sprintf("key %q: %s", key, problem)))
 	}
 	for _, problem := range shared {
 		s.Problems = append(s.Problems, problem)
 	}
-	if t.over > 0 {
+	if t.overLimit > 0 {
 		s.Problems = append(s.Problems, fmt.Sprintf("more than %d members are listed: the others are not watched; want scopes, or several supervisors", MaxMembers))
 	}
 	slices.Sort(s.Problems)
@@ -208,19 +208,19 @@ func (t *table) snapshot() *Snapshot {
 	return s
 }
 
-// nothing says what was looked at where no member was found.
-func (t *table) nothing(namespace string) string {
+// explainEmpty says where members were looked for when a namespace has none.
+func (t *table) explainEmpty(namespace string) string {
 	text := fmt.Sprintf(`no member is listed below %q (looked for %[1]s{scope}/members/{name}`, namespace)
 	if len(t.scopes) > 0 {
 		text += ", of the scopes that are configured"
 	}
 	switch {
-	case len(t.some) == 0:
+	case len(t.sampleKeys) == 0:
 		text += "; no key that may be read is there, nor elsewhere"
 	case t.keys > 0:
-		text += fmt.Sprintf("; keys there: %d, such as %q", t.keys, t.some)
+		text += fmt.Sprintf("; keys there: %d, such as %q", t.keys, t.sampleKeys)
 	default:
-		text += fmt.Sprintf("; keys elsewhere are %q", t.some)
+		text += fmt.Sprintf("; keys elsewhere are %q", t.sampleKeys)
 	}
-	return cut(text) + `): want the namespace of Patroni's configuration, and there "etcd3:", because what it writes with "etcd:" (API v2) is not seen here`
+	return truncate(text) + `): want the namespace of Patroni's configuration, and there "etcd3:", because what it writes with "etcd:" (API v2) is not seen here`
 }

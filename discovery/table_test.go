@@ -75,7 +75,7 @@ func TestParseMember(t *testing.T) {
 func tableOf(s *Settings, keys map[string]string) *table {
 	t := newTable(s)
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		t.see(key)
+		t.countKey(key)
 		for n, namespace := range s.Namespaces {
 			if strings.HasPrefix(key, namespace) {
 				t.put(n, key, []byte(keys[key]), 1)

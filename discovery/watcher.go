@@ -11,49 +11,50 @@ import (
 	"time"
 )
 
-// Bounds of time.
+// Times of the watch.
 const (
-	// StaleAfter is how long etcd may not be heard until that is told: a new leader
-	// of etcd's own, or another endpoint, take less.
+	// StaleAfter is how long etcd may not answer before that is reported. Electing a
+	// new leader of etcd, or switching to another endpoint, takes less.
 	StaleAfter = 10 * time.Second
 
-	minBackoff = 100 * time.Millisecond // after all endpoints were tried
+	minBackoff = 100 * time.Millisecond // of the wait after all endpoints were tried
 	maxBackoff = 10 * time.Second
 )
 
-// Settings say what to read, and from whom. They are not changed.
+// Settings say what to read, and from which etcd. They are not changed.
 type Settings struct {
 	Endpoints  []string    // URLs of members of one etcd cluster, http or https; at least one
 	Namespaces []string    // such as "/service/", each with a slash at its end; at least one
-	Scopes     []string    // empty = all
+	Scopes     []string    // the only ones that are read; empty = all
 	Username   string      // "" = none
 	Password   string      // of Username
-	TLS        *tls.Config // of https; nil = Go's own
+	TLS        *tls.Config // for https; nil = Go's defaults
 }
 
-// Watcher keeps up with etcd. Its methods may be called by many at once.
+// Watcher keeps an up-to-date snapshot of what etcd lists. Its methods may be called
+// by many goroutines at once.
 type Watcher struct {
-	moved    func(scope string)
-	news     chan struct{}
-	snapshot atomic.Pointer[Snapshot]
+	leaderMoved func(scope string)
+	news        chan struct{}
+	snapshot    atomic.Pointer[Snapshot]
 
 	mu       sync.Mutex
 	settings *Settings          // guarded by mu, as is all below
-	restart  context.CancelFunc // ends what runs with other settings; nil = nothing does
+	restart  context.CancelFunc // ends the session with the present settings; nil before Run
 	status   Status
 }
 
-// Status tells how it goes.
+// Status is the state of the connection to etcd.
 type Status struct {
-	Live     bool      // the watch works, as far as is known
-	Heard    time.Time // when etcd was last heard; zero = never since the settings are these
-	Began    time.Time // when these settings came
+	Live     bool      // the watch works
+	Heard    time.Time // when etcd last answered; zero = never with these settings
+	Began    time.Time // when these settings were applied
 	Err      error     // why the watch last ended; nil while it is live
-	Restarts uint64    // how often everything was read anew, since the start
+	Restarts uint64    // how often everything was read again, since the start
 }
 
-// Stale says since when etcd is not heard. That is no reason to disbelieve what is
-// known of nodes.
+// Stale reports whether etcd has not answered for [StaleAfter], and since when. That is
+// no reason to disbelieve what is known of nodes.
 func (s *Status) Stale(now time.Time) (since time.Time, stale bool) {
 	since = s.Heard
 	if since.IsZero() {
@@ -62,27 +63,28 @@ func (s *Status) Stale(now time.Time) (since time.Time, stale bool) {
 	return since, !s.Live && now.Sub(since) >= StaleAfter
 }
 
-// NewWatcher makes a watcher that reads nothing before Run. It calls moved each
-// time that a leader key changes or goes; moved may not block.
-func NewWatcher(moved func(scope string)) *Watcher {
-	return &Watcher{moved: moved, news: make(chan struct{}, 1)}
+// NewWatcher makes a watcher that reads nothing before Run. It calls leaderMoved each
+// time that the leader key of a scope changes or is removed; leaderMoved must not
+// block.
+func NewWatcher(leaderMoved func(scope string)) *Watcher {
+	return &Watcher{leaderMoved: leaderMoved, news: make(chan struct{}, 1)}
 }
 
-// News tells that there is another snapshot, or another status.
+// News receives when the snapshot or the status has changed.
 func (w *Watcher) News() <-chan struct{} { return w.news }
 
-// Snapshot gives what was listed last; nil while nothing was read with any settings.
+// Snapshot returns the latest snapshot; nil before the first, and after Apply(nil).
 func (w *Watcher) Snapshot() *Snapshot { return w.snapshot.Load() }
 
-// Status tells how it goes.
+// Status returns the state of the connection to etcd.
 func (w *Watcher) Status() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.status
 }
 
-// Apply makes the watcher use these settings from now on; nil = read nothing. The
-// same pointer changes nothing. What was listed stays until it was read anew.
+// Apply replaces the settings; nil = read nothing. The same pointer changes nothing.
+// The snapshot stays until all was read with the new settings.
 func (w *Watcher) Apply(s *Settings) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -99,8 +101,8 @@ func (w *Watcher) Apply(s *Settings) {
 	}
 }
 
-// Run reads and watches until ctx ends. What goes wrong is in Status, and tried
-// again at the next endpoint.
+// Run reads and watches until ctx ends, and returns nil then. After an error, which
+// Status has, it tries the next endpoint.
 func (w *Watcher) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		settings, ctx := w.begin(ctx)
@@ -113,7 +115,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	return nil
 }
 
-// begin gives the settings and a context that ends when there are others.
+// begin returns the settings and a context that ends when they are replaced.
 func (w *Watcher) begin(ctx context.Context) (*Settings, context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -121,12 +123,12 @@ func (w *Watcher) begin(ctx context.Context) (*Settings, context.Context) {
 	return w.settings, ctx
 }
 
-// keepUp goes from endpoint to endpoint until ctx ends. One at a time: which one
-// fails, and why, is known then.
+// keepUp runs sessions with one endpoint after the other until ctx ends. With one at a
+// time it is known which endpoint failed, and why.
 func (w *Watcher) keepUp(ctx context.Context, settings *Settings) {
-	first, backoff := rand.IntN(len(settings.Endpoints)), minBackoff // several supervisors shall not all ask the same one
+	first, backoff := rand.IntN(len(settings.Endpoints)), minBackoff // a random one, so that several supervisors do not all use the same one
 	var leaders map[place]string
-	failures := make([]error, len(settings.Endpoints)) // of each, since etcd was last heard
+	failures := make([]error, len(settings.Endpoints)) // of each endpoint, since etcd last answered
 	for tried := 1; ; tried++ {
 		at := (first + tried) % len(settings.Endpoints)
 		s := &session{w: w, settings: settings, endpoint: settings.Endpoints[at], leaders: leaders}
@@ -140,8 +142,8 @@ func (w *Watcher) keepUp(ctx context.Context, settings *Settings) {
 			clear(failures)
 		}
 		failures[at] = err
-		w.failed(settings, err, failures)
-		if time.Since(began) > maxBackoff { // it did work: begin anew, with the next one
+		w.recordFailure(settings, err, failures)
+		if time.Since(began) > maxBackoff { // the session worked: start again with the next endpoint
 			first, tried, backoff = first+tried, 0, minBackoff
 		}
 		if tried%len(settings.Endpoints) != 0 {
@@ -158,30 +160,30 @@ func (w *Watcher) keepUp(ctx context.Context, settings *Settings) {
 	}
 }
 
-// heard notes that etcd has just answered.
-func (w *Watcher) heard(of *Settings) {
+// recordAnswer records that etcd has just answered.
+func (w *Watcher) recordAnswer(settings *Settings) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if of == w.settings {
+	if settings == w.settings {
 		if !w.status.Live {
 			w.status.Live, w.status.Err = true, nil
-			w.tell()
+			w.notify()
 		}
 		w.status.Heard = time.Now()
 	}
 }
 
-// failed notes why a session ended, and what is known of each endpoint: the reason
-// that has to be mended may be that of another one than the last.
-func (w *Watcher) failed(of *Settings, err error, failures []error) {
+// recordFailure records why a session ended, with the latest failure of each endpoint:
+// the one to mend may be another than the last.
+func (w *Watcher) recordFailure(settings *Settings, err error, failures []error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if of != w.settings {
+	if settings != w.settings {
 		return
 	}
 	w.status.Restarts++
-	if errors.Is(err, errReadAnew) {
-		return // it is as live as it was
+	if errors.Is(err, errReread) {
+		return // planned: the watch counts as live meanwhile
 	}
 	var texts []string
 	for _, failure := range failures {
@@ -190,22 +192,22 @@ func (w *Watcher) failed(of *Settings, err error, failures []error) {
 		}
 	}
 	w.status.Live, w.status.Err = false, errors.New(strings.Join(texts, "; "))
-	w.tell()
+	w.notify()
 }
 
-// publish shows what is listed now.
-func (w *Watcher) publish(of *Settings, s *Snapshot) {
+// publish replaces the snapshot.
+func (w *Watcher) publish(settings *Settings, s *Snapshot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if of == w.settings {
+	if settings == w.settings {
 		w.snapshot.Store(s)
-		w.tell()
+		w.notify()
 	}
 }
 
-func (w *Watcher) tell() {
+func (w *Watcher) notify() {
 	select {
 	case w.news <- struct{}{}:
-	default: // it is already to look
+	default: // a notice is already waiting
 	}
 }

@@ -22,7 +22,7 @@ import (
 // Etcd is a running etcd, with TLS where Start has --cert-file.
 type Etcd struct {
 	URL    string
-	Client *clientv3.Client // of whoever writes, as Patroni does
+	Client *clientv3.Client // for tests to write keys as Patroni does
 
 	t       testing.TB
 	dir     string
@@ -34,8 +34,8 @@ type Etcd struct {
 	log     bytes.Buffer
 }
 
-// Start starts etcd with these arguments more, or skips the test where it is not
-// installed; with PATRONIGLUE_LAB=required that fails.
+// Start starts etcd with additional arguments. Where etcd is not installed it skips the
+// test, or with PATRONIGLUE_LAB=required fails it.
 func Start(t testing.TB, args ...string) *Etcd {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
@@ -58,7 +58,7 @@ func Start(t testing.TB, args ...string) *Etcd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Client.Close() })
-	e.Put("/discoverytest", "ready") // waits for it
+	e.Put("/discoverytest", "ready") // waits until it answers
 	e.Delete("/discoverytest")
 	return e
 }
@@ -72,7 +72,7 @@ func freePort(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// Run starts it again after Stop, with what it had.
+// Run starts etcd again after Stop, with its data.
 func (e *Etcd) Run() {
 	e.t.Helper()
 	e.mu.Lock()
@@ -89,7 +89,7 @@ func (e *Etcd) Run() {
 	}
 }
 
-// Stop kills it. What it has stays for Run.
+// Stop kills etcd. Its data stays for Run.
 func (e *Etcd) Stop() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -105,8 +105,8 @@ func (e *Etcd) Stop() {
 	}
 }
 
-// Wipe stops it, takes all that it has and starts it, so that its revision begins
-// anew, as after a backup was restored.
+// Wipe stops etcd, removes its data and starts it, so that its revision starts again
+// from 1, as after a backup was restored.
 func (e *Etcd) Wipe() {
 	e.Stop()
 	if err := os.RemoveAll(filepath.Join(e.dir, "data")); err != nil {
@@ -115,8 +115,8 @@ func (e *Etcd) Wipe() {
 	e.Run()
 }
 
-// Freeze stops it with SIGSTOP: its connections stay and nobody answers. Thaw ends
-// that.
+// Freeze stops etcd with SIGSTOP: its connections stay open and get no answer. Thaw
+// ends that.
 func (e *Etcd) Freeze() { e.signal(syscall.SIGSTOP) }
 
 // Thaw ends Freeze.
@@ -130,7 +130,7 @@ func (e *Etcd) signal(s syscall.Signal) {
 	}
 }
 
-// Put writes a key. It waits until etcd answers, for some seconds.
+// Put writes a key. It waits up to 20 s for etcd to answer.
 func (e *Etcd) Put(key, value string) {
 	e.t.Helper()
 	e.do(func(ctx context.Context) error {
@@ -163,7 +163,7 @@ func (e *Etcd) Announce(scope, name, apiURL string) {
 	e.Put("/service/"+scope+"/members/"+name, Document(apiURL))
 }
 
-// Document is what Patroni writes of a member.
+// Document is the document that Patroni writes for a member.
 func Document(apiURL string) string {
 	return fmt.Sprintf(`{"conn_url":"postgres://127.0.0.1:5432/postgres","api_url":"%s/patroni","state":"running","role":"replica","version":"3.0.2","xlog_location":%d,"timeline":1}`,
 		apiURL, time.Now().UnixNano())

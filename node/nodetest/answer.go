@@ -3,12 +3,9 @@ package nodetest
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -292,43 +289,6 @@ func (s State) leaderOptime() int64 {
 	return n
 }
 
-// params are a query as Python's parse_qs reads it, cut down to each key's first value.
-type params map[string]string
-
-// splitTarget takes a request target apart as Python's urlparse does: the path is not unescaped, a parameter (";x") and
-// a fragment are dropped. Two slashes in front become one, as http.server has it.
-func splitTarget(target string) (path string, query params) {
-	if scheme, rest, ok := strings.Cut(target, "://"); ok && !strings.Contains(scheme, "/") {
-		_, path, _ = strings.Cut(rest, "/")
-		target = "/" + path
-	}
-	if strings.HasPrefix(target, "//") {
-		target = "/" + strings.TrimLeft(target, "/")
-	}
-	target, _, _ = strings.Cut(target, "#")
-	path, raw, _ := strings.Cut(target, "?")
-	if i := strings.LastIndexByte(path, ';'); i > strings.LastIndexByte(path, '/') {
-		path = path[:i]
-	}
-
-	query = params{}
-	for pair := range strings.SplitSeq(raw, "&") {
-		key, value, _ := strings.Cut(pair, "=")
-		key, value = unescape(key), unescape(value)
-		if _, seen := query[key]; !seen && value != "" { // blank values are dropped: ?lag= is no limit
-			query[key] = value
-		}
-	}
-	return path, query
-}
-
-func unescape(s string) string {
-	if u, err := url.QueryUnescape(s); err == nil {
-		return u
-	}
-	return s
-}
-
 func jsonAnswer(status int, body any) Answer {
 	return Answer{Status: status, Header: []string{"Content-Type: application/json"}, Body: pythonJSON(body)}
 }
@@ -352,46 +312,4 @@ func errorPage(status int, reason string, withBody bool) Answer {
 		a.Body = body
 	}
 	return a
-}
-
-// truthy is Python's bool(): noloadbalance: "false" is a non-empty string, hence true.
-func truthy(v any) bool {
-	switch v := v.(type) {
-	case nil:
-		return false
-	case bool:
-		return v
-	case string:
-		return v != ""
-	case json.Number:
-		f, err := v.Float64()
-		return err != nil || f != 0
-	case []any:
-		return len(v) > 0
-	case map[string]any:
-		return len(v) > 0
-	}
-	return fmt.Sprint(v) != "0"
-}
-
-// pythonStr is how a tag is compared: strings as they are, the rest as str(v).lower().
-func pythonStr(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case float64:
-		if v == math.Trunc(v) && math.Abs(v) < 1e16 {
-			return fmt.Sprintf("%.1f", v)
-		}
-	}
-	return strings.ToLower(fmt.Sprint(v))
-}
-
-func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
-
-func orEmpty(m map[string]any) map[string]any {
-	if m == nil {
-		return map[string]any{}
-	}
-	return m
 }

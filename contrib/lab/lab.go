@@ -63,6 +63,12 @@ type Options struct {
 	Parts []string
 	// Scope is the cluster's name. Empty means "main".
 	Scope string
+	// Suite is whose etcd, Patroni, PostgreSQL and HAProxy run. Empty means that of the environment variable LAB_SUITE, else
+	// Bookworm.
+	Suite Suite
+	// Visible are directories that programs of Trixie and Forky see beside the lab's own and the checkout, such as that of
+	// the Callback.
+	Visible []string
 	// ThreeETCD asks for an etcd of three members with TLS and authentication. The lab's patroniglue.toml then has a
 	// [discovery] instead of its [[node]]s.
 	ThreeETCD bool
@@ -89,6 +95,7 @@ type Lab struct {
 	Dir   string
 	Port  int
 	Scope string
+	Suite Suite
 	Nodes []Node
 
 	ETCD  []string // one member, or three
@@ -124,20 +131,31 @@ func (l *serialized) Write(p []byte) (int, error) {
 
 // Check returns an error that names the missing programs when this machine cannot run the given parts (all, when there
 // are none), so that a test can skip.
-func Check(ctx context.Context, parts ...string) error {
-	script, err := findScript()
+func Check(ctx context.Context, parts ...string) error { return Options{Parts: parts}.Check(ctx) }
+
+// Check returns an error that says what is missing when this machine cannot start a lab with these options. A root file
+// system that is not made yet is not missing when it can be made.
+func (o Options) Check(ctx context.Context) error {
+	script, err := findScript("lab")
 	if err != nil {
 		return err
 	}
-	_, err = run(ctx, io.Discard, script, environ(Options{Parts: parts}, "", firstPort), "check")
+	_, err = run(ctx, io.Discard, script, environ(o, o.Dir, cmp.Or(o.Port, firstPort)), "check")
 	return err
 }
 
+// suite is what Suite says.
+func (o Options) suite() Suite { return cmp.Or(o.Suite, Suite(os.Getenv("LAB_SUITE")), Bookworm) }
+
 // Start makes a lab and waits until it works: the replicas stream and, when all parts were asked for, a write went
-// through HAProxy to the primary. It takes 5 to 15 seconds. When it fails, or ctx ends, nothing stays behind.
+// through HAProxy to the primary. It takes 5 to 15 seconds, after a minute or two when the suite must be made. When it fails, or ctx ends, nothing stays behind.
 func Start(ctx context.Context, o Options) (_ *Lab, err error) {
-	script, err := findScript()
+	script, err := findScript("lab")
 	if err != nil {
+		return nil, err
+	}
+	log := &serialized{w: cmp.Or[io.Writer](o.Log, io.Discard)}
+	if err := o.suite().Make(ctx, log); err != nil {
 		return nil, err
 	}
 	port, lock, err := claim(o.Port)
@@ -165,10 +183,11 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 		Dir:    dir,
 		Port:   port,
 		Scope:  cmp.Or(o.Scope, "main"),
+		Suite:  o.suite(),
 		script: script,
 		env:    environ(o, dir, port),
 		lock:   lock,
-		log:    &serialized{w: cmp.Or[io.Writer](o.Log, io.Discard)},
+		log:    log,
 	}
 	if err := l.readEnv(ctx); err != nil {
 		return nil, err
@@ -241,6 +260,11 @@ func (l *Lab) Node(name string) Node {
 		}
 	}
 	panic("lab: no node " + strconv.Quote(name))
+}
+
+// Command returns one program of the lab's suite, not started, to which the lab's directory is visible.
+func (l *Lab) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	return l.Suite.Command(ctx, []string{l.Dir}, name, args...)
 }
 
 // Run runs the script: Run(ctx, "haproxy", "reload"). When ctx ends the script is asked to stop and to clean up.
@@ -323,9 +347,9 @@ func (l *Lab) Query(ctx context.Context, addr, sql string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, l.psql, "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql,
+	cmd := l.Suite.Command(ctx, nil, "env", "-i", "LC_ALL=C.UTF-8", "HOME=/nonexistent",
+		l.psql, "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql,
 		"-d", fmt.Sprintf("host=%s port=%s user=app dbname=app connect_timeout=3", host, port))
-	cmd.Env = []string{"LC_ALL=C.UTF-8", "HOME=/nonexistent"}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -418,23 +442,23 @@ func (l *Lab) HAProxyCommand(ctx context.Context, command string) (string, error
 	return string(out), nil
 }
 
-// findScript looks for contrib/lab/lab in the directory of go.mod, from the working directory upwards.
-func findScript() (string, error) {
+// findScript looks for a script beside this file in the directory of go.mod, from the working directory upwards.
+func findScript(name string) (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
-		return "", fmt.Errorf("looking for contrib/lab/lab: %w", err)
+		return "", fmt.Errorf("looking for contrib/lab/%s: %w", name, err)
 	}
 	for {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			script := filepath.Join(dir, "contrib", "lab", "lab")
+			script := filepath.Join(dir, "contrib", "lab", name)
 			if _, err := os.Stat(script); err != nil {
-				return "", fmt.Errorf("looking for contrib/lab/lab: %w", err)
+				return "", fmt.Errorf("looking for contrib/lab/%s: %w", name, err)
 			}
 			return script, nil
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", errors.New("looking for contrib/lab/lab: no go.mod from the working directory upwards")
+			return "", fmt.Errorf("looking for contrib/lab/%s: no go.mod from the working directory upwards", name)
 		}
 		dir = parent
 	}
@@ -492,6 +516,9 @@ func environ(o Options, dir string, port int) []string {
 		"LAB_PORT="+strconv.Itoa(port),
 		"LAB_PARTS="+strings.Join(parts, " "),
 		"LAB_SCOPE="+cmp.Or(o.Scope, "main"),
+		"LAB_SUITE="+o.suite().String(),
+		"LAB_CLAIMED="+strconv.Itoa(port),
+		"LAB_VISIBLE="+strings.Join(o.Visible, ":"),
 	)
 	if o.ThreeETCD {
 		env = append(env, "LAB_ETCD=3")

@@ -531,7 +531,7 @@ func (c *config) listeners() []listener {
 // files is how many the process may have open for it, without its connections.
 func (l listener) files() int {
 	if l.quick {
-		return listen.QuickFiles
+		return listen.FastFiles
 	}
 	return 1
 }

@@ -82,7 +82,7 @@ func (p *ports) prepare(ctx context.Context, wanted []listener) (_ []*port, err 
 		o := &port{listener: l}
 		if o.Listener, err = p.listen(ctx, l, leaving); err == nil && l.quick && p.quick != nil {
 			linger, answer := p.quick(o)
-			o.Listener, err = listen.Quick(o.Listener, linger, answer)
+			o.Listener, err = listen.Fast(o.Listener, linger, answer)
 		}
 		if err != nil {
 			closeAll(p.begun(next))

@@ -47,7 +47,7 @@ func newPlan(cfg *config, found found, before *plan, m *metrics) (*plan, error) 
 	}
 	p := &plan{
 		cfg:    cfg,
-		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Plain: cfg.Frontend.FastChecks},
+		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Fast: cfg.Frontend.FastChecks},
 		agents: agentapi.Settings{Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second},
 		clusters: cluster.Config{
 			TTL: cfg.Cache.TTL,
@@ -125,10 +125,10 @@ func newDaemon(path string, cfg *config, log zerolog.Logger) (*daemon, error) {
 // quick is the short way of a port that HAProxy asks.
 func (d *daemon) quick(p *port) (linger time.Duration, answer listen.Answer) {
 	if p.service == frontend {
-		return 0, d.http.AnswerFirst
+		return 0, d.http.AnswerFast
 	}
 	return agentapi.LingerTimeout, func(peer netip.AddrPort, first, out []byte) []byte {
-		return d.agents.AnswerFirst(p.question.Load(), peer, first, out)
+		return d.agents.AnswerFast(p.question.Load(), peer, first, out)
 	}
 }
 

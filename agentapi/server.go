@@ -135,17 +135,17 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, port func() *cluste
 // allowed reports whether the allow list has addr.
 func (s *Server) allowed(addr net.Addr) bool { return listen.AllowsPeer(s.settings.Load().Allow, addr) }
 
-// AnswerFirst is a [listen.Answer] for a port that Serve serves: q is the question
+// AnswerFast is a [listen.Answer] for a port that Serve serves: q is the question
 // of a dedicated one, nil for a shared one. It answers what needs no waiting.
-func (s *Server) AnswerFirst(q *cluster.Question, peer netip.AddrPort, first, out []byte) []byte {
+func (s *Server) AnswerFast(q *cluster.Question, peer netip.AddrPort, request, out []byte) []byte {
 	if !listen.Allows(s.settings.Load().Allow, peer.Addr()) {
 		return nil
 	}
 	if q == nil {
-		if requestEnd(first) < 0 {
+		if requestEnd(request) < 0 {
 			return nil
 		}
-		asked, err := ParseRequest(first)
+		asked, err := ParseRequest(request)
 		if err != nil {
 			return nil
 		}
@@ -168,7 +168,7 @@ func (s *Server) note(peer fmt.Stringer, w words, line []byte) {
 	}
 }
 
-// LingerTimeout is how long the peer of AnswerFirst has to close first.
+// LingerTimeout is how long the peer of AnswerFast has to close first.
 const LingerTimeout = closeTimeout
 
 // scratch is a connection's memory.

@@ -76,7 +76,7 @@ type Server struct {
 
 // New makes a Server; it answers nothing before Serve.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, conns: listen.New(defaultMaxConns)}
+	s := &Server{cfg: cfg, conns: listen.NewPool(defaultMaxConns)}
 	s.Apply(cfg.Settings)
 	s.cfg.Settings = Settings{} // from now on they are in settings only
 	return s

@@ -6,23 +6,24 @@ import (
 	"time"
 )
 
-// Answer answers a connection's first bytes, of which there may be none yet: it appends to out what is written
-// before the connection is closed. nil is for what it cannot answer, or not at
-// once. It never waits, for it holds up all others, and keeps neither slice.
+// Answer answers a request, which is what the peer has sent so far: perhaps nothing.
+// It appends to out the answer, after which the connection is closed. It returns nil
+// for a request that it cannot answer, or would have to wait for. It must not wait,
+// because all other connections wait for it, and must keep neither slice.
 type Answer func(peer netip.AddrPort, request, out []byte) []byte
 
 // maxRequest is how many bytes of a request are read; a request that fills them is
 // not answered fast.
 const maxRequest = 2 << 10
 
-// maxLast is how many connections, answered, wait for their peer to close: one
-// more, and the oldest is closed.
-const maxLast = 16
+// maxLingering is how many answered connections may wait for their peers to close
+// them. For one more the oldest is closed.
+const maxLingering = 16
 
 // FastFiles is how many files a listener made by Fast may have open: its own three,
 // the connections that wait to be closed, and one connection twice while Accept
 // returns it.
-const FastFiles = 3 + maxLast + 2
+const FastFiles = 3 + maxLingering + 2
 
 // Fast makes ln answer those connections that have sent their whole request before
 // they are accepted, as HAProxy's checks have: Accept answers them itself
@@ -39,7 +40,7 @@ func Fast(ln net.Listener, linger time.Duration, answer Answer) (net.Listener, e
 	return ln, nil
 }
 
-// begun is a connection of which some bytes were read already.
+// begun is a connection from which some bytes were read already.
 type begun struct {
 	net.Conn
 	unread []byte

@@ -13,30 +13,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fastListener is the listener that Fast makes. It has an epoll of its own, and whoever
-// calls Accept does the work: to have the runtime's poller watch a connection, park
-// a goroutine for it and wake that up costs as much again as the whole check.
+// fastListener is the listener that Fast makes. It has an epoll instance of its own,
+// and the goroutine that calls Accept does the work. To register each connection with
+// the runtime's poller, and to park and wake a goroutine for it, would double the cost
+// of a check.
 //
-// The system calls are raw, which the scheduler does not notice: none of them can
-// wait, as every socket is non-blocking. Only the wait for the next connection is
-// an ordinary one.
+// The system calls are raw ones, of which the scheduler is not told. That is safe, as
+// none of them can block: every socket is non-blocking. Only the wait for the next
+// connection is an ordinary system call.
 type fastListener struct {
 	addr   net.Addr
 	answer Answer
-	linger time.Duration
+	linger time.Duration // how long an answered connection stays open at most
 
-	epoll, socket int // file descriptors, as is wake
-	wake          int // readable once the listener is about to close
+	epoll, socket int // file descriptors
+	wake          int // an eventfd; readable once the listener is about to close
 	once          sync.Once
 
-	mu     sync.Mutex // held by Accept; guards the rest
-	closed bool
-	in     [maxRequest]byte
-	out    []byte
-	last   []answered // the oldest in front
+	mu      sync.Mutex // held by Accept; guards the rest
+	closed  bool
+	in      [maxRequest]byte
+	out     []byte
+	waiting []answered // for their peers to close; the oldest in front
 }
 
-// answered is a connection that has its answer and whose peer shall close it.
+// answered is a connection that has its answer, and that its peer should close.
 type answered struct {
 	socket int
 	until  time.Time
@@ -45,7 +46,7 @@ type answered struct {
 func newFast(ln *net.TCPListener, linger time.Duration, answer Answer) (_ net.Listener, err error) {
 	l := &fastListener{addr: ln.Addr(), answer: answer, linger: linger, epoll: -1, socket: -1, wake: -1, out: make([]byte, 0, maxRequest)}
 	defer func() {
-		ln.Close() // else the runtime's poller wakes up for each connection as well
+		ln.Close() // else each connection wakes up the runtime's poller as well
 		if err != nil {
 			l.free()
 		}
@@ -75,14 +76,14 @@ func newFast(ln *net.TCPListener, linger time.Duration, answer Answer) (_ net.Li
 	return l, nil
 }
 
-// Accept answers on the way what can be answered at once, and returns the first
-// connection that brought something else, or nothing yet.
+// Accept answers connections for as long as their requests can be answered at once.
+// It returns the first connection for which that is not so.
 func (l *fastListener) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var events [2]unix.EpollEvent
 	for !l.closed {
-		n, err := unix.EpollWait(l.epoll, events[:], l.closeLast(time.Now()))
+		n, err := unix.EpollWait(l.epoll, events[:], l.closeLingering(time.Now()))
 		if err != nil && err != unix.EINTR {
 			return nil, l.error("epoll_wait", err)
 		}
@@ -108,8 +109,8 @@ func (l *fastListener) Accept() (net.Conn, error) {
 	return nil, net.ErrClosed
 }
 
-// next accepts one connection and answers it, or returns it; neither when it is
-// gone already.
+// next accepts one connection, and answers or returns it. It returns nil also when
+// the connection is gone already.
 func (l *fastListener) next() (net.Conn, error) {
 	socket, peer, errno := accept(l.socket)
 	switch errno {
@@ -125,9 +126,9 @@ func (l *fastListener) next() (net.Conn, error) {
 	}
 	if errno == unix.EAGAIN || 0 < n && n < len(l.in) {
 		if out := l.answer(peer, l.in[:n], l.out[:0]); out != nil {
-			write(socket, out) // into an empty buffer, so it is all of it or a connection that is gone
+			write(socket, out) // the buffer is empty: all of it is written, or the connection is gone
 			if l.linger > 0 {
-				l.last = append(l.last, answered{socket, time.Now().Add(l.linger)})
+				l.waiting = append(l.waiting, answered{socket, time.Now().Add(l.linger)})
 			} else {
 				closeSocket(socket)
 			}
@@ -143,26 +144,26 @@ func (l *fastListener) next() (net.Conn, error) {
 	return &begun{c, append([]byte(nil), l.in[:n]...)}, nil
 }
 
-// closeLast closes answered connections whose time is over. It returns the time
-// to that of the next in milliseconds, -1 when there is none.
-func (l *fastListener) closeLast(now time.Time) int {
+// closeLingering closes answered connections whose time is over. It returns for how
+// many milliseconds the next one may stay open, -1 when there is none.
+func (l *fastListener) closeLingering(now time.Time) int {
 	n := 0
-	for n < len(l.last) && (len(l.last)-n > maxLast || !now.Before(l.last[n].until)) {
-		closeSocket(l.last[n].socket)
+	for n < len(l.waiting) && (len(l.waiting)-n > maxLingering || !now.Before(l.waiting[n].until)) {
+		closeSocket(l.waiting[n].socket)
 		n++
 	}
-	l.last = append(l.last[:0], l.last[n:]...)
-	if len(l.last) == 0 {
+	l.waiting = append(l.waiting[:0], l.waiting[n:]...)
+	if len(l.waiting) == 0 {
 		return -1
 	}
-	return int(l.last[0].until.Sub(now)/time.Millisecond) + 1
+	return int(l.waiting[0].until.Sub(now)/time.Millisecond) + 1
 }
 
 func (l *fastListener) error(call string, err error) error {
 	return &net.OpError{Op: "accept", Net: "tcp", Addr: l.addr, Err: os.NewSyscallError(call, err)}
 }
 
-// Close makes Accept return, and returns when nobody listens any more.
+// Close makes Accept return. When Close returns, the port is closed.
 func (l *fastListener) Close() error {
 	l.once.Do(func() {
 		unix.Write(l.wake, []byte{7: 1}) // any number but 0 will do
@@ -175,7 +176,7 @@ func (l *fastListener) Close() error {
 
 func (l *fastListener) free() {
 	l.closed = true
-	for _, a := range l.last {
+	for _, a := range l.waiting {
 		closeSocket(a.socket)
 	}
 	for _, fd := range []int{l.epoll, l.socket, l.wake} {
@@ -187,7 +188,7 @@ func (l *fastListener) free() {
 
 func (l *fastListener) Addr() net.Addr { return l.addr }
 
-// SyscallConn is for options of the socket, not after Close.
+// SyscallConn gives access to the options of the socket, until Close.
 func (l *fastListener) SyscallConn() (syscall.RawConn, error) { return rawFast{listener: l}, nil }
 
 type rawFast struct {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// echo answers a line, and says who asked.
+// echo answers one line, and names the peer.
 func echo(peer netip.AddrPort, request, out []byte) []byte {
 	if !bytes.HasSuffix(request, []byte("\n")) {
 		return nil
@@ -41,7 +41,7 @@ func listenFast(t *testing.T, addr string, linger time.Duration, answer Answer) 
 	return ln
 }
 
-// others gives what Accept returns, until the listener is closed.
+// others yields what Accept returns, until the listener is closed.
 func others(t *testing.T, ln net.Listener) <-chan net.Conn {
 	t.Helper()
 	all, done := make(chan net.Conn, 100), make(chan struct{})
@@ -81,8 +81,8 @@ func asHAProxy(t *testing.T, addr, question string) net.Conn {
 	return c
 }
 
-// A question that is there is answered, with its asker's address, and the
-// connection closed; Accept has nothing to do with it.
+// A request that came with its connection is answered, with the peer's address, and
+// the connection is closed. Accept does not return it.
 func TestFastAnswers(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
 		ln := listenFast(t, addr, 0, echo)
@@ -111,7 +111,7 @@ func TestFastAnswers(t *testing.T) {
 	}
 }
 
-// Whatever is not answered reaches whoever accepts, with every byte.
+// A request that is not answered reaches the caller of Accept, with every byte.
 func TestFastLeavesOthers(t *testing.T) {
 	long := strings.Repeat("x", maxRequest) + "\n"
 	ln := listenFast(t, "127.0.0.1:0", 0, echo)
@@ -138,7 +138,7 @@ func TestFastLeavesOthers(t *testing.T) {
 	}
 }
 
-// A connection that says nothing holds up nobody.
+// A connection on which nothing is sent delays no other one.
 func TestFastWaitsForNobody(t *testing.T) {
 	ln := listenFast(t, "127.0.0.1:0", 0, echo)
 	all := others(t, ln)
@@ -153,7 +153,7 @@ func TestFastWaitsForNobody(t *testing.T) {
 	}
 }
 
-// Who shall close first has time for it, and is closed after that.
+// The peer has time to close first; after that the connection is closed.
 func TestFastLingers(t *testing.T) {
 	const linger = 300 * time.Millisecond
 	ln := listenFast(t, "127.0.0.1:0", linger, echo)
@@ -170,15 +170,15 @@ func TestFastLingers(t *testing.T) {
 	if took := time.Since(begun); took < linger/2 {
 		t.Errorf("closed after %s, want not before %s", took, linger)
 	}
-	// However many do not close: they give way, and no file is left.
+	// However many peers do not close: their connections are closed, and no file stays open.
 	before := openFiles(t)
-	for range 3 * maxLast {
+	for range 3 * maxLingering {
 		c := asHAProxy(t, ln.Addr().String(), "hello\n")
 		if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if now := openFiles(t); now > before+4*maxLast+10 { // those of this end are among them
+	if now := openFiles(t); now > before+4*maxLingering+10 { // those of this end are among them
 		t.Errorf("%d files are open, %d before", now, before)
 	}
 	if len(all) > 0 {
@@ -186,9 +186,9 @@ func TestFastLingers(t *testing.T) {
 	}
 }
 
-// Who closes first has to remember the connection for a minute: with as many as
-// there are checks that shall not be us, when the peer closes as soon as it has
-// its answer.
+// The side that closes first has to remember the connection for a minute. With as
+// many connections as there are checks, that should not be our side where the peer
+// closes as soon as it has its answer.
 func TestFastLeavesNoTimeWait(t *testing.T) {
 	ln := listenFast(t, "127.0.0.1:0", time.Minute, echo)
 	all := others(t, ln)
@@ -216,8 +216,8 @@ func TestFastLeavesNoTimeWait(t *testing.T) {
 	}
 }
 
-// A stop or a reload closes the port at once: nobody connects any more, its
-// address is free, and no file is left.
+// A stop or a reload closes the port at once: nobody can connect to it any more, its
+// address is free, and no file stays open.
 func TestFastCloses(t *testing.T) {
 	before := openFiles(t)
 	addr := "127.0.0.1:0"
@@ -264,8 +264,8 @@ func TestFastCloses(t *testing.T) {
 	}
 }
 
-// Without a free file descriptor Accept fails, for Patient to wait, and goes on
-// when there is one.
+// Without a free file descriptor Accept fails, so that Patient can wait. When there
+// is one again, Accept works again.
 func TestFastWithoutFiles(t *testing.T) {
 	var limit, low syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -13,13 +13,13 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// pair gives a connection of the pool and its peer.
+// pair returns a connection of the pool and its peer.
 func pair(p *Pool) (in, peer net.Conn) {
 	a, b := net.Pipe()
 	return p.Add(a), b
 }
 
-// alive says whether somebody still holds the other end.
+// alive reports whether the other end is still open.
 func alive(t *testing.T, peer net.Conn) bool {
 	t.Helper()
 	peer.SetReadDeadline(time.Now().Add(time.Second))
@@ -34,11 +34,11 @@ func alive(t *testing.T, peer net.Conn) bool {
 	return false
 }
 
-// Whoever holds connections and does not use them must not keep a check out: the
-// idle ones give way, longest first, and one that is used does not.
+// A client that holds unused connections must not keep a check out: idle connections
+// are closed, the longest idle first, and one that is used is not.
 func TestLongestIdleGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := New(3)
+		p := NewPool(3)
 		first, firstPeer := pair(p)
 		second, secondPeer := pair(p)
 		_, thirdPeer := pair(p)
@@ -74,7 +74,7 @@ func TestLongestIdleGivesWay(t *testing.T) {
 }
 
 func TestSetMax(t *testing.T) {
-	p := New(4)
+	p := NewPool(4)
 	for range 4 {
 		pair(p)
 	}
@@ -112,8 +112,8 @@ func (l *failing) Accept() (net.Conn, error) {
 func (l *failing) Addr() net.Addr { return &net.TCPAddr{Port: 8009} }
 func (l *failing) Close() error   { return nil }
 
-// A lack of files that lasts for a night must fill no disk with complaints, and
-// has to be over as soon as it is over.
+// A lack of file descriptors that lasts for a night must not fill the disk with log
+// lines, and connections must be accepted as soon as it ends.
 func TestPatientBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
@@ -122,7 +122,7 @@ func TestPatientBacksOff(t *testing.T) {
 			lack.errs = append(lack.errs, syscall.EMFILE)
 		}
 		lack.errs = append(lack.errs, nil, syscall.EMFILE, nil)
-		ln := Patient(lack, zerolog.New(&log).Level(zerolog.InfoLevel))
+		ln := Patient(lack, zerolog.NewPool(&log).Level(zerolog.InfoLevel))
 		begun := time.Now()
 		if _, err := ln.Accept(); err != nil {
 			t.Fatal(err)
@@ -144,7 +144,7 @@ func TestPatientBacksOff(t *testing.T) {
 	})
 }
 
-// A stop does not wait for a lack of files to pass.
+// A stop does not wait until there are file descriptors again.
 func TestPatientCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lack := new(failing)

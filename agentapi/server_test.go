@@ -27,7 +27,7 @@ func (f askerFunc) Ask(ctx context.Context, q cluster.Question) (cluster.Answer,
 	return f(ctx, q)
 }
 
-// AskNow is for a caller that does not wait: a question that does not end has none.
+// AskNow is for a caller that does not wait: it has no answer to a question that does not end.
 func (f askerFunc) AskNow(q cluster.Question) (cluster.Answer, bool) {
 	a, err := f(context.Background(), q)
 	return a, err == nil
@@ -110,7 +110,7 @@ func (c *memoryConn) Close() error {
 	return c.Conn.Close()
 }
 
-// dialFrom connects; it returns both ends, or nil when nobody accepts.
+// dialFrom connects; it returns both ends, or nil when the listener is closed.
 func (l *memoryListener) dialFrom(peer string) (net.Conn, *memoryConn) {
 	here, there := net.Pipe()
 	conn := &memoryConn{Conn: there, peer: netip.MustParseAddrPort(peer)}
@@ -212,7 +212,7 @@ func TestAnswerFastAllocations(t *testing.T) {
 	}
 }
 
-// nowFunc is an Asker that is only asked for what is known.
+// nowFunc is an Asker whose Ask must not be called.
 type nowFunc func(cluster.Question) (cluster.Answer, bool)
 
 func (f nowFunc) AskNow(q cluster.Question) (cluster.Answer, bool) { return f(q) }
@@ -335,7 +335,7 @@ func TestDedicated(t *testing.T) {
 	}
 }
 
-// Who closes first has the TIME_WAIT.
+// The side that closes first has the TIME_WAIT.
 func TestPeerClosesFirst(t *testing.T) {
 	for _, tt := range []struct {
 		name         string
@@ -496,8 +496,8 @@ func TestAllow(t *testing.T) {
 	}
 }
 
-// Another configuration counts from the next connection on: for who may ask, and
-// for what a port answers.
+// New settings and questions apply from the next connection on: which peers may
+// connect, and what a port answers.
 func TestApply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(pg1IsPrimary)

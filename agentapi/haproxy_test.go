@@ -21,7 +21,7 @@ import (
 
 const haproxy = "/usr/sbin/haproxy"
 
-// TestHAProxy shows that a real HAProxy makes of the lines what they mean. Its
+// TestHAProxy shows that a real HAProxy does what the lines mean. Its
 // servers' names are the outcomes; each is asked for on a shared port in one of
 // the ways that HAProxy can send a request, the last one on a dedicated port.
 func TestHAProxy(t *testing.T) {
@@ -110,7 +110,7 @@ backend ro
 	}
 	expect(t, socket, want)
 
-	// Every answer must undo whatever the one before it said.
+	// Every answer must undo all that the answer before it said.
 	up, maint, drain, down := "no check, via agent : up (x)", "MAINT, via agent : down (x)", "DRAIN (agent), via agent : up (x)", "DOWN (agent), via agent : down (x)"
 	for _, to := range []struct {
 		outcome node.Outcome

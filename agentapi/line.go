@@ -12,25 +12,25 @@ import (
 // HAProxy shows 127 bytes of it, some of them its own.
 const MaxLine = 120
 
-// words are what a line tells HAProxy. Each sets the administrative state and
-// the health, so nothing of an earlier answer remains. Those that put a server
-// in service set the weight as well. For a server that drains HAProxy 2.6 logs
-// "remains in forced drain mode" at each answer that has a weight.
+// words are what a line says to HAProxy. They always set both the administrative
+// state and the health, so that nothing of an earlier answer remains. Words that put
+// a server in service set the weight as well. Words that drain it do not: HAProxy 2.6
+// would log "remains in forced drain mode" at each answer with a weight.
 type words uint8
 
 const (
 	readyUp   words = iota // in service
-	drainUp                // no new sessions, open ones may finish
-	maintDown              // out of service, and that is nothing to worry about
-	readyDown              // out of service, and that is a fault
+	drainUp                // no new sessions; open ones may finish
+	maintDown              // out of service, as expected
+	readyDown              // out of service because of a fault
 
 	numWords = iota
 )
 
 var wordTexts = [numWords]string{"ready up", "drain up", "maint down", "ready down"}
 
-// wordsFor chooses the words for a verdict. Whatever is not known to pass is
-// out of service.
+// wordsFor chooses the words for a verdict. A node that is not known to pass is out
+// of service.
 func wordsFor(c node.Check, o node.Outcome) words {
 	switch o {
 	case node.Pass:
@@ -47,8 +47,8 @@ func wordsFor(c node.Check, o node.Outcome) words {
 	return maintDown
 }
 
-// AppendLine appends the line that answers a, newline included. With enough
-// room in dst it allocates nothing.
+// AppendLine appends the line for an answer, newline included. It allocates nothing
+// when dst has enough room.
 func AppendLine(dst []byte, a cluster.Answer) []byte {
 	text := a.Verdict.Label
 	if text == "" {
@@ -57,13 +57,14 @@ func AppendLine(dst []byte, a cluster.Answer) []byte {
 	return appendLine(dst, wordsFor(a.Check, a.Verdict.Outcome), text)
 }
 
-// AppendError appends the line that answers a question that cannot be
-// answered: an unknown node, an unknown check, a malformed request.
+// AppendError appends the line for a question that has no answer: an unknown node, an
+// unknown check, a malformed request.
 func AppendError(dst []byte, err error) []byte {
 	return appendLine(dst, wordsForError(err), err.Error())
 }
 
-// wordsForError: that a node is not known yet is a fault, that there is none is not.
+// wordsForError chooses the words for a question that has no answer. A node that is
+// not known yet is a fault, a node that does not exist is not.
 func wordsForError(err error) words {
 	if e, ok := errors.AsType[*cluster.UnknownError](err); ok && e.Pending != "" {
 		return readyDown
@@ -83,11 +84,11 @@ func appendLine(dst []byte, w words, text string) []byte {
 }
 
 // appendDescription appends text in at most size bytes of printable ASCII.
-// HAProxy takes what follows a '#' as description up to the first LF or CR,
-// and texts may quote what a client sent or a node answered: a newline in one
-// could end the line early and hide the rest, an escape sequence would reach
-// the terminal of whoever reads HAProxy's statistics. So white space becomes
-// one space, and every other character that is not printable ASCII a '?'.
+// HAProxy takes what follows a '#', up to the first LF or CR, as the description.
+// A text may quote what a client sent or a node answered: a newline in it could end
+// the line early and hide the rest, and an escape sequence would reach the terminals
+// on which HAProxy's statistics are read. So white space becomes one space, and every
+// other character that is not printable ASCII becomes a '?'.
 func appendDescription(dst []byte, text string, size int) []byte {
 	const ellipsis = "..."
 	var (

@@ -126,7 +126,7 @@ func TestAppendLineAllocatesNothing(t *testing.T) {
 	}
 }
 
-// checkLine fails t unless line is one that HAProxy understands as it was meant.
+// checkLine fails t unless HAProxy understands the line as it is meant.
 func checkLine(t testing.TB, line []byte) {
 	t.Helper()
 	if len(line) > 120 {

@@ -13,14 +13,20 @@ import (
 	"patroniglue/cluster"
 )
 
-// MaxRequest is the length of the longest request line in bytes, without what
-// ends it.
+// MaxRequest is the length of the longest request line in bytes, without its end.
 const MaxRequest = 512
 
 const (
-	requestBuffer = MaxRequest + 2         // and the longest end
-	requestIdle   = 100 * time.Millisecond // below the shortest useful agent-inter, which is HAProxy's timeout for the answer too
-	requestTotal  = time.Second            // for all of it, and for its first byte: one that is late, from a load balancer without a processor or over a network that lost a packet, must not make a primary MAINT
+	requestBuffer = MaxRequest + 2 // with the longest end of a line
+
+	// requestIdle is how long a request that has begun may pause. It is below the
+	// shortest useful agent-inter, which is also HAProxy's timeout for the answer.
+	requestIdle = 100 * time.Millisecond
+
+	// requestTotal bounds the whole request, and the wait for its first byte. A load
+	// balancer that is short of processor time, or a network that loses a packet,
+	// delays requests: that must not put a primary into MAINT.
+	requestTotal = time.Second
 )
 
 var (
@@ -30,8 +36,8 @@ var (
 
 // ParseRequest reads the question in a request: "node/check", or
 // "cluster/node/check" where node names repeat across clusters, either with
-// "?parameters". It looks at the first line only; white space around it does
-// not count. Which nodes and checks there are it does not know.
+// "?parameters". It reads the first line only, and ignores white space around it. It
+// does not know which nodes and checks exist.
 func ParseRequest(request []byte) (cluster.Question, error) {
 	if n := requestEnd(request); n >= 0 {
 		request = request[:n]
@@ -56,9 +62,9 @@ func ParseRequest(request []byte) (cluster.Question, error) {
 }
 
 // requestEnd returns the length of the first line in b, or -1 when b has no
-// whole line. A line ends at LF, CR or NUL, and at a backslash with an n or r
-// behind it: that is what HAProxy sends for agent-send 'pg1/primary\n', in
-// single quotes. None of these can be part of a name.
+// whole line. A line ends at LF, CR or NUL, and at a backslash followed by n or r:
+// HAProxy sends these two characters for agent-send 'pg1/primary\n', in single
+// quotes. None of them can be part of a name.
 func requestEnd(b []byte) int {
 	for i, c := range b {
 		switch c {
@@ -73,11 +79,11 @@ func requestEnd(b []byte) int {
 	return -1
 }
 
-// readRequest reads into buf, which has room for requestBuffer bytes, and
-// returns what came: at least the first line, or more than a line may have, or
-// all there was when the peer closed its side, or paused after it had begun. A
-// peer may well send nothing: without agent-send HAProxy does not, and then waits
-// for an answer that should say so. An error means that the connection is of no use any more.
+// readRequest reads into buf, which has room for requestBuffer bytes, and returns
+// what it has read when that has the whole first line, or is longer than a line may
+// be, or when the peer closed its side or paused. A peer may send nothing: HAProxy
+// sends nothing without agent-send, and then the answer has to say so. After an error
+// the connection is unusable.
 func readRequest(conn net.Conn, buf []byte) ([]byte, error) {
 	end := time.Now().Add(requestTotal)
 	n := 0
@@ -94,7 +100,7 @@ func readRequest(conn net.Conn, buf []byte) ([]byte, error) {
 		switch {
 		case requestEnd(buf[:n]) >= 0:
 			return buf[:n], nil
-		case n > MaxRequest && buf[MaxRequest] != '\\': // nothing that follows can make it a line
+		case n > MaxRequest && buf[MaxRequest] != '\\': // too long, whatever follows
 			return buf[:n], nil
 		case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded):
 			return buf[:n], nil

@@ -18,14 +18,13 @@ import (
 	"patroniglue/internal/listen"
 )
 
-// Asker answers questions about nodes. Ask may wait, as long as its context
-// lives: a node's first poll may still be on its way, and HAProxy shall not
-// hear a guess. What it returns after its context has ended is not used. An
-// error says, in one line for people, what is wrong with the question. Ask is
-// called from many goroutines at once.
+// Asker answers questions about nodes. Ask may wait until its context ends: a node's
+// first poll may still be under way, and HAProxy must not get a guess. What Ask
+// returns after its context has ended is ignored. An error says, in one line for
+// people, what is wrong with the question. Ask is called by many goroutines at once.
 type Asker interface {
 	Ask(ctx context.Context, q cluster.Question) (cluster.Answer, error)
-	// AskNow is Ask where that need not wait and finds nothing wrong.
+	// AskNow is Ask where that need not wait and returns no error; else ok is false.
 	AskNow(q cluster.Question) (a cluster.Answer, ok bool)
 }
 
@@ -36,7 +35,7 @@ type Config struct {
 	Log zerolog.Logger
 }
 
-// Settings are what may change while a Server serves.
+// Settings are the part of a Config that may change while a Server serves.
 type Settings struct {
 	// Allow lists the networks whose connections are answered; empty allows
 	// all. Others are closed without an answer.
@@ -48,8 +47,8 @@ type Settings struct {
 	AskTimeout time.Duration
 
 	// MaxConns is how many connections may be open at once, over all
-	// listeners; for one more the one gives way that waits for longest. Default
-	// 4096.
+	// listeners. For one more, the connection that has waited for longest is
+	// closed. Default 4096.
 	MaxConns int
 }
 
@@ -58,7 +57,7 @@ const (
 	defaultAskTimeout = 5 * time.Second
 
 	writeTimeout = time.Second
-	closeTimeout = time.Second // for the peer to close first
+	closeTimeout = time.Second // how long the peer has to close first
 	maxDiscard   = 1 << 20     // bytes read while waiting for that
 )
 
@@ -67,27 +66,27 @@ type Server struct {
 	cfg      Config // read-only after New
 	settings atomic.Pointer[Settings]
 
-	ports   atomic.Int64
-	conns   *listen.Pool
-	answers [numWords]atomic.Uint64
-	refused atomic.Uint64
-	silent  atomic.Uint64
+	ports      atomic.Int64
+	conns      *listen.Pool
+	answers    [numWords]atomic.Uint64
+	refused    atomic.Uint64
+	unanswered atomic.Uint64
 }
 
-// New makes a Server; it answers nothing before Serve.
+// New makes a Server. It answers nothing before Serve.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, conns: listen.New(defaultMaxConns)}
+	s := &Server{cfg: cfg, conns: listen.NewPool(defaultMaxConns)}
 	s.Apply(cfg.Settings)
-	s.cfg.Settings = Settings{} // from now on they are in settings only
+	s.cfg.Settings = Settings{} // they are kept in settings only
 	return s
 }
 
-// Apply replaces the settings, for all connections to come.
+// Apply replaces the settings, for new connections.
 func (s *Server) Apply(settings Settings) {
 	settings.AskTimeout = cmp.Or(settings.AskTimeout, defaultAskTimeout)
 	settings.Allow = slices.Clone(settings.Allow)
 	for i, p := range settings.Allow {
-		// A peer's address is compared as the IPv4 address that it is.
+		// Peers are compared by their IPv4 address where they have one.
 		if p.Addr().Is4In6() && p.Bits() >= 96 {
 			settings.Allow[i] = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}
@@ -98,9 +97,9 @@ func (s *Server) Apply(settings Settings) {
 
 // Serve answers on ln until ctx ends. Then it closes ln at once, lets the open
 // connections end, each within a few seconds, and returns nil. Several may run
-// at once. For each connection it asks port what a dedicated port answers,
-// whatever is or is not sent there; nil makes it a shared one: the question is
-// the line that HAProxy's agent-send sends.
+// at once. For each connection it calls port for the question that a dedicated port
+// answers, whatever the peer sends. Where port returns nil the listener is a shared
+// one: the question is the line that HAProxy's agent-send sends.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, port func() *cluster.Question) error {
 	s.ports.Add(1)
 	defer s.ports.Add(-1)
@@ -132,20 +131,20 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, port func() *cluste
 	}
 }
 
-// allowed reports whether the allow list has addr.
+// allowed reports whether the allow list allows addr.
 func (s *Server) allowed(addr net.Addr) bool { return listen.AllowsPeer(s.settings.Load().Allow, addr) }
 
-// AnswerFirst is a [listen.Answer] for a port that Serve serves: q is the question
-// of a dedicated one, nil for a shared one. It answers what needs no waiting.
-func (s *Server) AnswerFirst(q *cluster.Question, peer netip.AddrPort, first, out []byte) []byte {
+// AnswerFast is a [listen.Answer] for a port that Serve serves: q is the question of
+// a dedicated port, and nil for a shared one. It answers where it need not wait.
+func (s *Server) AnswerFast(q *cluster.Question, peer netip.AddrPort, request, out []byte) []byte {
 	if !listen.Allows(s.settings.Load().Allow, peer.Addr()) {
 		return nil
 	}
 	if q == nil {
-		if requestEnd(first) < 0 {
+		if requestEnd(request) < 0 {
 			return nil
 		}
-		asked, err := ParseRequest(first)
+		asked, err := ParseRequest(request)
 		if err != nil {
 			return nil
 		}
@@ -156,19 +155,19 @@ func (s *Server) AnswerFirst(q *cluster.Question, peer netip.AddrPort, first, ou
 		return nil
 	}
 	line := AppendLine(out, a)
-	s.note(peer, wordsFor(a.Check, a.Verdict.Outcome), line)
+	s.record(peer, wordsFor(a.Check, a.Verdict.Outcome), line)
 	return line
 }
 
-// note counts an answer.
-func (s *Server) note(peer fmt.Stringer, w words, line []byte) {
+// record counts and logs an answer.
+func (s *Server) record(peer fmt.Stringer, w words, line []byte) {
 	s.answers[w].Add(1)
 	if e := s.cfg.Log.Debug(); e.Enabled() {
 		e.Stringer("peer", peer).Bytes("answer", line[:len(line)-1]).Msg("agent check")
 	}
 }
 
-// LingerTimeout is how long the peer of AnswerFirst has to close first.
+// LingerTimeout is how long a peer that got its answer from AnswerFast has to close first.
 const LingerTimeout = closeTimeout
 
 // scratch is a connection's memory.
@@ -191,18 +190,18 @@ func (s *Server) handle(ctx context.Context, conn net.Conn, q *cluster.Question)
 		err = write(conn, line)
 	}
 	if err != nil {
-		// A peer that is gone (HAProxy resets what takes it too long), a
-		// supervisor that is ending: nothing to mend.
-		s.silent.Add(1)
+		// The peer is gone (HAProxy resets a connection that takes too long), or
+		// the supervisor is stopping: neither needs attention.
+		s.unanswered.Add(1)
 		s.cfg.Log.Debug().Err(err).Stringer("peer", conn.RemoteAddr()).Msg("agent check without an answer")
 		return
 	}
-	s.note(conn.RemoteAddr(), w, line)
+	s.record(conn.RemoteAddr(), w, line)
 	awaitClose(conn, mem.in[:])
 }
 
-// answer makes the line for one connection; an error means that there is
-// nothing to say, or nobody to say it to.
+// answer makes the line for one connection. An error means that there is no answer,
+// or that the peer is gone.
 func (s *Server) answer(ctx context.Context, conn net.Conn, q *cluster.Question, mem *scratch) (words, []byte, error) {
 	dedicated := q != nil
 	if !dedicated {
@@ -220,9 +219,9 @@ func (s *Server) answer(ctx context.Context, conn net.Conn, q *cluster.Question,
 	defer cancel()
 	a, err := s.cfg.Asker.Ask(ctx, *q)
 	switch {
-	case ctx.Err() != nil: // whatever was said then, waiting for a first poll was cut short: it may be a guess
+	case ctx.Err() != nil: // the wait for a first poll may have been cut short: the answer may be a guess
 		return 0, nil, context.Cause(ctx)
-	case err != nil && dedicated: // the question is the configuration's, which is changing just now
+	case err != nil && dedicated: // the question comes from the configuration, which is being reloaded
 		return 0, nil, err
 	case err != nil:
 		return wordsForError(err), AppendError(mem.out[:0], err), nil
@@ -231,7 +230,7 @@ func (s *Server) answer(ctx context.Context, conn net.Conn, q *cluster.Question,
 	}
 }
 
-// write sends line whole: HAProxy would put parts together, but not forever.
+// write sends the line in one piece: HAProxy joins pieces, but does not wait for long.
 func write(conn net.Conn, line []byte) error {
 	if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
@@ -240,9 +239,9 @@ func write(conn net.Conn, line []byte) error {
 	return err
 }
 
-// awaitClose reads until the peer closes. Who closes first keeps the
-// connection in TIME_WAIT, and there is one per check: that shall not be this
-// side. It also reads what nobody wanted to know: closing with that unread
+// awaitClose reads until the peer closes. The side that closes first keeps the
+// connection in TIME_WAIT, and there is one connection per check: that should be the
+// peer. Reading also discards what the peer sent in excess: closing with unread bytes
 // would reset the connection, perhaps before the peer has read its answer.
 func awaitClose(conn net.Conn, buf []byte) {
 	if err := conn.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
@@ -257,7 +256,7 @@ func awaitClose(conn net.Conn, buf []byte) {
 	}
 }
 
-// Answers yields how many answers were given, by their words: "ready up",
+// Answers yields the number of answers given, by their words: "ready up",
 // "drain up", "maint down" and "ready down".
 func (s *Server) Answers() iter.Seq2[string, uint64] {
 	return func(yield func(string, uint64) bool) {
@@ -278,9 +277,9 @@ func (s *Server) Conns() int { return s.conns.Open() }
 // Refused returns how many connections the allow list closed.
 func (s *Server) Refused() uint64 { return s.refused.Load() }
 
-// Overflowed returns how many connections gave way to others because of MaxConns.
+// Overflowed returns how many connections were closed because of MaxConns.
 func (s *Server) Overflowed() uint64 { return s.conns.Overflowed() }
 
-// Unanswered returns how many connections ended without an answer: the peer
-// was gone, nobody could answer in time, or the server was ending.
-func (s *Server) Unanswered() uint64 { return s.silent.Load() }
+// Unanswered returns how many connections ended without an answer: the peer was gone,
+// there was no answer in time, or the server was stopping.
+func (s *Server) Unanswered() uint64 { return s.unanswered.Load() }

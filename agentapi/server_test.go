@@ -27,7 +27,7 @@ func (f askerFunc) Ask(ctx context.Context, q cluster.Question) (cluster.Answer,
 	return f(ctx, q)
 }
 
-// AskNow is for a caller that does not wait: a question that does not end has none.
+// AskNow is for a caller that does not wait: it has no answer to a question that does not end.
 func (f askerFunc) AskNow(q cluster.Question) (cluster.Answer, bool) {
 	a, err := f(context.Background(), q)
 	return a, err == nil
@@ -110,7 +110,7 @@ func (c *memoryConn) Close() error {
 	return c.Conn.Close()
 }
 
-// dialFrom connects; it returns both ends, or nil when nobody accepts.
+// dialFrom connects; it returns both ends, or nil when the listener is closed.
 func (l *memoryListener) dialFrom(peer string) (net.Conn, *memoryConn) {
 	here, there := net.Pipe()
 	conn := &memoryConn{Conn: there, peer: netip.MustParseAddrPort(peer)}
@@ -156,9 +156,9 @@ func readLine(t *testing.T, c net.Conn) string {
 
 func newServer(ask askerFunc) *Server { return New(Config{Asker: ask, Log: zerolog.Nop()}) }
 
-// A dedicated port needs no question, and the short way waits for none; but who
+// A dedicated port needs no question, and the fast path waits for none. A peer which
 // may not connect, or has to wait for the node's first poll, is left to Serve.
-func TestAnswerFirst(t *testing.T) {
+func TestAnswerFast(t *testing.T) {
 	asks, known := 0, true
 	s := New(Config{Asker: nowFunc(func(q cluster.Question) (cluster.Answer, bool) {
 		asks++
@@ -166,7 +166,7 @@ func TestAnswerFirst(t *testing.T) {
 		return a, err == nil && known
 	}), Log: zerolog.Nop()})
 	q := &cluster.Question{Node: "pg1", Check: "primary"}
-	if got := string(s.AnswerFirst(q, loopback, nil, nil)); got != isPrimary {
+	if got := string(s.AnswerFast(q, loopback, nil, nil)); got != isPrimary {
 		t.Errorf("%q, want %q", got, isPrimary)
 	}
 	for w, n := range s.Answers() {
@@ -175,14 +175,14 @@ func TestAnswerFirst(t *testing.T) {
 		}
 	}
 	known = false
-	if got := s.AnswerFirst(q, loopback, nil, nil); got != nil {
+	if got := s.AnswerFast(q, loopback, nil, nil); got != nil {
 		t.Errorf("of a node that nobody knows: %q", got)
 	}
 	known = true
 	s.Apply(Settings{Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
 	asks = 0
-	for _, first := range []string{"", "pg1/primary\n"} {
-		if got := s.AnswerFirst(q, loopback, []byte(first), nil); got != nil || asks > 0 {
+	for _, request := range []string{"", "pg1/primary\n"} {
+		if got := s.AnswerFast(q, loopback, []byte(request), nil); got != nil || asks > 0 {
 			t.Errorf("a peer that is not allowed got %q", got)
 		}
 	}
@@ -190,7 +190,7 @@ func TestAnswerFirst(t *testing.T) {
 
 // The peer is wrapped for the log, and the names in a request are copied; there is nothing else that an agent check would
 // leave behind.
-func TestAnswerFirstAllocations(t *testing.T) {
+func TestAnswerFastAllocations(t *testing.T) {
 	a, err := pg1IsPrimary(t.Context(), cluster.Question{Node: "pg1", Check: "primary"})
 	if err != nil {
 		t.Fatal(err)
@@ -205,14 +205,14 @@ func TestAnswerFirstAllocations(t *testing.T) {
 		{"a dedicated port", "", &cluster.Question{Node: "pg1", Check: "primary"}, 1},
 		{"a shared one", "pg1/primary\n", nil, 3},
 	} {
-		first := []byte(tt.request)
-		if n := testing.AllocsPerRun(100, func() { s.AnswerFirst(tt.q, loopback, first, out) }); n > tt.most {
+		request := []byte(tt.request)
+		if n := testing.AllocsPerRun(100, func() { s.AnswerFast(tt.q, loopback, request, out) }); n > tt.most {
 			t.Errorf("%s: %v allocations, want at most %v: every agent check would pay for more, and for their collection", tt.name, n, tt.most)
 		}
 	}
 }
 
-// nowFunc is an Asker that is only asked for what is known.
+// nowFunc is an Asker whose Ask must not be called.
 type nowFunc func(cluster.Question) (cluster.Answer, bool)
 
 func (f nowFunc) AskNow(q cluster.Question) (cluster.Answer, bool) { return f(q) }
@@ -280,10 +280,10 @@ func TestShared(t *testing.T) {
 				if got != tt.want && (strings.HasSuffix(tt.want, "\n") || !strings.HasPrefix(got, tt.want)) {
 					t.Errorf("got %q, want %q", got, tt.want)
 				}
-				if len(tt.send) == 1 { // the short way says the same, or leaves it to this one
-					first := s.AnswerFirst(nil, loopback, []byte(tt.send[0].text), nil)
-					if short := tt.want == isPrimary && tt.name != "no end" && tt.send[0].wait == 0; first != nil && string(first) != got || short && first == nil {
-						t.Errorf("at once: %q, want %q", first, got)
+				if len(tt.send) == 1 { // the fast path gives the same answer, or none
+					fast := s.AnswerFast(nil, loopback, []byte(tt.send[0].text), nil)
+					if must := tt.want == isPrimary && tt.name != "no end" && tt.send[0].wait == 0; fast != nil && string(fast) != got || must && fast == nil {
+						t.Errorf("at once: %q, want %q", fast, got)
 					}
 				}
 				checkLine(t, []byte(got))
@@ -335,7 +335,7 @@ func TestDedicated(t *testing.T) {
 	}
 }
 
-// Who closes first has the TIME_WAIT.
+// The side that closes first has the TIME_WAIT.
 func TestPeerClosesFirst(t *testing.T) {
 	for _, tt := range []struct {
 		name         string
@@ -496,8 +496,8 @@ func TestAllow(t *testing.T) {
 	}
 }
 
-// Another configuration counts from the next connection on: for who may ask, and
-// for what a port answers.
+// New settings and questions apply from the next connection on: which peers may
+// connect, and what a port answers.
 func TestApply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(pg1IsPrimary)

@@ -50,15 +50,15 @@ func BenchmarkHTTPCheck(b *testing.B) {
 	}
 }
 
-// By the short way a check makes one: the request as a string, of which the names in it are parts.
-func TestPlainAllocations(t *testing.T) {
+// A fast check makes one allocation: the request as a string, of which the names in it are parts.
+func TestFastAllocations(t *testing.T) {
 	withoutRace(t)
 	const most = 1
-	s := httpapi.New(httpapi.Config{Supervisor: ready(t), Settings: httpapi.Settings{Plain: true}})
+	s := httpapi.New(httpapi.Config{Supervisor: ready(t), Settings: httpapi.Settings{Fast: true}})
 	for _, name := range []string{"HAProxy, option httpchk", "HAProxy, http-check send", "HAProxy, ver HTTP/1.1 hdr", "one that does not pass, close"} {
 		request, out := []byte(checkers[name]), make([]byte, 0, 4096)
 		if n := testing.AllocsPerRun(200, func() {
-			if s.AnswerFirst(loopback, request, out) == nil {
+			if s.AnswerFast(loopback, request, out) == nil {
 				t.Fatal("no answer")
 			}
 		}); n > most {

@@ -3,9 +3,10 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
-	"patroniglue/cluster"
 	"strconv"
 	"sync"
+
+	"patroniglue/cluster"
 )
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}

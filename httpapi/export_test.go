@@ -1,7 +1,7 @@
 package httpapi
 
-// IsPlain says whether a request may go the short way.
-func IsPlain(request string) bool {
-	_, ok := parsePlain(request)
+// IsFast says whether a request is a fast one.
+func IsFast(request string) bool {
+	_, ok := parseFast(request)
 	return ok
 }

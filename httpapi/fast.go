@@ -13,16 +13,17 @@ import (
 	"patroniglue/internal/listen"
 )
 
-// This file is the short way for checks: a request that is plain is answered with
-// one ready-made answer, byte by byte the one that net/http and the routes would
-// give it (FuzzPlain compares the two). All others are net/http's: what is plain is
-// a narrow choice of what health checkers send, and no parser of HTTP.
+// This file is the fast path for checks. A fast request is one that can be answered
+// without net/http, in a single write, and the bytes written are those that net/http
+// and the routes would write (FuzzFast compares the two). net/http gets all other
+// requests. Fast are the few forms of request that health checkers send: this is not
+// a parser of HTTP.
 //
-// What it gains, "go run ./contrib/bench/checks" prints: the variants ours and
-// nethttp. fast-checks = false in [frontend] switches it off.
+// "go run ./contrib/bench/checks" measures the gain, as the difference between the
+// variants ours and nethttp. fast-checks = false in [frontend] switches it off.
 
-// plainRequest is a request for a check of one node, all of which is known.
-type plainRequest struct {
+// fastRequest is a fast request: a check of one node.
+type fastRequest struct {
 	question cluster.Question
 	body     bool   // by GET; HEAD and OPTIONS have none
 	length   string // of the answer without a body, as a header
@@ -30,11 +31,11 @@ type plainRequest struct {
 	ends     bool // the connection, after the answer
 }
 
-// parsePlain reads a request. It is not plain unless it is all of the request and
-// nothing else, in HTTP's plainest form: GET, HEAD or OPTIONS of the check of a
-// node, names and parameters without escapes, CRLF after every line, and no header
-// but those that cannot change the answer.
-func parsePlain(request string) (p plainRequest, ok bool) {
+// parseFast reads a request; ok is false unless it is a fast one. A fast request
+// is complete, has nothing behind it, and is of HTTP's simplest form: GET, HEAD or
+// OPTIONS of a node's check, names and parameters without escapes, CRLF after every
+// line, and only headers that cannot change the answer.
+func parseFast(request string) (p fastRequest, ok bool) {
 	head, ok := strings.CutSuffix(request, "\r\n\r\n")
 	if !ok {
 		return p, false
@@ -58,7 +59,7 @@ func parsePlain(request string) (p plainRequest, ok bool) {
 	default:
 		return p, false
 	}
-	if p.question, ok = plainTarget(target); !ok {
+	if p.question, ok = fastTarget(target); !ok {
 		return p, false
 	}
 	var host, connection bool
@@ -89,15 +90,15 @@ func parsePlain(request string) (p plainRequest, ok bool) {
 	return p, host || p.http10
 }
 
-// plainTarget reads /node/{node}/{check} and /cluster/{cluster}/node/{node}/{check}.
-func plainTarget(target string) (q cluster.Question, ok bool) {
+// fastTarget reads /node/{node}/{check} and /cluster/{cluster}/node/{node}/{check}.
+func fastTarget(target string) (q cluster.Question, ok bool) {
 	target, q.Query, ok = strings.Cut(target, "?")
 	if ok && (q.Query == "" || !consists(q.Query, queryBytes)) {
 		return q, false
 	}
 	rest, ok := strings.CutPrefix(target, "/cluster/")
 	if ok {
-		if q.Cluster, rest, _ = strings.Cut(rest, "/"); !plainName(q.Cluster) {
+		if q.Cluster, rest, _ = strings.Cut(rest, "/"); !fastName(q.Cluster) {
 			return q, false
 		}
 		rest, ok = strings.CutPrefix(rest, "node/")
@@ -108,11 +109,11 @@ func plainTarget(target string) (q cluster.Question, ok bool) {
 		return q, false
 	}
 	q.Node, q.Check, _ = strings.Cut(rest, "/")
-	return q, plainName(q.Node) && plainName(q.Check)
+	return q, fastName(q.Node) && fastName(q.Check)
 }
 
-// plainName: "." and ".." are directories.
-func plainName(s string) bool { return consists(s, nameBytes) && strings.Trim(s, ".") != "" }
+// fastName: "." and ".." are directories.
+func fastName(s string) bool { return consists(s, nameBytes) && strings.Trim(s, ".") != "" }
 
 // byteSet is a set of ASCII.
 type byteSet [128]bool
@@ -143,23 +144,23 @@ func consists(s string, set *byteSet) bool {
 	return true
 }
 
-// AnswerFirst is a [listen.Answer] for connections that bring one plain request and
+// AnswerFast is a [listen.Answer] for connections that bring one fast request and
 // end with it.
-func (s *Server) AnswerFirst(peer netip.AddrPort, first, out []byte) []byte {
+func (s *Server) AnswerFast(peer netip.AddrPort, request, out []byte) []byte {
 	settings := s.settings.Load()
 	if settings.TLS != nil || !listen.Allows(settings.Allow, peer.Addr()) {
 		return nil
 	}
-	p, ok := parsePlain(string(first))
+	p, ok := parseFast(string(request))
 	if !ok || !p.ends {
 		return nil
 	}
-	return s.appendPlain(out, &p)
+	return s.appendFast(out, &p)
 }
 
-// appendPlain answers, or gives nil for what is net/http's: where the answer is
-// not known at once, or is that something is wrong with the question.
-func (s *Server) appendPlain(out []byte, p *plainRequest) []byte {
+// appendFast appends the answer. It returns nil where net/http has to answer: the
+// supervisor would have to wait for the answer, or the question is invalid.
+func (s *Server) appendFast(out []byte, p *fastRequest) []byte {
 	a, ok := s.sup.AskNow(p.question)
 	if !ok {
 		return nil

@@ -21,7 +21,7 @@ import (
 
 var loopback = netip.MustParseAddrPort("127.0.0.1:40000")
 
-// checkers are requests as health checkers send them, all of them plain.
+// checkers are requests as health checkers send them, all of them fast.
 var checkers = map[string]string{
 	"HAProxy, option httpchk":       "OPTIONS /node/pg1/primary HTTP/1.0\r\n\r\n",
 	"HAProxy, http-check send":      "GET /node/pg1/primary HTTP/1.0\r\n\r\n",
@@ -36,7 +36,7 @@ var checkers = map[string]string{
 	"one that does not pass, close": "GET /node/pg1/replica HTTP/1.0\r\nConnection: close\r\n\r\n",
 }
 
-// others are requests that net/http shall have, or that one may take for plain ones.
+// others are requests for net/http, many of them nearly fast ones.
 var others = []string{
 	"", "\r\n\r\n", "GET\r\n\r\n", "GET /\r\n\r\n", "GET / HTTP/1.0\r\n\r\n", "GET /primary HTTP/1.0\r\n\r\n", "GET /health HTTP/1.0\r\n\r\n",
 	"GET /node/pg1/primary\r\n\r\n",
@@ -100,17 +100,17 @@ var others = []string{
 	"GET /node/" + strings.Repeat("p", 3000) + "/primary HTTP/1.0\r\n\r\n",
 }
 
-// pair are two servers of one supervisor, the short way and without it.
+// pair is two servers of one supervisor: one answers fast requests fast, for the other net/http answers all.
 type pair struct {
-	net          *nodetest.Net
-	plain, other *httpapi.Server
+	net         *nodetest.Net
+	fast, other *httpapi.Server
 }
 
 func newPair(t *testing.T, nw *nodetest.Net) pair {
 	sup := ready(t)
 	p := pair{net: nw}
-	for addr, plain := range map[string]bool{"plain:1": true, "other:1": false} {
-		s := httpapi.New(httpapi.Config{Supervisor: sup, Settings: httpapi.Settings{Plain: plain}, Log: zerolog.Nop()})
+	for addr, fast := range map[string]bool{"fast:1": true, "other:1": false} {
+		s := httpapi.New(httpapi.Config{Supervisor: sup, Settings: httpapi.Settings{Fast: fast}, Log: zerolog.Nop()})
 		ln, err := nw.Listen("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
@@ -118,8 +118,8 @@ func newPair(t *testing.T, nw *nodetest.Net) pair {
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(t.Context(), ln) }()
 		t.Cleanup(func() { <-done })
-		if plain {
-			p.plain = s
+		if fast {
+			p.fast = s
 		} else {
 			p.other = s
 		}
@@ -165,20 +165,20 @@ func (p pair) compare(t *testing.T, pieces ...string) {
 		text string
 		took time.Duration
 	}
-	plain := make(chan result, 1)
+	fast := make(chan result, 1)
 	go func() {
-		text, took := p.say(t, "plain:1", pieces...)
-		plain <- result{timeless(text), took}
+		text, took := p.say(t, "fast:1", pieces...)
+		fast <- result{timeless(text), took}
 	}()
 	text, took := p.say(t, "other:1", pieces...)
-	got, want := <-plain, result{timeless(text), took}
+	got, want := <-fast, result{timeless(text), took}
 	// net/http's 5 s for the headers begin when a connection is given to it.
 	if got.text != want.text || got.took < want.took || got.took > want.took+6*time.Second {
-		t.Errorf("%q\nby the short way, closed after %s:\n%s\nby net/http, after %s:\n%s", pieces, got.took, got.text, want.took, want.text)
+		t.Errorf("%q\nanswered fast, closed after %s:\n%s\nby net/http, after %s:\n%s", pieces, got.took, got.text, want.took, want.text)
 	}
 	if len(pieces) == 1 {
-		if first := p.plain.AnswerFirst(loopback, []byte(pieces[0]), nil); first != nil && timeless(string(first)) != want.text {
-			t.Errorf("%q\nat once:\n%s\nby net/http:\n%s", pieces, first, want.text)
+		if fast := p.fast.AnswerFast(loopback, []byte(pieces[0]), nil); fast != nil && timeless(string(fast)) != want.text {
+			t.Errorf("%q\nat once:\n%s\nby net/http:\n%s", pieces, fast, want.text)
 		}
 	}
 }
@@ -189,9 +189,9 @@ func inPair(t *testing.T, f func(*testing.T, pair)) {
 	synctest.Test(t, func(t *testing.T) { f(t, newPair(t, nodetest.NewNet())) })
 }
 
-// Whatever is sent, the short way must give the answer that net/http gives: to a
+// Whatever is sent, the fast path must give the answer that net/http gives: to a
 // health checker, and to whoever looks for a difference between the two.
-func TestPlainIsAsNetHTTP(t *testing.T) {
+func TestFastIsAsNetHTTP(t *testing.T) {
 	inPair(t, func(t *testing.T, p pair) {
 		for _, request := range checkers {
 			p.compare(t, request)
@@ -209,7 +209,7 @@ func TestPlainIsAsNetHTTP(t *testing.T) {
 	})
 }
 
-func FuzzPlain(f *testing.F) {
+func FuzzFast(f *testing.F) {
 	for _, request := range checkers {
 		f.Add([]byte(request), uint16(0))
 		f.Add([]byte(request+request), uint16(len(request)))
@@ -219,7 +219,7 @@ func FuzzPlain(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, request []byte, cut uint16) {
 		at := int(cut) % (len(request) + 1)
-		if !httpapi.IsPlain(string(request)) && !httpapi.IsPlain(string(request[:at])) {
+		if !httpapi.IsFast(string(request)) && !httpapi.IsFast(string(request[:at])) {
 			return // net/http's by both ways
 		}
 		if rest := len(request) - at; 0 < rest && rest < 4 {
@@ -232,43 +232,43 @@ func FuzzPlain(f *testing.F) {
 	})
 }
 
-// What health checkers send has to go the short way, or it is not felt.
-func TestCheckersGoTheShortWay(t *testing.T) {
-	s := httpapi.New(httpapi.Config{Supervisor: ready(t), Settings: httpapi.Settings{Plain: true}})
+// The requests of health checkers have to be fast ones, else nobody gains anything.
+func TestCheckersAreFast(t *testing.T) {
+	s := httpapi.New(httpapi.Config{Supervisor: ready(t), Settings: httpapi.Settings{Fast: true}})
 	for name, request := range checkers {
-		if !httpapi.IsPlain(request) {
-			t.Errorf("%s is not plain", name)
+		if !httpapi.IsFast(request) {
+			t.Errorf("%s is not fast", name)
 		}
-		first := s.AnswerFirst(loopback, []byte(request), nil)
-		if ends := strings.Contains(request, "HTTP/1.0") || strings.Contains(request, "lose"); (first != nil) != ends {
-			t.Errorf("%s: %q", name, first)
+		fast := s.AnswerFast(loopback, []byte(request), nil)
+		if ends := strings.Contains(request, "HTTP/1.0") || strings.Contains(request, "lose"); (fast != nil) != ends {
+			t.Errorf("%s: %q", name, fast)
 		}
 	}
 	for _, request := range others {
-		if first := s.AnswerFirst(loopback, []byte(request), nil); first != nil && !bytes.HasPrefix(first, []byte("HTTP/1.0 ")) {
-			t.Errorf("%q: %q", request, first)
+		if fast := s.AnswerFast(loopback, []byte(request), nil); fast != nil && !bytes.HasPrefix(fast, []byte("HTTP/1.0 ")) {
+			t.Errorf("%q: %q", request, fast)
 		}
 	}
 	for name, settings := range map[string]httpapi.Settings{
-		"a peer that may not connect": {Plain: true, Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
+		"a peer that may not connect": {Fast: true, Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
 	} {
 		s.Apply(settings)
-		if first := s.AnswerFirst(loopback, []byte(checkers["curl"]), nil); first != nil {
-			t.Errorf("%s: %q", name, first)
+		if fast := s.AnswerFast(loopback, []byte(checkers["curl"]), nil); fast != nil {
+			t.Errorf("%s: %q", name, fast)
 		}
 	}
 }
 
-// A node that was not polled yet is waited for, which the short way never does.
-func TestShortWayNeverWaits(t *testing.T) {
+// A node that was not polled yet is waited for, which the fast path never does.
+func TestFastNeverWaits(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1")
 		c.Node("pg1").Freeze()
 		s := start(t, nw, nil, of(c, "main"))
 		begun := time.Now()
-		first := s.server.AnswerFirst(loopback, []byte("GET /node/pg1/primary HTTP/1.0\r\n\r\n"), nil)
-		if first != nil || time.Since(begun) != 0 {
-			t.Errorf("after %s: %s", time.Since(begun), first)
+		fast := s.server.AnswerFast(loopback, []byte("GET /node/pg1/primary HTTP/1.0\r\n\r\n"), nil)
+		if fast != nil || time.Since(begun) != 0 {
+			t.Errorf("after %s: %s", time.Since(begun), fast)
 		}
 		resp, _ := s.raw("GET /node/pg1/primary HTTP/1.0\r\n\r\n")
 		if took := time.Since(begun); resp.StatusCode != 503 || took != timeout {
@@ -307,12 +307,12 @@ func TestStopEndsKeptConnections(t *testing.T) {
 }
 
 // The operator's listener asks for a password, whatever the request.
-func TestOperatorHasNoShortWay(t *testing.T) {
+func TestOperatorIsNeverFast(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		users := httpapi.NewUsers(map[string]string{"alice": "$2y$05$......................................................"})
 		s := httpapi.New(httpapi.Config{
 			Supervisor: supervisor(t, nw, cluster.Rules{}, of(members(t, nw, "", "main", "pg1"), "main")), Log: zerolog.Nop(),
-			Settings: httpapi.Settings{Plain: true, Operator: &httpapi.Operator{Users: users}},
+			Settings: httpapi.Settings{Fast: true, Operator: &httpapi.Operator{Users: users}},
 		})
 		ln, err := nw.Listen("tcp", address)
 		if err != nil {

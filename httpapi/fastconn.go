@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// forerunner is the listener that net/http accepts from. It keeps a connection for
-// as long as all that comes there is plain requests (fast.go), and answers them:
+// fastListener is the listener that net/http accepts from. It keeps a connection for
+// as long as all that comes there is fast requests (fast.go), and answers them:
 // half of what a check costs otherwise is net/http's. With the first other request
 // net/http gets the connection, as if it were new, and for good.
-type forerunner struct {
+type fastListener struct {
 	net.Listener
-	server *Server
-	plain  func() bool // whether it answers at all; else all is net/http's
+	server  *Server
+	enabled func() bool // whether it answers at all; else all is net/http's
 
 	stopping atomic.Bool
 	running  sync.WaitGroup // calls of answer
@@ -27,63 +27,63 @@ type forerunner struct {
 	ours map[*visit]struct{}
 }
 
-func newForerunner(ln net.Listener, s *Server, plain func() bool) *forerunner {
-	return &forerunner{Listener: ln, server: s, plain: plain, theirs: make(chan net.Conn), ended: make(chan struct{}), ours: make(map[*visit]struct{})}
+func newFastListener(ln net.Listener, s *Server, enabled func() bool) *fastListener {
+	return &fastListener{Listener: ln, server: s, enabled: enabled, theirs: make(chan net.Conn), ended: make(chan struct{}), ours: make(map[*visit]struct{})}
 }
 
 // run accepts until the listener is closed, and returns when net/http has got all
 // that it will get.
-func (f *forerunner) run(ctx context.Context) {
-	defer close(f.ended)
+func (l *fastListener) run(ctx context.Context) {
+	defer close(l.ended)
 	for {
-		c, err := f.Listener.Accept()
+		c, err := l.Listener.Accept()
 		if err != nil {
-			f.err = err
+			l.err = err
 			if ctx.Err() == nil { // nobody else will
-				f.stop()
+				l.stop()
 			}
-			f.running.Wait()
+			l.running.Wait()
 			return
 		}
-		if v, ok := c.(*visit); ok && f.plain() {
-			f.running.Go(func() { f.answer(v) })
+		if v, ok := c.(*visit); ok && l.enabled() {
+			l.running.Go(func() { l.answer(v) })
 		} else {
-			f.theirs <- c // with TLS, among others
+			l.theirs <- c // with TLS, among others
 		}
 	}
 }
 
 // Accept gives net/http its connections.
-func (f *forerunner) Accept() (net.Conn, error) {
+func (l *fastListener) Accept() (net.Conn, error) {
 	select {
-	case c := <-f.theirs:
+	case c := <-l.theirs:
 		return c, nil
-	case <-f.ended:
-		return nil, f.err
+	case <-l.ended:
+		return nil, l.err
 	}
 }
 
 // stop closes connections that wait for a request, and all others after their answer.
-func (f *forerunner) stop() {
-	f.stopping.Store(true)
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (l *fastListener) stop() {
+	l.stopping.Store(true)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	now := time.Now()
-	for v := range f.ours {
+	for v := range l.ours {
 		v.SetReadDeadline(now)
 		v.SetWriteDeadline(now.Add(lastWords))
 	}
 }
 
-// answer answers plain requests until there is another one, or none in time.
-func (f *forerunner) answer(v *visit) {
-	f.mu.Lock()
-	f.ours[v] = struct{}{}
-	f.mu.Unlock()
+// answer answers fast requests until there is another one, or none in time.
+func (l *fastListener) answer(v *visit) {
+	l.mu.Lock()
+	l.ours[v] = struct{}{}
+	l.mu.Unlock()
 	forget := func() {
-		f.mu.Lock()
-		delete(f.ours, v)
-		f.mu.Unlock()
+		l.mu.Lock()
+		delete(l.ours, v)
+		l.mu.Unlock()
 	}
 	defer forget()
 	var in [2 << 10]byte
@@ -94,25 +94,25 @@ func (f *forerunner) answer(v *visit) {
 			v.SetDeadline(now.Add(patience))
 			armed = now
 		}
-		if f.stopping.Load() { // perhaps since before that
+		if l.stopping.Load() { // perhaps since before that
 			break
 		}
 		n, err := v.Read(in[:])
 		if n == 0 && err != nil {
 			if patience == readHeaderTimeout {
-				f.server.load.unanswered.Add(1)
+				l.server.load.unanswered.Add(1)
 			}
 			break
 		}
-		p, ok := parsePlain(string(in[:n]))
+		p, ok := parseFast(string(in[:n]))
 		if ok {
-			out = f.server.appendPlain(out[:0], &p)
+			out = l.server.appendFast(out[:0], &p)
 		}
 		if !ok || len(out) == 0 {
-			v.first = append(v.first, in[:n]...)
+			v.unread = append(v.unread, in[:n]...)
 			v.SetDeadline(time.Time{})
 			forget()
-			f.theirs <- v
+			l.theirs <- v
 			return
 		}
 		if _, err = v.Write(out); err != nil || p.ends {

@@ -5,12 +5,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"patroniglue/httpapi"
-	"patroniglue/node/nodetest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"patroniglue/httpapi"
+	"patroniglue/node/nodetest"
 )
 
 // bigMetrics is a large answer of which every reader can be slow.

@@ -35,7 +35,7 @@ type load struct {
 }
 
 func newLoad() load {
-	return load{conns: listen.New(defaultMaxConns), turn: make(chan struct{}, 1), pipeline: make(chan struct{}, 1)}
+	return load{conns: listen.NewPool(defaultMaxConns), turn: make(chan struct{}, 1), pipeline: make(chan struct{}, 1)}
 }
 
 // Conns returns how many connections are open.

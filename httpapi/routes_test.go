@@ -4,10 +4,11 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"patroniglue/httpapi"
-	"patroniglue/node/nodetest"
 	"strings"
 	"testing"
+
+	"patroniglue/httpapi"
+	"patroniglue/node/nodetest"
 )
 
 // Whatever is asked for: a 3xx would pass for a passed check, and a 5xx but 503

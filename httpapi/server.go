@@ -42,7 +42,7 @@ type Settings struct {
 	TLS   *tls.Config    // of connections to come; nil = plain HTTP
 	Allow []netip.Prefix // who may connect; empty = everybody
 	Token string         // who has it may announce stops; "" = nobody may
-	Plain bool           // checks are answered the short way (fast.go), by Serve and without TLS
+	Fast  bool           // answer checks fast (fast.go), in Serve, without TLS
 
 	// MaxConns is how many connections may be open at once; for one more the one
 	// gives way that waits for longest. Default 4096.
@@ -122,7 +122,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		settings := s.settings.Load()
 		return settings.TLS, listen.AllowsPeer(settings.Allow, peer)
 	}
-	return s.serve(ctx, ln, http.HandlerFunc(handler), lets, func() bool { return s.settings.Load().Plain })
+	return s.serve(ctx, ln, http.HandlerFunc(handler), lets, func() bool { return s.settings.Load().Fast })
 }
 
 // ServeOperator is Serve for the operator's listener: all routes, for who is let in.
@@ -133,10 +133,10 @@ func (s *Server) ServeOperator(ctx context.Context, ln net.Listener) error {
 			return nil, false // it is about to close
 		}
 		return o.TLS, listen.AllowsPeer(o.Allow, peer)
-	}, func() bool { return false }) // the short way asks for no password
+	}, func() bool { return false }) // the fast path asks for no password
 }
 
-func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handler, lets func(net.Addr) (*tls.Config, bool), plain func() bool) error {
+func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handler, lets func(net.Addr) (*tls.Config, bool), enabled func() bool) error {
 	stopping := make(chan struct{})
 	srv := &http.Server{
 		Handler:           s.load.asking(handler),
@@ -155,15 +155,15 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 	}
 	s.load.watch(srv)
 	srv.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
-	first := newForerunner(&door{listen.Patient(ln, s.cfg.Log), s, lets}, s, plain)
+	fastLn := newFastListener(&door{listen.Patient(ln, s.cfg.Log), s, lets}, s, enabled)
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		// Shutdown drops connections that were accepted and whose first request it has
 		// not read yet. They are answered, too.
 		ln.Close()
 		time.Sleep(lastWords)
-		first.stop()
-		<-first.ended
+		fastLn.stop()
+		<-fastLn.ended
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		err := srv.Shutdown(ctx)
@@ -172,8 +172,8 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 		}
 		drained <- err
 	})
-	go first.run(ctx)
-	err := srv.Serve(first)
+	go fastLn.run(ctx)
+	err := srv.Serve(fastLn)
 	if stop() {
 		return fmt.Errorf("serving HTTP: %w", err) // it ended by itself
 	}

@@ -105,7 +105,7 @@ func startAt(t testing.TB, nw *nodetest.Net, address string, change func(*httpap
 	t.Helper()
 	sup := supervisor(t, nw, rules, parts...)
 	cfg := httpapi.Config{Supervisor: sup, Version: "2.0.0-test", Log: zerolog.Nop()}
-	cfg.Plain = true // as by default
+	cfg.Fast = true // as by default
 	if change != nil {
 		change(&cfg)
 	}

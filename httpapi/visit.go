@@ -15,7 +15,7 @@ const pipelinePause = time.Millisecond // between two of the requests that came 
 // visit is a connection that is counted when it brought nothing.
 type visit struct {
 	net.Conn
-	first     []byte      // read already, and to be read again
+	unread    []byte      // read already, and to be read again
 	asked     atomic.Bool // its latest request was one, and reached a handler
 	pipelines atomic.Bool // it sends requests without waiting for answers
 }
@@ -23,9 +23,9 @@ type visit struct {
 // Read looks for what comes behind a request's headers. Nothing that we answer has
 // a body, so it is the next request. Below TLS that cannot be seen.
 func (v *visit) Read(b []byte) (int, error) {
-	if len(v.first) > 0 {
-		n := copy(b, v.first)
-		v.first = v.first[n:]
+	if len(v.unread) > 0 {
+		n := copy(b, v.unread)
+		v.unread = v.unread[n:]
 		return n, nil
 	}
 	n, err := v.Conn.Read(b)

@@ -4,10 +4,11 @@ import (
 	"bufio"
 	"io"
 	"net/http"
-	"patroniglue/node/nodetest"
 	"strings"
 	"testing"
 	"time"
+
+	"patroniglue/node/nodetest"
 )
 
 // Who sends requests without waiting for answers holds up himself alone.

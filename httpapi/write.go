@@ -4,11 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"patroniglue/cluster"
-	"patroniglue/node"
 	"strconv"
 	"strings"
 	"time"
+
+	"patroniglue/cluster"
+	"patroniglue/node"
 )
 
 // writeQuestionError: what there is not is 404, what is malformed 400.

@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"hash/fnv"
 	"html/template"
-	"patroniglue/cluster"
 	"strings"
+
+	"patroniglue/cluster"
 )
 
 // rendering remembers where in what the templates write the live sections are:

@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"html/template"
 	"math"
-	"patroniglue/cluster"
-	"patroniglue/node"
 	"strconv"
 	"time"
+
+	"patroniglue/cluster"
+	"patroniglue/node"
 )
 
 // A sparkline's coordinates: a bucket is one wide. The style gives its size.
@@ -143,36 +144,4 @@ func appendFailed(b []byte, s *cluster.Samples) []byte {
 		}
 	}
 	return b
-}
-
-// inWords writes a duration for people, to two of its units.
-func inWords(d time.Duration) string {
-	if d >= time.Second {
-		d = d.Round(time.Millisecond) // seconds of a Change are floating-point
-	}
-	switch {
-	case d < time.Millisecond:
-		return strconv.FormatFloat(max(0, d.Seconds()*1000), 'f', 1, 64) + " ms"
-	case d < time.Second:
-		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
-	case d < 10*time.Second:
-		return strconv.FormatFloat(math.Trunc(d.Seconds()*10)/10, 'f', 1, 64) + " s"
-	case d < time.Minute:
-		return strconv.Itoa(int(d.Seconds())) + " s"
-	}
-	units := []struct {
-		name string
-		of   time.Duration
-	}{{" d", 24 * time.Hour}, {" h", time.Hour}, {" min", time.Minute}, {" s", time.Second}}
-	for i, u := range units[:3] {
-		if d < u.of || d < 48*time.Hour && i == 0 { // the last 24 h are not a day
-			continue
-		}
-		text := strconv.Itoa(int(d/u.of)) + u.name
-		if next := units[i+1]; d%u.of >= next.of {
-			text += " " + strconv.Itoa(int(d%u.of/next.of)) + next.name
-		}
-		return text
-	}
-	return ""
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"html/template"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -269,13 +268,6 @@ func summary(all []Interval, name string, from, now time.Time) string {
 		fmt.Fprintf(&s, "; %s", count(splits, "split brain"))
 	}
 	return s.String()
-}
-
-func count(n int, of string) string {
-	if n != 1 {
-		of += "s"
-	}
-	return strconv.Itoa(n) + " " + of
 }
 
 func later(a, b time.Time) time.Time {

@@ -50,7 +50,7 @@ type Address struct {
 	Cluster        string // of a dedicated agent port, with node and check; else ""
 	Node           string
 	Check          string
-	Quick          bool // by the short way where there is one
+	Fast           bool // answers are fast where they can be
 }
 
 type Service int
@@ -63,18 +63,18 @@ const (
 
 // listeners are all of them, the frontend first.
 func (c *Config) Addresses() []Address {
-	all := []Address{{Path: "frontend.port", HostPort: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), Service: FrontendHTTP, Quick: c.Frontend.FastChecks}}
+	all := []Address{{Path: "frontend.port", HostPort: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), Service: FrontendHTTP, Fast: c.Frontend.FastChecks}}
 	if c.Operator.Listen != "" {
 		all = append(all, Address{Path: "operator.listen", HostPort: c.Operator.Listen, Service: OperatorHTTP})
 	}
 	if c.Agent.Listen != "" {
-		all = append(all, Address{Path: "agent.listen", HostPort: c.Agent.Listen, Quick: c.Frontend.FastChecks})
+		all = append(all, Address{Path: "agent.listen", HostPort: c.Agent.Listen, Fast: c.Frontend.FastChecks})
 	}
 	for i, n := range c.Nodes {
 		for _, check := range slices.Sorted(maps.Keys(n.Agent)) {
 			all = append(all, Address{
 				Path: fmt.Sprintf("node[%d].agent.%s", i+1, check), HostPort: n.Agent[check],
-				Cluster: n.Cluster, Node: n.Name, Check: check, Quick: c.Frontend.FastChecks,
+				Cluster: n.Cluster, Node: n.Name, Check: check, Fast: c.Frontend.FastChecks,
 			})
 		}
 	}

@@ -159,7 +159,7 @@ func New(path string, cfg *config.Config, version string, log zerolog.Logger) (*
 		Certificates: certificates, Reasons: d.reasons, AgentLine: agentapi.AppendLine,
 	})
 	d.agents = agentapi.New(agentapi.Config{Asker: d.sup, Settings: p.agents, Log: log})
-	d.ports.quick = d.quick
+	d.ports.fast = d.fast
 	d.metrics.Register(metrics.Sources{
 		Views: d.sup.Views, Http: d.http, Agents: d.agents, Certificates: certificates, Reloads: d.reloads.state, Discovery: d.discovered.state,
 		Version: version,
@@ -168,12 +168,12 @@ func New(path string, cfg *config.Config, version string, log zerolog.Logger) (*
 	return d, nil
 }
 
-// quick is the short way of a port that HAProxy asks.
-func (d *Daemon) quick(p *port) (linger time.Duration, answer listen.Answer) {
+// fast answers plain checks on a port.
+func (d *Daemon) fast(p *port) (linger time.Duration, answer listen.Answer) {
 	if p.Service == config.FrontendHTTP {
-		return 0, d.http.AnswerFirst
+		return 0, d.http.AnswerFast
 	}
 	return agentapi.LingerTimeout, func(peer netip.AddrPort, first, out []byte) []byte {
-		return d.agents.AnswerFirst(p.question.Load(), peer, first, out)
+		return d.agents.AnswerFast(p.question.Load(), peer, first, out)
 	}
 }

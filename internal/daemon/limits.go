@@ -31,8 +31,8 @@ func fitLimits(l config.Limits, files uint64, nodes, ports int) (fitted config.L
 
 // filesOf is how many files the process has open for a listener, without its connections.
 func filesOf(l config.Address) int {
-	if l.Quick {
-		return listen.QuickFiles
+	if l.Fast {
+		return listen.FastFiles
 	}
 	return 1
 }

@@ -42,7 +42,7 @@ func newPlan(cfg *config.Config, found found, before *plan, m *metrics.Metrics) 
 	}
 	p := &plan{
 		cfg:    cfg,
-		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Plain: cfg.Frontend.FastChecks},
+		http:   httpapi.Settings{Allow: cfg.Frontend.Allow, Token: cfg.Frontend.Token, Fast: cfg.Frontend.FastChecks},
 		agents: agentapi.Settings{Allow: cfg.Frontend.Allow, AskTimeout: longestPoll(cfg) + time.Second},
 		clusters: cluster.Config{
 			TTL: cfg.Cache.TTL,

@@ -32,7 +32,7 @@ type port struct {
 // ports are all sockets that are open. Only one goroutine changes them.
 type ports struct {
 	log    zerolog.Logger
-	quick  func(*port) (linger time.Duration, answer listen.Answer) // the short way for those that have one; nil = there is none
+	fast   func(*port) (linger time.Duration, answer listen.Answer) // fast answers for those that have them; nil = there is none
 	passed []*passedSocket
 	open   atomic.Pointer[[]*port]
 }
@@ -71,7 +71,7 @@ func (p *ports) prepare(ctx context.Context, wanted []config.Address) (_ []*port
 	leaving := slices.Clone(*p.open.Load())
 	next := make([]*port, len(wanted))
 	for i, l := range wanted {
-		if at := slices.IndexFunc(leaving, func(o *port) bool { return o.HostPort == l.HostPort && o.Service == l.Service && o.Quick == l.Quick }); at >= 0 {
+		if at := slices.IndexFunc(leaving, func(o *port) bool { return o.HostPort == l.HostPort && o.Service == l.Service && o.Fast == l.Fast }); at >= 0 {
 			next[i] = leaving[at]
 			leaving = slices.Delete(leaving, at, at+1)
 		}
@@ -81,9 +81,9 @@ func (p *ports) prepare(ctx context.Context, wanted []config.Address) (_ []*port
 			continue
 		}
 		o := &port{Address: l}
-		if o.Listener, err = p.listen(ctx, l, leaving); err == nil && l.Quick && p.quick != nil {
-			linger, answer := p.quick(o)
-			o.Listener, err = listen.Quick(o.Listener, linger, answer)
+		if o.Listener, err = p.listen(ctx, l, leaving); err == nil && l.Fast && p.fast != nil {
+			linger, answer := p.fast(o)
+			o.Listener, err = listen.Fast(o.Listener, linger, answer)
 		}
 		if err != nil {
 			closeAll(p.begun(next))

@@ -6,9 +6,9 @@ import (
 	"slices"
 )
 
-// Allows reports whether one of the networks has the address, as the IPv4 address
-// that it is where it is one, and without its zone, which no network has. No
-// networks allow all.
+// Allows reports whether one of the networks contains the address. An IPv4 address
+// that is mapped into IPv6 counts as the IPv4 address. A zone is ignored, as networks
+// have none. An empty list allows every address.
 func Allows(networks []netip.Prefix, peer netip.Addr) bool {
 	if len(networks) == 0 {
 		return true
@@ -17,8 +17,8 @@ func Allows(networks []netip.Prefix, peer netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(peer) })
 }
 
-// AllowsPeer is Allows for a connection's peer; with networks, one that has no
-// address of TCP is none of theirs.
+// AllowsPeer is Allows for a connection's peer. A peer whose address is not one of
+// TCP is in no network: only an empty list allows it.
 func AllowsPeer(networks []netip.Prefix, peer net.Addr) bool {
 	tcp, ok := peer.(*net.TCPAddr)
 	if !ok {

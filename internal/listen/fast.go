@@ -6,49 +6,51 @@ import (
 	"time"
 )
 
-// Answer answers a connection's first bytes, of which there may be none yet: it appends to out what is written
-// before the connection is closed. nil is for what it cannot answer, or not at
-// once. It never waits, for it holds up all others, and keeps neither slice.
-type Answer func(peer netip.AddrPort, first, out []byte) []byte
+// Answer answers a request, which is what the peer has sent so far: perhaps nothing.
+// It appends to out the answer, after which the connection is closed. It returns nil
+// for a request that it cannot answer, or would have to wait for. It must not wait,
+// because all other connections wait for it, and must keep neither slice.
+type Answer func(peer netip.AddrPort, request, out []byte) []byte
 
-// maxQuick is how many first bytes are looked at; more are never answered.
-const maxQuick = 2 << 10
+// maxRequest is how many bytes of a request are read; a request that fills them is
+// not answered fast.
+const maxRequest = 2 << 10
 
-// maxLast is how many connections, answered, wait for their peer to close: one
-// more, and the oldest is closed.
-const maxLast = 16
+// maxLingering is how many answered connections may wait for their peers to close
+// them. For one more the oldest is closed.
+const maxLingering = 16
 
-// QuickFiles is how many files a listener of Quick's may have open: its own, what
-// waits, and a connection twice while Accept returns it.
-const QuickFiles = 3 + maxLast + 2
+// FastFiles is how many files a listener made by Fast may have open: its own three,
+// the connections that wait to be closed, and one connection twice while Accept
+// returns it.
+const FastFiles = 3 + maxLingering + 2
 
-// Quick gives ln a short way for connections that have sent their whole question
-// when they are accepted, as those of HAProxy's checks have: Accept answers them itself
-// and returns only the others, to which nothing has happened. A connection that was
-// answered is closed at once, or with linger > 0 after that time, if its peer has
-// not closed it before: who closes first has to remember it for a minute (TIME_WAIT).
+// Fast makes ln answer those connections that have sent their whole request before
+// they are accepted, as HAProxy's checks have: Accept answers them itself
+// and returns only the others, with all that they sent. An answered connection
+// is closed at once, or, with linger > 0, after that time unless its peer closes
+// it before: the side that closes first has to remember it for a minute (TIME_WAIT).
 //
-// What Quick returns is to be used instead of ln, by one Accept at a time. Where
-// there is no short way, on anything but Linux and for listeners that are not TCP's,
-// that is ln.
-func Quick(ln net.Listener, linger time.Duration, answer Answer) (net.Listener, error) {
+// Use the returned listener instead of ln, with one Accept at a time. On systems
+// other than Linux, and for listeners that are not TCP's, it is ln itself.
+func Fast(ln net.Listener, linger time.Duration, answer Answer) (net.Listener, error) {
 	if tcp, ok := ln.(*net.TCPListener); ok {
-		return newQuick(tcp, linger, answer)
+		return newFast(tcp, linger, answer)
 	}
 	return ln, nil
 }
 
-// begun is a connection of which some bytes were read already.
+// begun is a connection from which some bytes were read already.
 type begun struct {
 	net.Conn
-	first []byte
+	unread []byte
 }
 
 func (c *begun) Read(b []byte) (int, error) {
-	if len(c.first) == 0 {
+	if len(c.unread) == 0 {
 		return c.Conn.Read(b)
 	}
-	n := copy(b, c.first)
-	c.first = c.first[n:]
+	n := copy(b, c.unread)
+	c.unread = c.unread[n:]
 	return n, nil
 }

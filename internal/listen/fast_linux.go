@@ -13,92 +13,93 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// quick is the listener that Quick makes. It has an epoll of its own, and whoever
-// calls Accept does the work: to have the runtime's poller watch a connection, park
-// a goroutine for it and wake that up costs as much again as the whole check.
+// fastListener is the listener that Fast makes. It has an epoll instance of its own,
+// and the goroutine that calls Accept does the work. To register each connection with
+// the runtime's poller, and to park and wake a goroutine for it, would double the cost
+// of a check.
 //
-// The system calls are raw, which the scheduler does not notice: none of them can
-// wait, as every socket is non-blocking. Only the wait for the next connection is
-// an ordinary one.
-type quick struct {
+// The system calls are raw ones, of which the scheduler is not told. That is safe, as
+// none of them can block: every socket is non-blocking. Only the wait for the next
+// connection is an ordinary system call.
+type fastListener struct {
 	addr   net.Addr
 	answer Answer
-	linger time.Duration
+	linger time.Duration // how long an answered connection stays open at most
 
-	epoll, socket int // file descriptors, as is wake
-	wake          int // readable once the listener is about to close
+	epoll, socket int // file descriptors
+	wake          int // an eventfd; readable once the listener is about to close
 	once          sync.Once
 
-	mu     sync.Mutex // held by Accept; guards the rest
-	closed bool
-	in     [maxQuick]byte
-	out    []byte
-	last   []answered // the oldest in front
+	mu      sync.Mutex // held by Accept; guards the rest
+	closed  bool
+	in      [maxRequest]byte
+	out     []byte
+	waiting []answered // for their peers to close; the oldest in front
 }
 
-// answered is a connection that has its answer and whose peer shall close it.
+// answered is a connection that has its answer, and that its peer should close.
 type answered struct {
 	socket int
 	until  time.Time
 }
 
-func newQuick(ln *net.TCPListener, linger time.Duration, answer Answer) (_ net.Listener, err error) {
-	q := &quick{addr: ln.Addr(), answer: answer, linger: linger, epoll: -1, socket: -1, wake: -1, out: make([]byte, 0, maxQuick)}
+func newFast(ln *net.TCPListener, linger time.Duration, answer Answer) (_ net.Listener, err error) {
+	l := &fastListener{addr: ln.Addr(), answer: answer, linger: linger, epoll: -1, socket: -1, wake: -1, out: make([]byte, 0, maxRequest)}
 	defer func() {
-		ln.Close() // else the runtime's poller wakes up for each connection as well
+		ln.Close() // else each connection wakes up the runtime's poller as well
 		if err != nil {
-			q.free()
+			l.free()
 		}
 	}()
-	if q.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if q.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	raw, err := ln.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	controlErr := raw.Control(func(fd uintptr) { q.socket, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	controlErr := raw.Control(func(fd uintptr) { l.socket, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
 	if controlErr != nil {
 		return nil, controlErr
 	}
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	for _, fd := range []int{q.socket, q.wake} {
-		if err := unix.EpollCtl(q.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
+	for _, fd := range []int{l.socket, l.wake} {
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
 			return nil, os.NewSyscallError("epoll_ctl", err)
 		}
 	}
-	return q, nil
+	return l, nil
 }
 
-// Accept answers on the way what can be answered at once, and returns the first
-// connection that brought something else, or nothing yet.
-func (q *quick) Accept() (net.Conn, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+// Accept answers connections for as long as their requests can be answered at once.
+// It returns the first connection for which that is not so.
+func (l *fastListener) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var events [2]unix.EpollEvent
-	for !q.closed {
-		n, err := unix.EpollWait(q.epoll, events[:], q.closeLast(time.Now()))
+	for !l.closed {
+		n, err := unix.EpollWait(l.epoll, events[:], l.closeLingering(time.Now()))
 		if err != nil && err != unix.EINTR {
-			return nil, q.error("epoll_wait", err)
+			return nil, l.error("epoll_wait", err)
 		}
 		ready := false
 		for _, e := range events[:max(n, 0)] {
 			switch int(e.Fd) {
-			case q.wake:
+			case l.wake:
 				return nil, net.ErrClosed
-			case q.socket:
+			case l.socket:
 				ready = true
 			}
 		}
 		if !ready {
 			continue
 		}
-		switch c, err := q.next(); {
+		switch c, err := l.next(); {
 		case err != nil:
 			return nil, err
 		case c != nil:
@@ -108,26 +109,26 @@ func (q *quick) Accept() (net.Conn, error) {
 	return nil, net.ErrClosed
 }
 
-// next accepts one connection and answers it, or returns it; neither when it is
-// gone already.
-func (q *quick) next() (net.Conn, error) {
-	socket, peer, errno := accept(q.socket)
+// next accepts one connection, and answers or returns it. It returns nil also when
+// the connection is gone already.
+func (l *fastListener) next() (net.Conn, error) {
+	socket, peer, errno := accept(l.socket)
 	switch errno {
 	case 0:
 	case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
 		return nil, nil
 	default:
-		return nil, q.error("accept", errno)
+		return nil, l.error("accept", errno)
 	}
-	n, errno := read(socket, q.in[:])
+	n, errno := read(socket, l.in[:])
 	if errno != 0 {
 		n = 0
 	}
-	if errno == unix.EAGAIN || 0 < n && n < len(q.in) {
-		if out := q.answer(peer, q.in[:n], q.out[:0]); out != nil {
-			write(socket, out) // into an empty buffer, so it is all of it or a connection that is gone
-			if q.linger > 0 {
-				q.last = append(q.last, answered{socket, time.Now().Add(q.linger)})
+	if errno == unix.EAGAIN || 0 < n && n < len(l.in) {
+		if out := l.answer(peer, l.in[:n], l.out[:0]); out != nil {
+			write(socket, out) // the buffer is empty: all of it is written, or the connection is gone
+			if l.linger > 0 {
+				l.waiting = append(l.waiting, answered{socket, time.Now().Add(l.linger)})
 			} else {
 				closeSocket(socket)
 			}
@@ -140,63 +141,63 @@ func (q *quick) next() (net.Conn, error) {
 	if err != nil || n == 0 {
 		return c, err
 	}
-	return &begun{c, append([]byte(nil), q.in[:n]...)}, nil
+	return &begun{c, append([]byte(nil), l.in[:n]...)}, nil
 }
 
-// closeLast closes answered connections whose time is over. It returns the time
-// to that of the next in milliseconds, -1 when there is none.
-func (q *quick) closeLast(now time.Time) int {
+// closeLingering closes answered connections whose time is over. It returns for how
+// many milliseconds the next one may stay open, -1 when there is none.
+func (l *fastListener) closeLingering(now time.Time) int {
 	n := 0
-	for n < len(q.last) && (len(q.last)-n > maxLast || !now.Before(q.last[n].until)) {
-		closeSocket(q.last[n].socket)
+	for n < len(l.waiting) && (len(l.waiting)-n > maxLingering || !now.Before(l.waiting[n].until)) {
+		closeSocket(l.waiting[n].socket)
 		n++
 	}
-	q.last = append(q.last[:0], q.last[n:]...)
-	if len(q.last) == 0 {
+	l.waiting = append(l.waiting[:0], l.waiting[n:]...)
+	if len(l.waiting) == 0 {
 		return -1
 	}
-	return int(q.last[0].until.Sub(now)/time.Millisecond) + 1
+	return int(l.waiting[0].until.Sub(now)/time.Millisecond) + 1
 }
 
-func (q *quick) error(call string, err error) error {
-	return &net.OpError{Op: "accept", Net: "tcp", Addr: q.addr, Err: os.NewSyscallError(call, err)}
+func (l *fastListener) error(call string, err error) error {
+	return &net.OpError{Op: "accept", Net: "tcp", Addr: l.addr, Err: os.NewSyscallError(call, err)}
 }
 
-// Close makes Accept return, and returns when nobody listens any more.
-func (q *quick) Close() error {
-	q.once.Do(func() {
-		unix.Write(q.wake, []byte{7: 1}) // any number but 0 will do
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.free()
+// Close makes Accept return. When Close returns, the port is closed.
+func (l *fastListener) Close() error {
+	l.once.Do(func() {
+		unix.Write(l.wake, []byte{7: 1}) // any number but 0 will do
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.free()
 	})
 	return nil
 }
 
-func (q *quick) free() {
-	q.closed = true
-	for _, a := range q.last {
+func (l *fastListener) free() {
+	l.closed = true
+	for _, a := range l.waiting {
 		closeSocket(a.socket)
 	}
-	for _, fd := range []int{q.epoll, q.socket, q.wake} {
+	for _, fd := range []int{l.epoll, l.socket, l.wake} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
 	}
 }
 
-func (q *quick) Addr() net.Addr { return q.addr }
+func (l *fastListener) Addr() net.Addr { return l.addr }
 
-// SyscallConn is for options of the socket, not after Close.
-func (q *quick) SyscallConn() (syscall.RawConn, error) { return rawQuick{q: q}, nil }
+// SyscallConn gives access to the options of the socket, until Close.
+func (l *fastListener) SyscallConn() (syscall.RawConn, error) { return rawFast{listener: l}, nil }
 
-type rawQuick struct {
+type rawFast struct {
 	syscall.RawConn // Read and Write are of no use here
-	q               *quick
+	listener        *fastListener
 }
 
-func (r rawQuick) Control(f func(fd uintptr)) error {
-	f(uintptr(r.q.socket))
+func (r rawFast) Control(f func(fd uintptr)) error {
+	f(uintptr(r.listener.socket))
 	return nil
 }
 

@@ -18,22 +18,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// echo answers a line, and says who asked.
-func echo(peer netip.AddrPort, first, out []byte) []byte {
-	if !bytes.HasSuffix(first, []byte("\n")) {
+// echo answers one line, and names the peer.
+func echo(peer netip.AddrPort, request, out []byte) []byte {
+	if !bytes.HasSuffix(request, []byte("\n")) {
 		return nil
 	}
-	return fmt.Appendf(out, "%s said %s", peer, first)
+	return fmt.Appendf(out, "%s said %s", peer, request)
 }
 
-// quickly listens by the short way.
-func quickly(t *testing.T, addr string, linger time.Duration, answer Answer) net.Listener {
+// listenFast listens with Fast.
+func listenFast(t *testing.T, addr string, linger time.Duration, answer Answer) net.Listener {
 	t.Helper()
 	tcp, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := Quick(tcp, linger, answer)
+	ln, err := Fast(tcp, linger, answer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func quickly(t *testing.T, addr string, linger time.Duration, answer Answer) net
 	return ln
 }
 
-// others gives what Accept returns, until the listener is closed.
+// others yields what Accept returns, until the listener is closed.
 func others(t *testing.T, ln net.Listener) <-chan net.Conn {
 	t.Helper()
 	all, done := make(chan net.Conn, 100), make(chan struct{})
@@ -81,11 +81,11 @@ func asHAProxy(t *testing.T, addr, question string) net.Conn {
 	return c
 }
 
-// A question that is there is answered, with its asker's address, and the
-// connection closed; Accept has nothing to do with it.
-func TestQuickAnswers(t *testing.T) {
+// A request that came with its connection is answered, with the peer's address, and
+// the connection is closed. Accept does not return it.
+func TestFastAnswers(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
-		ln := quickly(t, addr, 0, echo)
+		ln := listenFast(t, addr, 0, echo)
 		all := others(t, ln)
 		_, port, _ := net.SplitHostPort(ln.Addr().String())
 		for _, host := range map[string][]string{"127.0.0.1:0": {"127.0.0.1"}, "[::1]:0": {"::1"}, ":0": {"127.0.0.1", "::1"}}[addr] {
@@ -111,10 +111,10 @@ func TestQuickAnswers(t *testing.T) {
 	}
 }
 
-// Whatever is not answered reaches whoever accepts, with every byte.
-func TestQuickLeavesOthers(t *testing.T) {
-	long := strings.Repeat("x", maxQuick) + "\n"
-	ln := quickly(t, "127.0.0.1:0", 0, echo)
+// A request that is not answered reaches the caller of Accept, with every byte.
+func TestFastLeavesOthers(t *testing.T) {
+	long := strings.Repeat("x", maxRequest) + "\n"
+	ln := listenFast(t, "127.0.0.1:0", 0, echo)
 	all := others(t, ln)
 	for _, question := range []string{"", "half", long, strings.Repeat(long, 30)} {
 		c := asHAProxy(t, ln.Addr().String(), question)
@@ -138,9 +138,9 @@ func TestQuickLeavesOthers(t *testing.T) {
 	}
 }
 
-// A connection that says nothing holds up nobody.
-func TestQuickWaitsForNobody(t *testing.T) {
-	ln := quickly(t, "127.0.0.1:0", 0, echo)
+// A connection on which nothing is sent delays no other one.
+func TestFastWaitsForNobody(t *testing.T) {
+	ln := listenFast(t, "127.0.0.1:0", 0, echo)
 	all := others(t, ln)
 	for range 50 {
 		asHAProxy(t, ln.Addr().String(), "")
@@ -153,10 +153,10 @@ func TestQuickWaitsForNobody(t *testing.T) {
 	}
 }
 
-// Who shall close first has time for it, and is closed after that.
-func TestQuickLingers(t *testing.T) {
+// The peer has time to close first; after that the connection is closed.
+func TestFastLingers(t *testing.T) {
 	const linger = 300 * time.Millisecond
-	ln := quickly(t, "127.0.0.1:0", linger, echo)
+	ln := listenFast(t, "127.0.0.1:0", linger, echo)
 	all := others(t, ln)
 	c := asHAProxy(t, ln.Addr().String(), "hello\n")
 	r := bufio.NewReader(c)
@@ -170,15 +170,15 @@ func TestQuickLingers(t *testing.T) {
 	if took := time.Since(begun); took < linger/2 {
 		t.Errorf("closed after %s, want not before %s", took, linger)
 	}
-	// However many do not close: they give way, and no file is left.
+	// However many peers do not close: their connections are closed, and no file stays open.
 	before := openFiles(t)
-	for range 3 * maxLast {
+	for range 3 * maxLingering {
 		c := asHAProxy(t, ln.Addr().String(), "hello\n")
 		if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if now := openFiles(t); now > before+4*maxLast+10 { // those of this end are among them
+	if now := openFiles(t); now > before+4*maxLingering+10 { // those of this end are among them
 		t.Errorf("%d files are open, %d before", now, before)
 	}
 	if len(all) > 0 {
@@ -186,11 +186,11 @@ func TestQuickLingers(t *testing.T) {
 	}
 }
 
-// Who closes first has to remember the connection for a minute: with as many as
-// there are checks that shall not be us, when the peer closes as soon as it has
-// its answer.
-func TestQuickLeavesNoTimeWait(t *testing.T) {
-	ln := quickly(t, "127.0.0.1:0", time.Minute, echo)
+// The side that closes first has to remember the connection for a minute. With as
+// many connections as there are checks, that should not be our side where the peer
+// closes as soon as it has its answer.
+func TestFastLeavesNoTimeWait(t *testing.T) {
+	ln := listenFast(t, "127.0.0.1:0", time.Minute, echo)
 	all := others(t, ln)
 	for range 20 {
 		c := asHAProxy(t, ln.Addr().String(), "hello\n")
@@ -216,9 +216,9 @@ func TestQuickLeavesNoTimeWait(t *testing.T) {
 	}
 }
 
-// A stop or a reload closes the port at once: nobody connects any more, its
-// address is free, and no file is left.
-func TestQuickCloses(t *testing.T) {
+// A stop or a reload closes the port at once: nobody can connect to it any more, its
+// address is free, and no file stays open.
+func TestFastCloses(t *testing.T) {
 	before := openFiles(t)
 	addr := "127.0.0.1:0"
 	for range 50 {
@@ -226,7 +226,7 @@ func TestQuickCloses(t *testing.T) {
 		if err != nil {
 			t.Fatalf("listening on the address again: %v", err)
 		}
-		ln, err := Quick(tcp, time.Minute, echo)
+		ln, err := Fast(tcp, time.Minute, echo)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -264,14 +264,14 @@ func TestQuickCloses(t *testing.T) {
 	}
 }
 
-// Without a free file descriptor Accept fails, for Patient to wait, and goes on
-// when there is one.
-func TestQuickWithoutFiles(t *testing.T) {
+// Without a free file descriptor Accept fails, so that Patient can wait. When there
+// is one again, Accept works again.
+func TestFastWithoutFiles(t *testing.T) {
 	var limit, low syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	ln := quickly(t, "127.0.0.1:0", 0, echo)
+	ln := listenFast(t, "127.0.0.1:0", 0, echo)
 	c := asHAProxy(t, ln.Addr().String(), "hello\n")
 	spare, err := os.Open(os.DevNull)
 	if err != nil {
@@ -306,9 +306,9 @@ func openFiles(t *testing.T) int {
 }
 
 // Listeners of other kinds are left as they are.
-func TestQuickOfOthers(t *testing.T) {
+func TestFastOfOthers(t *testing.T) {
 	ln := new(failing)
-	if got, err := Quick(ln, 0, echo); got != ln || err != nil {
+	if got, err := Fast(ln, 0, echo); got != ln || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -7,4 +7,4 @@ import (
 	"time"
 )
 
-func newQuick(ln *net.TCPListener, _ time.Duration, _ Answer) (net.Listener, error) { return ln, nil }
+func newFast(ln *net.TCPListener, _ time.Duration, _ Answer) (net.Listener, error) { return ln, nil }

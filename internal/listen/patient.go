@@ -15,10 +15,10 @@ const (
 	logEvery   = time.Minute
 )
 
-// Patient makes Accept of ln wait for what passes, such as a lack of file
-// descriptors: 5 ms, then longer each time, up to 1 s. The first such error is
-// logged at error, and then one a minute, the others at debug. The one error that
-// Accept returns is [net.ErrClosed].
+// Patient makes Accept of ln try again after an error that may pass, for instance a
+// lack of file descriptors: after 5 ms, then after longer pauses, up to 1 s. The first
+// error, and then one per minute, is logged at level error, the others at debug. The
+// only error that Accept returns is [net.ErrClosed].
 func Patient(ln net.Listener, log zerolog.Logger) net.Listener {
 	return &patient{Listener: ln, log: log.With().Stringer("listener", ln.Addr()).Logger(), closed: make(chan struct{})}
 }

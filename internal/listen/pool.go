@@ -1,7 +1,3 @@
-// Package listen bounds how many connections are open, and turns none away: one
-// too many makes that one give way which was neither opened nor answered for
-// longest. So whoever asks gets in, however many connections others hold and do
-// not use.
 package listen
 
 import (
@@ -10,44 +6,48 @@ import (
 	"sync"
 )
 
-// Pool is a set of open connections. It has no goroutine.
+// Pool bounds how many connections are open, and refuses none: when a new one is one
+// too many, the pool closes the connection that has been idle for longest, that is,
+// for which most time has passed since it was opened or an answer was written to it.
+// So every client can connect, however many unused connections others hold. A Pool
+// has no goroutine.
 type Pool struct {
 	mu       sync.Mutex // guards the rest
 	max      int
-	open     list.List // of *conn; in front is who gives way next
+	open     list.List // of *conn; the one to close next is in front
 	overflow uint64
 }
 
-// New makes a pool of at most max connections, and at least one.
-func New(max int) *Pool { return &Pool{max: max} }
+// NewPool makes a pool of at most max connections, and at least one.
+func NewPool(max int) *Pool { return &Pool{max: max} }
 
-// SetMax replaces max; connections give way when the next one comes.
+// SetMax replaces max. Connections beyond it are closed when the next one is added.
 func (p *Pool) SetMax(max int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.max = max
 }
 
-// Add takes a connection in, and closes others when there are too many. What it
-// returns is to be used instead of c, and leaves the pool when it is closed.
+// Add adds a connection, and closes others when there are too many. Use the returned
+// connection instead of c; closing it removes it from the pool.
 func (p *Pool) Add(c net.Conn) net.Conn {
 	in := &conn{Conn: c, pool: p}
-	for _, out := range p.exchange(in) {
-		out.Conn.Close() // its owner sees an error, and closes it once more
+	for _, idle := range p.insert(in) {
+		idle.Conn.Close() // its owner gets an error, and closes it once more
 	}
 	return in
 }
 
-// exchange takes one in and those out that have to go for it.
-func (p *Pool) exchange(in *conn) (out []*conn) {
+// insert adds a connection, and removes and returns those that have to be closed for it.
+func (p *Pool) insert(in *conn) (idle []*conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for p.open.Len() > 0 && p.open.Len() >= p.max {
-		out = append(out, p.open.Remove(p.open.Front()).(*conn))
+		idle = append(idle, p.open.Remove(p.open.Front()).(*conn))
 		p.overflow++
 	}
 	in.place = p.open.PushBack(in)
-	return out
+	return idle
 }
 
 // Open returns how many connections are open.
@@ -57,7 +57,7 @@ func (p *Pool) Open() int {
 	return p.open.Len()
 }
 
-// Overflowed returns how many connections had to give way.
+// Overflowed returns how many connections were closed because there were too many.
 func (p *Pool) Overflowed() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,7 +71,7 @@ type conn struct {
 	place *list.Element // read-only; in the list until the connection is closed or displaced
 }
 
-// Write answers: all others give way before this one.
+// Write also makes this connection the last one to be closed.
 func (c *conn) Write(b []byte) (int, error) {
 	c.pool.mu.Lock()
 	c.pool.open.MoveToBack(c.place)
@@ -79,7 +79,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Close also leaves the pool.
+// Close also removes the connection from the pool.
 func (c *conn) Close() error {
 	c.pool.mu.Lock()
 	c.pool.open.Remove(c.place)

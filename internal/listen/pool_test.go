@@ -9,17 +9,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/rs/zerolog"
 )
 
-// pair gives a connection of the pool and its peer.
+// pair returns a connection of the pool and its peer.
 func pair(p *Pool) (in, peer net.Conn) {
 	a, b := net.Pipe()
 	return p.Add(a), b
 }
 
-// alive says whether somebody still holds the other end.
+// alive reports whether the other end is still open.
 func alive(t *testing.T, peer net.Conn) bool {
 	t.Helper()
 	peer.SetReadDeadline(time.Now().Add(time.Second))
@@ -34,11 +32,11 @@ func alive(t *testing.T, peer net.Conn) bool {
 	return false
 }
 
-// Whoever holds connections and does not use them must not keep a check out: the
-// idle ones give way, longest first, and one that is used does not.
+// A client that holds unused connections must not keep a check out: idle connections
+// are closed, the longest idle first, and one that is used is not.
 func TestLongestIdleGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := New(3)
+		p := NewPool(3)
 		first, firstPeer := pair(p)
 		second, secondPeer := pair(p)
 		_, thirdPeer := pair(p)
@@ -74,7 +72,7 @@ func TestLongestIdleGivesWay(t *testing.T) {
 }
 
 func TestSetMax(t *testing.T) {
-	p := New(4)
+	p := NewPool(4)
 	for range 4 {
 		pair(p)
 	}
@@ -88,74 +86,4 @@ func TestSetMax(t *testing.T) {
 	if p.Open() != 1 {
 		t.Errorf("%d open, want 1 at least", p.Open())
 	}
-}
-
-// failing is a listener that fails and then closes.
-type failing struct {
-	net.Listener
-	errs []error
-}
-
-func (l *failing) Accept() (net.Conn, error) {
-	if len(l.errs) == 0 {
-		return nil, net.ErrClosed
-	}
-	err := l.errs[0]
-	l.errs = l.errs[1:]
-	if err == nil {
-		c, _ := net.Pipe()
-		return c, nil
-	}
-	return nil, err
-}
-
-func (l *failing) Addr() net.Addr { return &net.TCPAddr{Port: 8009} }
-func (l *failing) Close() error   { return nil }
-
-// A lack of files that lasts for a night must fill no disk with complaints, and
-// has to be over as soon as it is over.
-func TestPatientBacksOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log strings.Builder
-		lack := new(failing)
-		for range 100 {
-			lack.errs = append(lack.errs, syscall.EMFILE)
-		}
-		lack.errs = append(lack.errs, nil, syscall.EMFILE, nil)
-		ln := Patient(lack, zerolog.New(&log).Level(zerolog.InfoLevel))
-		begun := time.Now()
-		if _, err := ln.Accept(); err != nil {
-			t.Fatal(err)
-		}
-		// 5 + 10 + ... + 640 ms, then 92 times 1 s
-		if took, want := time.Since(begun), 92*time.Second+1275*time.Millisecond; took != want {
-			t.Errorf("it waited %v, want %v", took, want)
-		}
-		begun = time.Now()
-		if _, err := ln.Accept(); err != nil || time.Since(begun) != minBackoff {
-			t.Errorf("the next one took %v (%v), want %v", time.Since(begun), err, minBackoff)
-		}
-		if n := strings.Count(log.String(), `"level":"error","listener":":8009","error":"too many open files"`); n != 2 {
-			t.Errorf("logged %d times in 93 s, want 2:\n%s", n, log.String())
-		}
-		if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("closed: %v", err)
-		}
-	})
-}
-
-// A stop does not wait for a lack of files to pass.
-func TestPatientCloses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		lack := new(failing)
-		for range 1000 {
-			lack.errs = append(lack.errs, syscall.EMFILE)
-		}
-		ln := Patient(lack, zerolog.Nop())
-		time.AfterFunc(10*time.Second+time.Millisecond, func() { ln.Close() })
-		begun := time.Now()
-		if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) || time.Since(begun) != 10*time.Second+time.Millisecond {
-			t.Errorf("%v after %v", err, time.Since(begun))
-		}
-	})
 }

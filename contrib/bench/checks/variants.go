@@ -23,7 +23,7 @@ type variant struct {
 	path            string // what is asked for; {node} is the node's name
 	once            bool   // the server closes after each answer: there is no keep-alive
 	agent           bool   // HAProxy's agent check, not HTTP
-	slow            bool   // patroniglue without its short way for checks
+	slow            bool   // patroniglue with fast-checks = false
 	// Writes its files and gives its command line; patroni is the address of the node's REST API. nil: the lab's Patroni.
 	command func(b *bench, v variant, patroni string) ([]string, error)
 }

@@ -12,7 +12,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m, Main, nil) }
+func TestMain(m *testing.M) { harness.Suite{Program: Main}.Main(m) }
 
 // TestScripts runs the command line as people do: testdata/script.
 func TestScripts(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"patroniglue/contrib/lab"
 )
 
 func PortOf(addr string) string {
@@ -19,17 +21,17 @@ func PortOf(addr string) string {
 	return port
 }
 
+// FreePort is a host:port for a program that binds it by itself.
 func FreePort(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := lab.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return addr
 }
 
-// ask makes one request over a connection of its own. A response without a body
+// Ask makes one request over a connection of its own. A response without a body
 // has "".
 func Ask(t *testing.T, c *tls.Config, method, url string) (*http.Response, string) {
 	t.Helper()

@@ -152,7 +152,7 @@ type relay struct {
 }
 
 func startRelay(t *testing.T, to string) *relay {
-	r := &relay{addr: "127.0.0.1:0", to: to}
+	r := &relay{addr: FreePort(t), to: to}
 	r.Mend(t)
 	t.Cleanup(r.Cut)
 	return r

@@ -46,7 +46,9 @@ func StartLab(t *testing.T, o lab.Options) *lab.Lab {
 	if os.Geteuid() != 0 {
 		skip("END TO END NOT TESTED: want root, to run PostgreSQL as its own user")
 	}
-	if err := lab.Check(t.Context(), append(o.Parts, lab.HAProxy)...); err != nil {
+	wanted := o
+	wanted.Parts = append(slices.Clone(o.Parts), lab.HAProxy)
+	if err := wanted.Check(t.Context()); err != nil {
 		skip("END TO END NOT TESTED: %v", err)
 	}
 	l, err := lab.Start(t.Context(), o)
@@ -62,9 +64,9 @@ func StartLab(t *testing.T, o lab.Options) *lab.Lab {
 }
 
 // startEndToEnd runs the program in this process.
-func StartEndToEnd(t *testing.T) *Cluster {
+func StartEndToEnd(t *testing.T, s lab.Suite) *Cluster {
 	t.Helper()
-	e := StartWithoutHAProxy(t, lab.Options{})
+	e := StartWithoutHAProxy(t, lab.Options{Suite: s})
 	if err := e.Lab.Run(t.Context(), "haproxy", "start"); err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,11 @@ const frozenFor = "PATRONIGLUE_ETCD_FROZEN"
 // and ends with a healthy cluster, and those of etcd change no answer at all.
 func TestDiscoveryEndToEnd(t *testing.T) {
 	t.Parallel() // it mostly waits
-	d := startDiscovering(t)
+	harness.Core(t, testDiscoveryEndToEnd)
+}
+
+func testDiscoveryEndToEnd(t *testing.T, s lab.Suite) {
+	d := startDiscovering(t, s)
 	t.Run("leader of etcd killed", d.etcdLeaderKilled)
 	t.Run("etcd frozen", d.etcdFrozen)
 	t.Run("etcd without a leader", d.etcdLeaderless)
@@ -53,8 +57,8 @@ type sideBySide struct {
 	both   *harness.Recorder[comparison]
 }
 
-func startDiscovering(t *testing.T) *sideBySide {
-	d := &sideBySide{suite: suite{harness.StartWithoutHAProxy(t, lab.Options{ThreeETCD: true})}}
+func startDiscovering(t *testing.T, s lab.Suite) *sideBySide {
+	d := &sideBySide{suite: suite{harness.StartWithoutHAProxy(t, lab.Options{Suite: s, ThreeETCD: true})}}
 	d.second = harness.Start(t, "second.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+d.discovery(t))
 	d.run(t, "haproxy", "start") // whose configuration knows the discovered nodes
 	c := d.Healthy(t)
@@ -461,8 +465,12 @@ func (d *sideBySide) agreed(t *testing.T) {
 // TestDiscoveryReasons asks a real etcd in ways that it refuses: each has a reason
 // that an operator can mend.
 func TestDiscoveryReasons(t *testing.T) {
-	t.Parallel()
-	l := harness.StartLab(t, lab.Options{Parts: []string{lab.ETCD}, ThreeETCD: true})
+	t.Parallel() // it mostly waits
+	harness.Matrix(t, testDiscoveryReasons)
+}
+
+func testDiscoveryReasons(t *testing.T, s lab.Suite) {
+	l := harness.StartLab(t, lab.Options{Suite: s, Parts: []string{lab.ETCD}, ThreeETCD: true})
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	c, err := l.ETCDClient(t.Context(), lab.ETCDPatroni)
 	if err != nil {

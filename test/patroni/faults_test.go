@@ -20,8 +20,12 @@ import (
 // killed, nodes crashed. Each subtest begins and ends with a healthy cluster; at
 // no moment two nodes are primary.
 func TestFaultsOfTheCluster(t *testing.T) {
-	t.Parallel() // it mostly waits for Patroni
-	e := suite{harness.StartEndToEnd(t)}
+	t.Parallel() // it mostly waits
+	harness.Matrix(t, testFaultsOfTheCluster)
+}
+
+func testFaultsOfTheCluster(t *testing.T, s lab.Suite) {
+	e := suite{harness.StartEndToEnd(t, s)}
 	t.Run("Patroni restarted under it", e.patroniRestarted)
 	t.Run("pause", e.paused)
 	t.Run("DCS frozen without failsafe mode", e.dcsFrozen)
@@ -29,8 +33,12 @@ func TestFaultsOfTheCluster(t *testing.T) {
 }
 
 func TestFaultsOfPostgreSQL(t *testing.T) {
-	t.Parallel()
-	e := suite{harness.StartEndToEnd(t)}
+	t.Parallel() // it mostly waits
+	harness.Matrix(t, testFaultsOfPostgreSQL)
+}
+
+func testFaultsOfPostgreSQL(t *testing.T, s lab.Suite) {
+	e := suite{harness.StartEndToEnd(t, s)}
 	t.Run("PostgreSQL crash loop", e.crashLoop)
 	t.Run("failed promotion", e.failedPromotion)
 	t.Run("all nodes gone at once", e.allGone)

@@ -27,8 +27,13 @@ import (
 // fails. The program runs in a process of its own, to be killed. Each subtest
 // begins when everything is well; the last one leaves a cluster of two.
 func TestBehindHAProxy(t *testing.T) {
+	t.Parallel() // it mostly waits
+	harness.Matrix(t, testBehindHAProxy)
+}
+
+func testBehindHAProxy(t *testing.T, s lab.Suite) {
 	begun := time.Now()
-	e := startBehindHAProxy(t)
+	e := startBehindHAProxy(t, s)
 	t.Logf("cluster, program and HAProxy are up after %v", time.Since(begun).Round(time.Second))
 	t.Run("HAProxy starts and reloads", e.haproxyStarts)
 	t.Run("switchover", e.switchoverUnderLoad)
@@ -49,10 +54,10 @@ type behindHAProxy struct {
 	program *harness.Process
 }
 
-func startBehindHAProxy(t *testing.T) *behindHAProxy {
+func startBehindHAProxy(t *testing.T, s lab.Suite) *behindHAProxy {
 	t.Helper()
 	program := harness.BuiltBinary(t)
-	l := harness.StartLab(t, lab.Options{Parts: []string{lab.ETCD, lab.Patroni}, Program: program})
+	l := harness.StartLab(t, lab.Options{Suite: s, Parts: []string{lab.ETCD, lab.Patroni}, Program: program})
 	config, err := os.OpenFile(l.Config, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -565,8 +570,13 @@ func (e *behindHAProxy) frozenForGood(t *testing.T) {
 // TestTwoClaims puts simulated members, who can do what no Patroni
 // should, and databases that only greet behind the real HAProxy.
 func TestTwoClaims(t *testing.T) {
+	t.Parallel() // it mostly waits
+	harness.Matrix(t, testTwoClaims)
+}
+
+func testTwoClaims(t *testing.T, s lab.Suite) {
 	program := harness.BuiltBinary(t)
-	l := harness.StartLab(t, lab.Options{Parts: []string{lab.HAProxy}, Program: program})
+	l := harness.StartLab(t, lab.Options{Suite: s, Parts: []string{lab.HAProxy}, Program: program})
 	sim := nodetest.Options{Addr: func(name string) string { return l.Node(name).REST }}.NewCluster(l.Scope, "pg1", "pg2", "pg3")
 	t.Cleanup(sim.Close)
 	db := new(databases)

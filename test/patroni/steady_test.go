@@ -30,7 +30,12 @@ type suite struct{ *harness.Cluster }
 // etcd and HAProxy. Its subtests share one cluster, one daemon and one HAProxy;
 // each begins when one primary leads two streaming replicas and everybody knows.
 func TestEndToEnd(t *testing.T) {
-	e := suite{harness.StartEndToEnd(t)}
+	t.Parallel() // it mostly waits
+	harness.Core(t, testEndToEnd)
+}
+
+func testEndToEnd(t *testing.T, s lab.Suite) {
+	e := suite{harness.StartEndToEnd(t, s)}
 	t.Run("steady state", e.steadyState)
 	t.Run("conformance", e.conformance)
 	t.Run("quiet", e.quiet)

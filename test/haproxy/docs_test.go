@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -464,18 +465,16 @@ func TestDocsConfigurations(t *testing.T) {
 // TestDocsProofs: the tests that the documentation names exist.
 func TestDocsProofs(t *testing.T) {
 	var tests strings.Builder
-	for _, dir := range []string{".", "cluster", "discovery"} {
-		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-		if err != nil {
-			t.Fatal(err)
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
 		}
-		for _, file := range files {
-			b, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tests.Write(b)
-		}
+		text, err := os.ReadFile(path)
+		tests.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, doc := range []string{"docs/haproxy.md", "docs/reliability.md"} {
 		text, err := os.ReadFile(doc)

@@ -237,7 +237,7 @@ func (j *judge) notStreaming(want string) Verdict {
 	case j.d.TellsReplicationState():
 		v.Reason = fmt.Sprintf("no replication state, want %q", want)
 	default:
-		v.Reason = fmt.Sprintf("replication state unknown, want %q: Patroni %s does not tell it, 3.0.4 and newer do", want, j.d.Version)
+		v.Reason = fmt.Sprintf("replication state unknown, want %q: Patroni %s does not report it, 3.0.4 and newer do", want, j.d.Version)
 	}
 	return v
 }
@@ -273,7 +273,7 @@ func (j *judge) async() Verdict {
 // synchronous.
 func (j *judge) seenByDCS(v Verdict) Verdict {
 	if v.Outcome == Pass && !j.s.DCS {
-		return Verdict{Excluded, "DCS unseen", "the node does not see its DCS, so who is synchronous is unknown"}
+		return Verdict{Excluded, "DCS unseen", "the node does not see its DCS, so whether it is synchronous is unknown"}
 	}
 	return v
 }

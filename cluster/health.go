@@ -117,7 +117,7 @@ func (v *View) Health(now time.Time) Health {
 		text := "no node claims to be primary"
 		switch {
 		case v.Split: // whose reason says why
-			text = "nobody is elected of those that claim to be primary"
+			text = "none of the nodes that claim to be primary is elected"
 		case v.Why != "":
 			text = v.Why
 		}

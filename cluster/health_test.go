@@ -41,8 +41,8 @@ func TestHealth(t *testing.T) {
 			want: []Reason{{"no_primary", Critical, "pg1", "elected last, but: PostgreSQL is stopping"}}},
 		{name: "two primaries", set: map[string]clustertest.Script{"pg2": leads(1)},
 			want: []Reason{
-				{"split_brain", Critical, "", "claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: nobody is elected"},
-				{"no_primary", Critical, "", "nobody is elected of those that claim to be primary"},
+				{"split_brain", Critical, "", "claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: no node is elected"},
+				{"no_primary", Critical, "", "none of the nodes that claim to be primary is elected"},
 			}},
 		{name: "one is down", set: map[string]clustertest.Script{"pg3": refuses},
 			want: []Reason{{"node_down", Warning, "pg3", "not answering: connection refused (5 times in a row)"}}},

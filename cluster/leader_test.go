@@ -307,11 +307,11 @@ func TestTwoClaims(t *testing.T) {
 		{"the incumbent with the higher timeline stays", leads(3), leads(2), []string{"pg1"},
 			"claims by pg1 (timeline 3) and pg2 (timeline 2): pg1 has the highest timeline"},
 		{"equal timelines elect nobody", leads(1), leads(1), []string{"pg1", ""},
-			"claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: nobody is elected"},
+			"claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: no node is elected"},
 		{"who sees no lock loses", unlocked(leads(9)), leads(2), []string{"pg1", "pg2"},
 			"claims by pg1 (timeline 9) and pg2 (timeline 2): pg2 alone sees the cluster locked"},
 		{"with nobody locked the incumbent stays", unlocked(leads(4)), unlocked(leads(5)), []string{"pg1"},
-			"claims by pg1 (timeline 4) and pg2 (timeline 5): nobody sees the cluster locked: pg1 stays"},
+			"claims by pg1 (timeline 4) and pg2 (timeline 5): no claimant sees the cluster locked: pg1 stays"},
 	}
 	for _, test := range tests {
 		inBubble(t, test.name, func(t *testing.T) {

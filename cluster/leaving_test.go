@@ -396,7 +396,7 @@ func TestLeavingEndsBesideAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := three(t)
 		w.change("pg2", leads(1))
-		w.until(3*time.Second, "nobody is elected", func() bool { return w.view().Split && w.view().Leader == "" })
+		w.until(3*time.Second, "no node is elected", func() bool { return w.view().Split && w.view().Leader == "" })
 		w.leave("pg1", 2*time.Second)
 		w.heardOfAndSilent()
 		time.Sleep(2 * time.Second)

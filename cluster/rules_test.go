@@ -262,7 +262,7 @@ func TestStreamingOnly(t *testing.T) {
 		w.settle()
 		for name, want := range map[string]string{
 			"pg2": "not streaming: in archive recovery",
-			"pg3": "not known to stream: Patroni 3.0.2 does not tell, 3.0.4 and newer do",
+			"pg3": "not known to stream: Patroni 3.0.2 does not report it, 3.0.4 and newer do",
 		} {
 			if got := w.verdict(name, "replica"); got != (node.Verdict{Outcome: node.Excluded, Label: "not streaming", Reason: want}) {
 				t.Errorf("%s: %+v, want %q", name, got, want)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// DCS is what the members of a cluster keep in etcd, Consul or the like.
+// DCS is what the members of a cluster store in etcd, Consul or the like.
 type DCS struct {
 	Leader  string         // the member that the leader key names; "" without a key
 	Members []State        // those whose keys have not expired
@@ -143,7 +143,7 @@ func (d DCS) history() [][]any {
 	return lines
 }
 
-// failsafe is the body of GET /failsafe: who would have to agree.
+// failsafe is the body of GET /failsafe: the members that would have to agree, and their URLs.
 func (d DCS) failsafe() map[string]string {
 	members := make(map[string]string, len(d.Members))
 	for _, m := range d.Members {
@@ -152,7 +152,7 @@ func (d DCS) failsafe() map[string]string {
 	return members
 }
 
-// systemID makes clusters with different names differ, and a cluster the same in every run.
+// systemID derives a system identifier from the scope, so that it is the same in every run.
 func systemID(scope string) string {
 	h := fnv.New32a()
 	h.Write([]byte(scope))

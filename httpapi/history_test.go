@@ -306,7 +306,7 @@ func TestEventsHaveAnEnd(t *testing.T) {
 			if a.status != 503 || a.header.Get("Retry-After") != "10" || a.header.Get("Content-Type") != "application/json" {
 				t.Errorf("%s /events with 256 open: %d %v", method, a.status, a.header)
 			}
-			if text := errorBody("no more than 256 streams of events may be open: come back later, or ask for /history") + "\n"; method == "GET" && a.body != text {
+			if text := errorBody("no more than 256 streams of events may be open: try again later, or use /history") + "\n"; method == "GET" && a.body != text {
 				t.Errorf("%s, want %s", a.body, text)
 			}
 		}

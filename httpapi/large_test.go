@@ -36,7 +36,7 @@ func TestSlowReaders(t *testing.T) {
 		}
 		synctest.Wait()
 		resp, body := s.raw("GET /metrics HTTP/1.0\r\n\r\n")
-		want := "too many large answers wait for slow readers: come back later; checks are answered as ever"
+		want := "too many large answers wait for slow readers: try again later; checks are not affected"
 		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "10" || strings.TrimSpace(body) != errorBody("%s", want) || s.server.PutOff() != 1 {
 			t.Errorf("with 64 MiB unread: %d %v %s, %d put off", resp.StatusCode, resp.Header, body, s.server.PutOff())
 		}

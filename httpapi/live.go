@@ -27,7 +27,7 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	defer out.close()
 	changes := s.sup.Subscribe(eventBuffer)
 	defer changes.Close()
-	viewer := s.pages.Watch(q)
+	viewer := s.pages.Live(q)
 	defer viewer.Close()
 
 	due := time.Now()

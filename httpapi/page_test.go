@@ -305,7 +305,7 @@ func TestPageWithoutPrimary(t *testing.T) {
 		contains(t, "the last hour", s.element(p, "hour"), "now pg1")
 		contains(t, "pg1", s.element(p, "node-pg1"), "standby_leader", `data-check="primary" data-outcome="other-role"`)
 		p = s.page("/ui/replica")
-		contains(t, "the verdict", s.element(p, "banner"), `data-level="ok"`, "<b>No primary here</b>, one node alone is watched: another may be it")
+		contains(t, "the verdict", s.element(p, "banner"), `data-level="ok"`, "<b>No primary here</b>, only one node is watched: another one may be it")
 		contains(t, "the last hour", s.element(p, "hour"), "not known who is")
 	})
 }

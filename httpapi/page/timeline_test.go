@@ -118,7 +118,7 @@ func at(t testing.TB, now time.Time, lines ...string) []cluster.Change {
 }
 
 // texts writes intervals, the oldest first.
-func texts(intervals []Interval, now time.Time) []string {
+func texts(intervals []interval, now time.Time) []string {
 	var out []string
 	for _, i := range slices.Backward(intervals) {
 		ago := func(t time.Time) string { return "-" + now.Sub(t).Round(time.Millisecond).String() }
@@ -189,7 +189,7 @@ func TestTimelineIntervals(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				v := present(t, tt.primary)
 				now := time.Now()
-				got := primaryTimeline(at(t, now, tt.changes...), v, now.Add(-24*time.Hour), now)
+				got := timelineOf(at(t, now, tt.changes...), v, now.Add(-24*time.Hour), now)
 				if texts := texts(got.Intervals, now); !slices.Equal(texts, tt.want) {
 					t.Errorf("intervals\n%s\nwant\n%s", strings.Join(texts, "\n"), strings.Join(tt.want, "\n"))
 				}
@@ -210,11 +210,11 @@ func TestTimelineOfASupervisor(t *testing.T) {
 		time.Sleep(7 * time.Second)
 		nodes["pg2"].primary.Store(true)
 		time.Sleep(time.Minute)
-		look := func() (Timeline, []cluster.Change) {
+		look := func() (timeline, []cluster.Change) {
 			changes, _, _ := sup.After(0)
-			return primaryTimeline(changes, sup.Views()[0], time.Now().Add(-time.Hour), time.Now()), changes
+			return timelineOf(changes, sup.Views()[0], time.Now().Add(-time.Hour), time.Now()), changes
 		}
-		kinds := func(tl Timeline) string {
+		kinds := func(tl timeline) string {
 			var all []string
 			for _, i := range slices.Backward(tl.Intervals) {
 				all = append(all, strings.TrimSpace(i.Kind+" "+i.Node))
@@ -246,7 +246,7 @@ func TestTimelineOfAPrimaryThatIsNotBelieved(t *testing.T) {
 		m := v.Member("pg1")
 		time.Sleep(time.Until(m.Entry.Began.Add(8 * time.Second)))
 		now := time.Now()
-		got := primaryTimeline(at(t, now, "-2h none pg1"), v, now.Add(-time.Hour), now)
+		got := timelineOf(at(t, now, "-2h none pg1"), v, now.Add(-time.Hour), now)
 		want := []string{"-2h0m0s -3s primary pg1: 1 h 59 min", "-3s -0s none: 3.0 s so far, stale: last answer 8.0s ago, ttl 5s"}
 		if texts := texts(got.Intervals, now); !slices.Equal(texts, want) {
 			t.Errorf("%q, want %q", texts, want)
@@ -261,7 +261,7 @@ func TestTimelineListIsBounded(t *testing.T) {
 		for i := range 500 {
 			lines = append(lines, fmt.Sprintf("-%ds pg%d pg%d", 2*(500-i), 1+i%2, 1+(i+1)%2))
 		}
-		got := primaryTimeline(at(t, now, lines...), v, now.Add(-time.Hour), now)
+		got := timelineOf(at(t, now, lines...), v, now.Add(-time.Hour), now)
 		if n := len(got.Intervals); n != maxIntervals || got.More != 402 || !got.Intervals[0].Open {
 			t.Errorf("%d intervals, the newest %+v, and %d more; want 100 and 402", n, got.Intervals[0], got.More)
 		}

@@ -137,8 +137,8 @@ func (l *logins) try(ctx context.Context, u *Users, name, password string) login
 }
 
 // guard requires a user's password or, for programs, the token. A browser sends the
-// password by itself, also with requests that another site makes it send: such
-// requests may change nothing.
+// password by itself, also with requests that another site makes it send:
+// those may change nothing.
 func (s *Server) guard(next http.Handler) http.Handler {
 	origin := http.NewCrossOriginProtection()
 	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -16,7 +16,7 @@ import (
 	"patroniglue/cluster"
 )
 
-// plain is an SVG without what would break it or the page's policy.
+// plain checks that an SVG is well-formed and has nothing that the page's policy forbids.
 func plain(svg string) error {
 	dec := xml.NewDecoder(strings.NewReader(svg))
 	ids := map[string]bool{}
@@ -127,8 +127,8 @@ var (
 	bar   = regexp.MustCompile(`M(\d+) 0H(\d+)v1H(\d+)z`)
 )
 
-// Whatever happened: what is drawn is within the picture, covers all of its time,
-// every gap is seen, and the size is bounded.
+// Whatever happened, the picture covers all of its time and nothing else, shows every
+// gap, and is bounded in size.
 func TestTimelineProperties(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		views := []*cluster.View{present(t, ""), present(t, "pg2")}

@@ -13,8 +13,7 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// Other settings are for connections and requests to come: none that is open is
-// cut.
+// New settings apply to new connections and requests. No open connection is closed.
 func TestApply(t *testing.T) {
 	lent := httptest.NewTLSServer(nil) // for its certificate
 	lent.Close()

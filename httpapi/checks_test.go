@@ -13,9 +13,9 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// Behind /node/X everything is as at that Patroni, but for what DESIGN.md says:
-// liveness and readiness by HEAD and OPTIONS are 503 there, whatever the member
-// does (#2035).
+// Checks below /node/X have the answers of that Patroni. One difference is intended:
+// Patroni answers liveness and readiness by HEAD and OPTIONS with 503, in whatever
+// state the member is (Patroni's #2035).
 func TestChecksAreThoseOfPatroni(t *testing.T) {
 	stories := []struct {
 		name string
@@ -132,7 +132,7 @@ func TestCheckBody(t *testing.T) {
 	})
 }
 
-// A supervisor above another one sees what that one says, and no more than that.
+// A supervisor that polls another one knows what that one says, and no more.
 func TestStacked(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
@@ -158,7 +158,7 @@ func TestStacked(t *testing.T) {
 			t.Errorf("got %s\nwant the document as it is: %s", got, own)
 		}
 
-		// A third one above. What is known at the bottom is as old everywhere, so all three stop to believe it at once.
+		// A third one above. A report is equally old everywhere, so all three stop believing it at the same time.
 		top := startAt(t, nw, "top:8009", nil, cluster.Rules{}, part{name: "top", order: []string{"x", "y"}, urls: map[string]string{
 			"x": "http://" + address + "/node/a", "y": "http://" + address + "/node/b",
 		}})
@@ -199,7 +199,7 @@ func TestStacked(t *testing.T) {
 		settle()
 		replica(200, "running replica")
 
-		// What one does not believe, nobody above does, whatever it has heard before.
+		// What one supervisor does not believe, those above it do not believe either.
 		inner.stop()
 		time.Sleep(ttl + time.Second)
 		for what, s := range map[string]*stack{"/node/a": outer, "/node/x": top} {
@@ -408,7 +408,7 @@ func TestWholeCluster(t *testing.T) {
 	})
 }
 
-// The old patroniglue: one node, which is a replica.
+// As in patroniglue 1.x: one node, which is a replica.
 func TestLegacy(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
@@ -444,7 +444,7 @@ func TestFirstPoll(t *testing.T) {
 			"/node/pg1/primary":     {200, time.Second, 1003 * time.Millisecond},
 			"/node/pg2/replica":     {200, 0, 3 * time.Millisecond},
 			"/node/pg3/replica":     {503, timeout, timeout},
-			"/cluster/main/primary": {200, time.Second, 1003 * time.Millisecond}, // as soon as somebody passes
+			"/cluster/main/primary": {200, time.Second, 1003 * time.Millisecond}, // as soon as a node passes
 			"/standby-leader":       {503, timeout, timeout},
 			"/livez":                {200, 0, 0},
 			"/readyz":               {503, 0, 0},

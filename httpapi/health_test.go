@@ -50,7 +50,7 @@ func TestHealth(t *testing.T) {
 	})
 }
 
-// A monitoring system with a misspelt question must not be told that all is well.
+// A monitoring system that misspells a parameter must not hear that all is well.
 func TestHealthParameters(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		a, b := members(t, nw, "", "alpha", "pg1", "pg2"), members(t, nw, "", "beta", "pg1", "pg2")
@@ -89,7 +89,7 @@ func TestHealthParameters(t *testing.T) {
 	})
 }
 
-// What is wrong with the supervisor itself is nobody's cluster, and counts for all.
+// What is wrong with the supervisor itself belongs to no cluster, and counts for all.
 func TestHealthOfTheSupervisor(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		var certificates []httpapi.Certificate // it is asked each time, as after a reload

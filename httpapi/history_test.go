@@ -124,7 +124,7 @@ func TestHistoryErrors(t *testing.T) {
 	})
 }
 
-// event is one of a stream; a comment has only text.
+// event is one event of a stream. A comment has only text.
 type event struct {
 	name, id, data, comment string
 }
@@ -136,7 +136,7 @@ type listener struct {
 	body *bufio.Reader
 }
 
-// listen asks for a stream, from after the id in the header if there is one.
+// listen opens a stream. With lastID it continues after that event.
 func (s *stack) listen(target, lastID string) *listener {
 	s.Helper()
 	c := s.dial()
@@ -156,7 +156,7 @@ func (s *stack) listen(target, lastID string) *listener {
 	return &listener{s, c, bufio.NewReader(resp.Body)}
 }
 
-// next waits for an event; io.EOF and others when the stream ends.
+// next waits for an event. It returns an error, for instance io.EOF, when the stream ends.
 func (l *listener) next() (e event, err error) {
 	for {
 		line, err := l.body.ReadString('\n')
@@ -192,7 +192,7 @@ func (l *listener) must() event {
 	return e
 }
 
-// changes reads n events and gives what they tell.
+// changes reads n events, which have to be changes.
 func (l *listener) changes(n int) []cluster.Change {
 	l.Helper()
 	var out []cluster.Change
@@ -222,7 +222,7 @@ func TestEvents(t *testing.T) {
 			t.Errorf("events %+v\nwant   %+v", got, want)
 		}
 		l.conn.Close()
-		s.toggle() // nobody listens
+		s.toggle() // no stream is open
 		want = s.history(fmt.Sprintf("?after=%d", before.LastID)).Changes
 
 		// Back again, by the header or by the parameter; the header is newer.
@@ -251,8 +251,8 @@ func TestEvents(t *testing.T) {
 	})
 }
 
-// A page of one cluster hears of that alone, and coming back loses nothing however
-// much happened elsewhere.
+// A stream of one cluster has that cluster's changes alone. Its reader misses nothing
+// when it reconnects, however much changed elsewhere.
 func TestEventsOfOne(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		a, b := members(t, nw, "", "alpha", "pg1", "pg2"), members(t, nw, "", "beta", "db1")
@@ -276,7 +276,7 @@ func TestEventsOfOne(t *testing.T) {
 				t.Errorf("%s: events %+v\nwant %+v", tt.query, got, want)
 			}
 		}
-		// db1's reader was told nothing since, but up to where it has heard all.
+		// db1's reader got no change since then, but the id up to which it has all of them.
 		last := s.history("").LastID
 		if e := ofDB1.must(); e != (event{id: fmt.Sprint(last), comment: "still here"}) {
 			t.Errorf("%+v, want the id %d", e, last)
@@ -284,8 +284,8 @@ func TestEventsOfOne(t *testing.T) {
 	})
 }
 
-// A browser tab on each of a hundred screens must not cost the checks their memory:
-// there is an end, with a reason, and it is counted.
+// Browser tabs on hundreds of screens must not use the memory that checks need: the
+// number of streams is bounded, and refusals have a reason and are counted.
 func TestEventsHaveAnEnd(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
@@ -306,7 +306,7 @@ func TestEventsHaveAnEnd(t *testing.T) {
 			if a.status != 503 || a.header.Get("Retry-After") != "10" || a.header.Get("Content-Type") != "application/json" {
 				t.Errorf("%s /events with 256 open: %d %v", method, a.status, a.header)
 			}
-			if text := errorBody("no more than 256 streams of events may be open: come back later, or ask for /history") + "\n"; method == "GET" && a.body != text {
+			if text := errorBody("no more than 256 streams of events may be open: try again later, or use /history") + "\n"; method == "GET" && a.body != text {
 				t.Errorf("%s, want %s", a.body, text)
 			}
 		}
@@ -345,7 +345,7 @@ func TestEventsHeartbeat(t *testing.T) {
 	})
 }
 
-// A reader that reads nothing is cut off, and never holds up the supervisor.
+// A reader that hangs is disconnected, and never delays the supervisor.
 func TestEventsReaderHangs(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
@@ -363,7 +363,7 @@ func TestEventsReaderHangs(t *testing.T) {
 	})
 }
 
-// A reader that falls behind is told, and comes back without a loss.
+// A reader that falls behind is told so, and misses nothing when it reconnects.
 func TestEventsReaderIsSlow(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
@@ -404,7 +404,7 @@ func TestEventsReaderIsSlow(t *testing.T) {
 	})
 }
 
-// Streams never end by themselves: they must not hold up a stop.
+// Streams never end by themselves: they must not delay a stop.
 func TestEventsEndAtStop(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))

@@ -18,7 +18,7 @@ func bearer(token string) http.Header {
 	return http.Header{"Authorization": {"Bearer " + token}}
 }
 
-// leaving asks with the token.
+// leaving sends a request with the token.
 func (s *stack) leaving(method, target string) (answer, httpapi.Leaving) {
 	s.Helper()
 	a := s.askWith(bearer("secret"), method, target)

@@ -16,7 +16,7 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// shown is what an event of a page's stream tells.
+// shown is an event of a page's stream.
 type shown struct {
 	Page, Level, Title, Clock string
 	Sections                  map[string]string
@@ -37,8 +37,7 @@ func (l *listener) show() shown {
 
 func (s shown) ids() []string { return slices.Sorted(maps.Keys(s.Sections)) }
 
-// The stream says what the page says, in the same letters, and then only what
-// changed since.
+// The stream begins with the same bytes as the page, and then has only what changed.
 func TestLive(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
@@ -78,7 +77,7 @@ func TestLive(t *testing.T) {
 	})
 }
 
-// However many watch, a page costs one rendering each second and one at each change.
+// However many viewers it has, a page is rendered once each second and once at each change.
 func TestLiveIsRenderedOnceForAll(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		var renderings, events atomic.Int64
@@ -121,8 +120,8 @@ func TestLiveIsRenderedOnceForAll(t *testing.T) {
 	})
 }
 
-// What happens is told at once, not at the next full second, and a burst of
-// changes is not a burst of events.
+// A change is sent at once, not at the next full second, but a burst of changes is not a
+// burst of events.
 func TestLiveTellsChangesAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
@@ -191,7 +190,7 @@ func TestLivePageID(t *testing.T) {
 	})
 }
 
-// A reader that reads nothing is cut off; one that is slow gets fewer events.
+// A reader that hangs is disconnected. A slow reader gets fewer events.
 func TestLiveReaderHangs(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
@@ -202,7 +201,7 @@ func TestLiveReaderHangs(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			slow.show()
 		}
-		for n := 0; ; n++ { // what was on its way when it was cut off
+		for n := 0; ; n++ { // events that were on their way
 			if _, err := hung.next(); err != nil {
 				break
 			}
@@ -213,7 +212,7 @@ func TestLiveReaderHangs(t *testing.T) {
 	})
 }
 
-// Streams never end by themselves: they must not hold up a stop.
+// Streams never end by themselves: they must not delay a stop.
 func TestLiveEndsAtStop(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))

@@ -17,7 +17,7 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// page asks for a page by GET.
+// page gets a page.
 func (s *stack) page(target string) string {
 	s.Helper()
 	a := s.get(target)
@@ -123,7 +123,7 @@ func TestPageUnknown(t *testing.T) {
 	})
 }
 
-// Whatever nodes say, it is text.
+// Whatever nodes report, the page shows it as text.
 func TestPageHostileNode(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
@@ -149,8 +149,8 @@ func TestPageHostileNode(t *testing.T) {
 	})
 }
 
-// Each reason of /health is on the page, with its code and its words; and the
-// clusters here have all there are.
+// Each reason of /health is on the page, with its code and its text. The clusters of this
+// test have all reasons that there are.
 func TestPageReasons(t *testing.T) {
 	codes := map[string]bool{}
 	for name, tt := range map[string]struct {
@@ -204,7 +204,7 @@ func TestPageReasons(t *testing.T) {
 	}
 	for _, code := range cluster.Codes {
 		own := []string{cluster.CodeCertificateExpiring, cluster.CodeCertificateExpired, cluster.CodeReloadFailed, // see TestPageOfTheSupervisor
-			cluster.CodeLeft, cluster.CodeDiscoveryStale, cluster.CodeDiscoveryProblem} // see main's TestDiscovery
+			cluster.CodeUnlisted, cluster.CodeDiscoveryStale, cluster.CodeDiscoveryProblem} // see main's TestDiscovery
 		if !codes[code] && !slices.Contains(own, code) {
 			t.Errorf("no cluster here has the reason %s", code)
 		}
@@ -244,7 +244,7 @@ func TestOverview(t *testing.T) {
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("%q shows %q, want %q", tt.query, got, tt.want)
 			}
-			// What is wrong is wrong, whatever is shown.
+			// The filter does not change the verdict.
 			contains(t, "the page "+tt.query, p, `<html lang="en" data-level="critical"`, "1 critical, 1 warning of 4 clusters")
 		}
 		p := s.page("/?q=a%22%3E&trouble=1")
@@ -273,7 +273,7 @@ func TestOverview(t *testing.T) {
 	})
 }
 
-// With one cluster / is its page, but a search is a search.
+// With one cluster / is its page, but a search shows the overview.
 func TestPageOfOneCluster(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
@@ -305,12 +305,12 @@ func TestPageWithoutPrimary(t *testing.T) {
 		contains(t, "the last hour", s.element(p, "hour"), "now pg1")
 		contains(t, "pg1", s.element(p, "node-pg1"), "standby_leader", `data-check="primary" data-outcome="other-role"`)
 		p = s.page("/ui/replica")
-		contains(t, "the verdict", s.element(p, "banner"), `data-level="ok"`, "<b>No primary here</b>, one node alone is watched: another may be it")
+		contains(t, "the verdict", s.element(p, "banner"), `data-level="ok"`, "<b>No primary here</b>, only one node is watched: another one may be it")
 		contains(t, "the last hour", s.element(p, "hour"), "not known who is")
 	})
 }
 
-// What is wrong with the supervisor itself stands on every page, and in its tab.
+// What is wrong with the supervisor itself is on every page, and in its title.
 func TestPageOfTheSupervisor(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		expired := func(c *httpapi.Config) {
@@ -332,8 +332,8 @@ func TestPageOfTheSupervisor(t *testing.T) {
 	})
 }
 
-// A primary that is silent for longer than the TTL is shown as what it was, also
-// when no poll has come back that could elect another.
+// A primary that has not answered for longer than the TTL is shown as a former one, also
+// when no poll has ended since that could elect another one.
 func TestPageStalePrimary(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")

@@ -16,7 +16,7 @@ type clusterAnswer struct {
 	Pause   any              `json:"pause"`
 }
 
-// Clients of Patroni's GET /cluster read ours.
+// Clients of Patroni's GET /cluster can read ours.
 func TestClusterIsThatOfPatroni(t *testing.T) {
 	stories := []struct {
 		name string
@@ -78,7 +78,7 @@ func TestClusterIsThatOfPatroni(t *testing.T) {
 						t.Errorf("got %v\nwant %v", ours, theirs)
 					}
 					for i, m := range theirs.Members {
-						if states[0].Role == "replica" && i > 0 { // nobody to measure lag against yet
+						if states[0].Role == "replica" && i > 0 { // there is no primary yet to compare with
 							for _, key := range []string{"lag", "receive_lag", "replay_lag"} {
 								if ours.Members[i][key] != "unknown" {
 									t.Errorf("%s is %v", key, ours.Members[i][key])
@@ -94,7 +94,7 @@ func TestClusterIsThatOfPatroni(t *testing.T) {
 	}
 }
 
-// newKeys are those of Patroni 4.1, which clients of older ones do not look at.
+// newKeys are the keys that are new in Patroni 4.1. Clients of older versions ignore them.
 var newKeys = []string{"lsn", "receive_lag", "receive_lsn", "replay_lag", "replay_lsn", "tags"}
 
 func compareMember(t *testing.T, version string, ours, theirs map[string]any) {
@@ -146,8 +146,8 @@ func TestClusterLeavesOutTheStale(t *testing.T) {
 	})
 }
 
-// A client that is given one base address for a cluster finds there what it finds
-// at a Patroni: check_patroni -e http://host:8009 or http://host:8009/cluster/main.
+// A client with one base address for a cluster finds below it what it finds in Patroni:
+// check_patroni -e http://host:8009 or http://host:8009/cluster/main.
 func TestBasesOfPatroniClients(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg3", "pg2", "pg1")
@@ -183,7 +183,7 @@ func TestBasesOfPatroniClients(t *testing.T) {
 	})
 }
 
-// What only Patroni has is no health check of ours: the answer says where it is.
+// A route that only Patroni has is no health check: the answer says where it is.
 func TestOnlyPatroni(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1")

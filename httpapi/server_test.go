@@ -25,7 +25,7 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// What HAProxy sends, and others.
+// Requests as HAProxy and others send them.
 func TestRawRequests(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
@@ -132,7 +132,7 @@ func TestServerTimeouts(t *testing.T) {
 	})
 }
 
-// Questions that are open when the daemon is to stop are answered, new ones refused.
+// When the daemon stops, open requests are answered, and new connections are refused.
 func TestDrain(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1")
@@ -198,7 +198,7 @@ func TestServeFails(t *testing.T) {
 	})
 }
 
-// peerListener says that everybody comes from one address.
+// peerListener says that all peers have one address.
 type peerListener struct {
 	net.Listener
 	peer net.Addr
@@ -301,7 +301,7 @@ func TestTLS(t *testing.T) {
 	})
 }
 
-// Whoever asks, and however often: the nodes are polled at their rate.
+// However many requests there are, the nodes are polled at their rate.
 func TestLoad(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")

@@ -77,7 +77,7 @@ func TestNodeStateUnknown(t *testing.T) {
 	})
 }
 
-// Two claims: at most one passes, all else says why, and health is critical.
+// With two claims at most one node passes; every refusal says why, and health is critical.
 func TestSplitBrain(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
@@ -111,7 +111,7 @@ func TestSplitBrain(t *testing.T) {
 	})
 }
 
-// The rules of the cluster reach HTTP.
+// The cluster's rules apply over HTTP.
 func TestFallback(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")

@@ -11,7 +11,7 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// Who sends requests without waiting for answers holds up himself alone.
+// A client that sends requests without waiting for answers delays only itself.
 func TestPipelinedRequestsWait(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))

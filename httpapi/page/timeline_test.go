@@ -40,9 +40,9 @@ func (s *scripted) Poll(context.Context) (node.Report, error) {
 	return node.Report{Began: time.Now(), Status: status, Document: d}, err
 }
 
-// watch runs a supervisor of nodes until the test ends; only within a bubble. The
-// node of the name primary is.
-func watch(t testing.TB, primary string, names ...string) (*cluster.Supervisor, map[string]*scripted) {
+// supervise runs a supervisor of nodes until the test ends; only within a bubble. One of
+// them is the primary.
+func supervise(t testing.TB, primary string, names ...string) (*cluster.Supervisor, map[string]*scripted) {
 	c := cluster.ClusterConfig{Name: "main"}
 	nodes := map[string]*scripted{}
 	for _, name := range names {
@@ -61,15 +61,15 @@ func watch(t testing.TB, primary string, names ...string) (*cluster.Supervisor, 
 	return sup, nodes
 }
 
-// present is a view in which that node is primary, "" = none.
+// present returns a view in which that node is primary; "" = none.
 func present(t testing.TB, primary string) *cluster.View {
-	sup, _ := watch(t, primary, "pg1", "pg2", "pg3")
+	sup, _ := supervise(t, primary, "pg1", "pg2", "pg3")
 	return sup.Views()[0]
 }
 
-// at writes what happened, as "-20h pg1 none": so long ago. In front of it stands
-// "restart" where it is the first of a run, "split" where it is of that kind, and
-// "other" where it is another cluster's.
+// at makes changes from lines: how long ago, before, after, as in "-20h pg1 none". The
+// first word may be "restart" for the first change of a run, "split" or "watching" for a
+// change of that kind, or "other" for a change of another cluster.
 func at(t testing.TB, now time.Time, lines ...string) []cluster.Change {
 	t.Helper()
 	var changes []cluster.Change
@@ -118,7 +118,7 @@ func at(t testing.TB, now time.Time, lines ...string) []cluster.Change {
 }
 
 // texts writes intervals, the oldest first.
-func texts(intervals []Interval, now time.Time) []string {
+func texts(intervals []interval, now time.Time) []string {
 	var out []string
 	for _, i := range slices.Backward(intervals) {
 		ago := func(t time.Time) string { return "-" + now.Sub(t).Round(time.Millisecond).String() }
@@ -149,7 +149,7 @@ func TestTimelineIntervals(t *testing.T) {
 			[]string{"-25h0m0s -2h0m0s primary pg1: 23 h", "-2h0m0s -1h58m0s none: 2 min", "-1h58m0s -10m0s primary pg1: 1 h 48 min", "-10m0s -9m50s none: 10 s", "-9m50s -0s primary pg1: 9 min 50 s so far"},
 			"Primary of main in the last 24 h: now pg1, for 9 min 50 s so far; 0 changes; 2 times without a primary, longest 2 min, together 2 min 10 s"},
 
-		// Where nobody watched there is neither a primary nor a gap.
+		// While the supervisor did not run there is neither a primary nor a gap.
 		{"a restart", "pg1", []string{"-25h none pg1", "other -5h none x", "restart -1h none pg1"},
 			[]string{"-25h0m0s -5h0m0s primary pg1: at least 20 h", "-5h0m0s -1h0m0s unknown: 4 h", "-1h0m0s -0s primary pg1: 1 h so far"},
 			"Primary of main in the last 24 h: now pg1, for 1 h so far; 0 changes; not watched for 4 h"},
@@ -170,7 +170,7 @@ func TestTimelineIntervals(t *testing.T) {
 			[]string{"-25h0m0s -3h0m0s primary pg1: at least 22 h", "-3h0m0s -2h0m0s unknown: 1 h", "-2h0m0s -0s primary pg1: 2 h so far"},
 			"Primary of main in the last 24 h: now pg1, for 2 h so far; 0 changes; not watched for 1 h"},
 
-		// Where older changes are dropped, later ones tell what was before.
+		// When older changes are dropped, later ones say how it was before.
 		{"the first change is not kept", "pg2", []string{"other -9h none x", "-5h pg1 pg2"},
 			[]string{"-24h0m0s -9h0m0s unknown: 15 h", "-9h0m0s -5h0m0s primary pg1: at least 4 h", "-5h0m0s -0s primary pg2: 5 h so far"},
 			"Primary of main in the last 24 h: now pg2, for 5 h so far; 1 change; not watched for 15 h"},
@@ -189,7 +189,7 @@ func TestTimelineIntervals(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				v := present(t, tt.primary)
 				now := time.Now()
-				got := primaryTimeline(at(t, now, tt.changes...), v, now.Add(-24*time.Hour), now)
+				got := timelineOf(at(t, now, tt.changes...), v, now.Add(-24*time.Hour), now)
 				if texts := texts(got.Intervals, now); !slices.Equal(texts, tt.want) {
 					t.Errorf("intervals\n%s\nwant\n%s", strings.Join(texts, "\n"), strings.Join(tt.want, "\n"))
 				}
@@ -201,27 +201,27 @@ func TestTimelineIntervals(t *testing.T) {
 	}
 }
 
-// The picture of what a supervisor saw is what its own changes say.
+// The timeline agrees with what happened to a real supervisor.
 func TestTimelineOfASupervisor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sup, nodes := watch(t, "pg1", "pg1", "pg2")
+		sup, nodes := supervise(t, "pg1", "pg1", "pg2")
 		time.Sleep(time.Minute)
 		nodes["pg1"].primary.Store(false)
 		time.Sleep(7 * time.Second)
 		nodes["pg2"].primary.Store(true)
 		time.Sleep(time.Minute)
-		look := func() (Timeline, []cluster.Change) {
+		current := func() (timeline, []cluster.Change) {
 			changes, _, _ := sup.After(0)
-			return primaryTimeline(changes, sup.Views()[0], time.Now().Add(-time.Hour), time.Now()), changes
+			return timelineOf(changes, sup.Views()[0], time.Now().Add(-time.Hour), time.Now()), changes
 		}
-		kinds := func(tl Timeline) string {
+		kinds := func(tl timeline) string {
 			var all []string
 			for _, i := range slices.Backward(tl.Intervals) {
 				all = append(all, strings.TrimSpace(i.Kind+" "+i.Node))
 			}
 			return strings.Join(all, ", ")
 		}
-		got, changes := look()
+		got, changes := current()
 		if want := "unknown, primary pg1, none, primary pg2"; kinds(got) != want {
 			t.Fatalf("%s, want %s", kinds(got), want)
 		}
@@ -232,21 +232,21 @@ func TestTimelineOfASupervisor(t *testing.T) {
 		}
 		nodes["pg2"].down.Store(true)
 		time.Sleep(8 * time.Second)
-		got, _ = look()
+		got, _ = current()
 		if want := "unknown, primary pg1, none, primary pg2, none"; kinds(got) != want || !got.Intervals[0].Open {
 			t.Errorf("when it is down: %s, want %s", kinds(got), want)
 		}
 	})
 }
 
-// Nothing came for longer than the TTL, so no change says that nobody passes.
+// No poll ended for longer than the TTL, so there is no change that says that no node passes.
 func TestTimelineOfAPrimaryThatIsNotBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := present(t, "pg1")
 		m := v.Member("pg1")
 		time.Sleep(time.Until(m.Entry.Began.Add(8 * time.Second)))
 		now := time.Now()
-		got := primaryTimeline(at(t, now, "-2h none pg1"), v, now.Add(-time.Hour), now)
+		got := timelineOf(at(t, now, "-2h none pg1"), v, now.Add(-time.Hour), now)
 		want := []string{"-2h0m0s -3s primary pg1: 1 h 59 min", "-3s -0s none: 3.0 s so far, stale: last answer 8.0s ago, ttl 5s"}
 		if texts := texts(got.Intervals, now); !slices.Equal(texts, want) {
 			t.Errorf("%q, want %q", texts, want)
@@ -261,7 +261,7 @@ func TestTimelineListIsBounded(t *testing.T) {
 		for i := range 500 {
 			lines = append(lines, fmt.Sprintf("-%ds pg%d pg%d", 2*(500-i), 1+i%2, 1+(i+1)%2))
 		}
-		got := primaryTimeline(at(t, now, lines...), v, now.Add(-time.Hour), now)
+		got := timelineOf(at(t, now, lines...), v, now.Add(-time.Hour), now)
 		if n := len(got.Intervals); n != maxIntervals || got.More != 402 || !got.Intervals[0].Open {
 			t.Errorf("%d intervals, the newest %+v, and %d more; want 100 and 402", n, got.Intervals[0], got.More)
 		}

@@ -43,7 +43,7 @@ func testDiscoveryEndToEnd(t *testing.T, s lab.Suite) {
 	t.Run("etcd without a leader", d.etcdLeaderless)
 	t.Run("keys of members deleted", d.keysDeleted)
 	t.Run("member moved", d.memberMoved)
-	t.Run("member left and came back", d.memberLeft)
+	t.Run("member unlisted and came back", d.memberUnlisted)
 	t.Run("leader watched", d.leaderWatched)
 	t.Run("etcd restored from a snapshot", d.etcdRestored) // after which Patroni 3.0.2 itself may miss changes for a while
 	d.HaproxyShows(t, d.Normal(d.Healthy(t)))
@@ -255,8 +255,8 @@ func (d *sideBySide) etcdRestored(t *testing.T) {
 func (d *sideBySide) keysDeleted(t *testing.T) {
 	d.unchanged(t, func(harness.HealthyCluster) {
 		d.deleteKeys(t, d.member(""), clientv3.WithPrefix())
-		d.bothSay(t, `"code":"left"`, true)
-		d.bothSay(t, `"code":"left"`, false) // each Patroni writes its key again, in its next loop
+		d.bothSay(t, `"code":"unlisted"`, true)
+		d.bothSay(t, `"code":"unlisted"`, false) // each Patroni writes its key again, in its next loop
 	})
 }
 
@@ -314,23 +314,23 @@ func (d *sideBySide) nodeSays(t *testing.T, name string, status int, agent strin
 	}
 }
 
-// memberLeft: one whose machine is gone, and its key, is still shown, and is DOWN
+// memberUnlisted: one whose machine is gone, and its key, is still shown, and is DOWN
 // with that reason. When it is back, it is in service without anybody's help.
-func (d *sideBySide) memberLeft(t *testing.T) {
+func (d *sideBySide) memberUnlisted(t *testing.T) {
 	c := d.Healthy(t)
 	n := c.Replicas[1]
 	d.run(t, "stop", n.Name)
 	// As its lease does when the ttl is over.
 	d.deleteKeys(t, d.member(n.Name))
 	d.nodeSays(t, n.Name, 503, "ready down #left: the DCS does not list it since ")
-	d.bothSay(t, `"code":"left"`, true)
+	d.bothSay(t, `"code":"unlisted"`, true)
 	a := d.Must(t, d.Lab.HTTP, "GET", "/node/"+n.Name)
-	if !strings.Contains(string(a.Body), `"left":"`) {
+	if !strings.Contains(string(a.Body), `"unlisted":"`) {
 		t.Errorf("GET /node/%s: %s, want since when it left", n.Name, a.Body)
 	}
 	d.run(t, "start", n.Name)
 	d.Healthy(t)
-	d.bothSay(t, `"code":"left"`, false)
+	d.bothSay(t, `"code":"unlisted"`, false)
 }
 
 // leaderWatched: a program that polls once an hour learns of a switchover by
@@ -374,11 +374,11 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 		t.Error(err)
 	}
 	d.deleteKeys(t, d.member(c.Primary.Name))
-	d.bothSay(t, `"code":"left"`, true)
-	if a := d.Must(t, p.Http, "GET", "/cluster/"+d.Lab.Scope+"/node/"+c.Primary.Name); strings.Contains(string(a.Body), `"left"`) {
+	d.bothSay(t, `"code":"unlisted"`, true)
+	if a := d.Must(t, p.Http, "GET", "/cluster/"+d.Lab.Scope+"/node/"+c.Primary.Name); strings.Contains(string(a.Body), `"unlisted"`) {
 		t.Errorf("%s is configured, and left: %s", c.Primary.Name, a.Body)
 	}
-	d.bothSay(t, `"code":"left"`, false)
+	d.bothSay(t, `"code":"unlisted"`, false)
 	d.Healthy(t)
 }
 

@@ -43,7 +43,7 @@ func TestDiscovery(t *testing.T) {
 	}
 
 	e.DeleteAll("/service/")
-	p.UntilBody(t, "/health", `"code":"left"`, `"node":"pg1"`, `"node":"pg2"`, `"node":"pg3"`, "but it answers", `"code":"discovery_problem"`, "no member is listed below")
+	p.UntilBody(t, "/health", `"code":"unlisted"`, `"node":"pg1"`, `"node":"pg2"`, `"node":"pg3"`, "but it answers", `"code":"discovery_problem"`, "no member is listed below")
 	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/node/pg3/replica": 200} {
 		if got := p.Status(t, path); got != want {
 			t.Errorf("GET %s with all keys gone: %d, want %d", path, got, want)
@@ -51,13 +51,13 @@ func TestDiscovery(t *testing.T) {
 	}
 	sim.Node("pg3").Close()
 	harness.Until(t, "pg3 answers no more", func() bool { return p.Status(t, "/node/pg3/replica") == 503 })
-	p.UntilBody(t, "/node/pg3/replica", "left: the DCS does not list it since ", "connection refused")
-	p.UntilBody(t, "/metrics", `patroniglue_node_left{cluster="main",node="pg3"} 1`, `patroniglue_discovery_members{state="left"} 3`, "\npatroniglue_discovery_up 1\n", "\npatroniglue_discovery_problems 1\n", "\npatroniglue_discovery_restarts_total 0\n", "\npatroniglue_discovery_last_heard_timestamp_seconds ")
+	p.UntilBody(t, "/node/pg3/replica", "unlisted: the DCS does not list it since ", "connection refused")
+	p.UntilBody(t, "/metrics", `patroniglue_node_unlisted{cluster="main",node="pg3"} 1`, `patroniglue_discovery_members{state="unlisted"} 3`, "\npatroniglue_discovery_up 1\n", "\npatroniglue_discovery_problems 1\n", "\npatroniglue_discovery_restarts_total 0\n", "\npatroniglue_discovery_last_heard_timestamp_seconds ")
 	p.UntilBody(t, "/ui/main", "the DCS does not list it since")
 
 	e.Announce("main", "pg1", sim.Node("pg1").URL())
 	e.Announce("main", "pg2", sim.Node("pg2").URL())
-	p.UntilBody(t, "/metrics", `patroniglue_discovery_members{state="left"} 1`, `patroniglue_discovery_members{state="listed"} 2`)
+	p.UntilBody(t, "/metrics", `patroniglue_discovery_members{state="unlisted"} 1`, `patroniglue_discovery_members{state="listed"} 2`)
 }
 
 // A leader key that changes makes its cluster be polled at once, also when its polls
@@ -238,8 +238,8 @@ func TestDiscoveryFile(t *testing.T) {
 	}
 	e.Run()
 	e.Delete("/service/main/members/pg3")
-	p.UntilBody(t, "/health", `"code":"left"`, "but it answers")
-	harness.Until(t, "that it left is kept", func() bool { kept, _ := os.ReadFile(file); return strings.Contains(string(kept), `"left"`) })
+	p.UntilBody(t, "/health", `"code":"unlisted"`, "but it answers")
+	harness.Until(t, "that it is unlisted is saved", func() bool { kept, _ := os.ReadFile(file); return strings.Contains(string(kept), `"unlisted"`) })
 	p.End()
 	<-p.Ended
 	e.Stop()

@@ -79,7 +79,7 @@ func TestOperator(t *testing.T) {
 
 	reload(front + guarded + rest)
 	commands(3, "want token-file in [frontend]")
-	if n := len(p.Log.Lines("level", "warn", "message", "a wrong name, password or token on the operator's listener")); n != 3 {
+	if n := len(p.Log.Lines("level", "warn", "message", "login on the operator's listener failed: wrong name, password or token")); n != 3 {
 		t.Errorf("%d warnings of wrong passwords, want 3", n)
 	}
 

@@ -114,3 +114,15 @@ func TestHealthOfTheSupervisor(t *testing.T) {
 		s.want("/health?strict", 200, `{"healthy":true,"level":"ok","supervisor":{"level":"ok","reasons":[]},`+well)
 	})
 }
+
+func TestNotReady(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		c := members(t, nw, "", "main", "pg1", "pg2")
+		c.Node("pg2").Freeze()
+		s := start(t, nw, nil, of(c, "main"))
+		time.Sleep(time.Second)
+		s.want("/readyz", 503, errorBody("not polled yet: main/pg2"))
+		time.Sleep(timeout)
+		s.want("/readyz", 200, `{"ready":true}`)
+	})
+}

@@ -104,7 +104,7 @@ func (l *listener) changes(n int) []cluster.Change {
 
 func TestEvents(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, withToken, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		before := s.history("")
 		l := s.listen("/events", "")
@@ -151,7 +151,7 @@ func TestEvents(t *testing.T) {
 func TestEventsOfOne(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		a, b := members(t, nw, "", "alpha", "pg1", "pg2"), members(t, nw, "", "beta", "db1")
-		s := start(t, nw, withToken, of(a, "a"), of(b, "b"))
+		s := start(t, nw, withToken, partOf(a, "a"), partOf(b, "b"))
 		settle()
 		begin := s.history("").LastID
 		ofA, ofDB1, ofPG1 := s.listen("/events?cluster=a", ""), s.listen("/events?node=db1", ""), s.listen("/events?cluster=a&node=pg1", fmt.Sprint(begin))
@@ -183,7 +183,7 @@ func TestEventsOfOne(t *testing.T) {
 // number of streams is bounded, and refusals have a reason and are counted.
 func TestEventsHaveAnEnd(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, withToken, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		var open []*listener
 		for range 256 {
@@ -225,7 +225,7 @@ func TestEventsHaveAnEnd(t *testing.T) {
 // A quiet stream stays open beyond all timeouts of the server.
 func TestEventsHeartbeat(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, withToken, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		l := s.listen("/events", "")
 		first := l.must()
@@ -243,7 +243,7 @@ func TestEventsHeartbeat(t *testing.T) {
 // A reader that hangs is disconnected, and never delays the supervisor.
 func TestEventsReaderHangs(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, withToken, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		l := s.listen("/events", "")
 		l.must()
@@ -261,7 +261,7 @@ func TestEventsReaderHangs(t *testing.T) {
 // A reader that falls behind is told so, and misses nothing when it reconnects.
 func TestEventsReaderIsSlow(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, withToken, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		begin := s.history("").LastID
 		l := s.listen("/events", "")
@@ -302,7 +302,7 @@ func TestEventsReaderIsSlow(t *testing.T) {
 // Streams never end by themselves: they must not delay a stop.
 func TestEventsEndAtStop(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, withToken, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		l, hung := s.listen("/events", ""), s.listen("/events", "")
 		l.must()

@@ -34,7 +34,7 @@ func (s *stack) history(query string) cluster.History {
 func TestHistory(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
-		s := start(t, nw, withToken, of(c, "main"))
+		s := start(t, nw, withToken, partOf(c, "main"))
 		settle()
 		settled := time.Now()
 		first := s.history("")
@@ -76,7 +76,7 @@ func TestHistory(t *testing.T) {
 
 func TestHistoryErrors(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		since := "parameter since: want a duration back from now such as 1h, or a time such as 2026-01-02T15:04:05Z (got %q)"
 		for _, tt := range []struct {

@@ -12,7 +12,7 @@ import (
 func TestRefresh(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		a := s.ask("POST", "/node/pgX/refresh")
 		if a.status != 404 || strings.TrimSpace(a.body) != errorBody(`unknown node "pgX", want one of pg1, pg2`) {

@@ -18,7 +18,7 @@ func TestApply(t *testing.T) {
 	lent := httptest.NewTLSServer(nil) // for its certificate
 	lent.Close()
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		kept := s.dial()
 		defer kept.Close()

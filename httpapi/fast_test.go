@@ -264,7 +264,7 @@ func TestFastNeverWaits(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1")
 		c.Node("pg1").Freeze()
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		begun := time.Now()
 		fast := s.server.AnswerFast(loopback, []byte("GET /node/pg1/primary HTTP/1.0\r\n\r\n"), nil)
 		if fast != nil || time.Since(begun) != 0 {
@@ -280,7 +280,7 @@ func TestFastNeverWaits(t *testing.T) {
 // A client that sends one request after another on one connection must not delay a stop.
 func TestStopEndsKeptConnections(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		const request = "GET /node/pg1/primary HTTP/1.1\r\nHost: glue\r\n\r\n"
 		idle, silent, deaf := s.dial(), s.dial(), s.dial()
@@ -311,7 +311,7 @@ func TestOperatorIsNeverFast(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		users := httpapi.NewUsers(map[string]string{"alice": "$2y$05$......................................................"})
 		s := httpapi.New(httpapi.Config{
-			Supervisor: supervisor(t, nw, cluster.Rules{}, of(members(t, nw, "", "main", "pg1"), "main")), Log: zerolog.Nop(),
+			Supervisor: supervisor(t, nw, cluster.Rules{}, partOf(members(t, nw, "", "main", "pg1"), "main")), Log: zerolog.Nop(),
 			Settings: httpapi.Settings{Fast: true, Operator: &httpapi.Operator{Users: users}},
 		})
 		ln, err := nw.Listen("tcp", address)

@@ -71,7 +71,7 @@ func (l *fastListener) stop() {
 	now := time.Now()
 	for v := range l.kept {
 		v.SetReadDeadline(now)
-		v.SetWriteDeadline(now.Add(lastWords))
+		v.SetWriteDeadline(now.Add(stopGrace))
 	}
 }
 

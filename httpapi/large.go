@@ -43,7 +43,7 @@ func (s *Server) large(h http.HandlerFunc) http.HandlerFunc {
 		if s.load.unsent.Add(size) > maxUnsent {
 			h := w.Header()
 			clear(h)
-			h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff // as safe set them
+			h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff // as safeHeaders set them
 			s.putOff(w, r, "too many large answers wait for slow readers")
 			return
 		}

@@ -26,7 +26,7 @@ func bigMetrics(size int) func(*httpapi.Config) {
 // memory, and keep no check out.
 func TestSlowReaders(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, bigMetrics(1<<20), of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, bigMetrics(1<<20), partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		var slow []net.Conn
 		for range 64 {
@@ -74,7 +74,7 @@ func TestLargeAnswersWaitForTheirTurn(t *testing.T) {
 				fmt.Fprintln(w, "made")
 			})
 		}
-		s := start(t, nw, slow, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, slow, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		got := make(chan int, 10)
 		for range 10 {

@@ -7,8 +7,8 @@ import (
 
 // How often a page's stream has events.
 const (
-	liveEvery = time.Second            // without a change: ages grow
-	liveSoon  = 100 * time.Millisecond // at most: changes come in bursts
+	liveEvery = time.Second            // the longest time between two events: ages grow
+	liveSoon  = 100 * time.Millisecond // the shortest time between two events: changes come in bursts
 )
 
 // live streams what changes on a page: at every full second, and at once when a

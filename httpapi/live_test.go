@@ -41,7 +41,7 @@ func (s shown) ids() []string { return slices.Sorted(maps.Keys(s.Sections)) }
 func TestLive(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		l := s.listen("/ui/main/live", "")
 		first := l.show()
@@ -85,7 +85,7 @@ func TestLiveIsRenderedOnceForAll(t *testing.T) {
 			withToken(c)
 			c.Reasons = func() []cluster.Reason { renderings.Add(1); return nil } // the page asks each time
 		}
-		s := start(t, nw, counts, of(members(t, nw, "", "main", "pg1", "pg2"), "main"), of(members(t, nw, "", "other", "db1", "db2"), "other"))
+		s := start(t, nw, counts, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"), partOf(members(t, nw, "", "other", "db1", "db2"), "other"))
 		settle()
 		watch := func(target string) {
 			l := s.listen(target, "")
@@ -125,7 +125,7 @@ func TestLiveIsRenderedOnceForAll(t *testing.T) {
 func TestLiveTellsChangesAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
-		s := start(t, nw, withToken, of(c, "main"), of(members(t, nw, "", "other", "db1", "db2"), "other"))
+		s := start(t, nw, withToken, partOf(c, "main"), partOf(members(t, nw, "", "other", "db1", "db2"), "other"))
 		settle()
 		l, overview := s.listen("/ui/main/live", ""), s.listen("/live?trouble=1", "")
 		l.show()
@@ -180,7 +180,7 @@ func TestLivePageID(t *testing.T) {
 		} {
 			nw := nodetest.NewNet()
 			version := func(cfg *httpapi.Config) { cfg.Version = tt.version }
-			s := start(t, nw, version, of(members(t, nw, "", "main", tt.names...), "main"))
+			s := start(t, nw, version, partOf(members(t, nw, "", "main", tt.names...), "main"))
 			settle()
 			id := s.listen("/live", "").show().Page
 			if ids[tt.what] = id; (id == ids["at first"]) != tt.same {
@@ -193,7 +193,7 @@ func TestLivePageID(t *testing.T) {
 // A reader that hangs is disconnected. A slow reader gets fewer events.
 func TestLiveReaderHangs(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		hung, slow := s.listen("/live", ""), s.listen("/live", "")
 		slow.show()
@@ -215,7 +215,7 @@ func TestLiveReaderHangs(t *testing.T) {
 // Streams never end by themselves: they must not delay a stop.
 func TestLiveEndsAtStop(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		l, hung := s.listen("/live", ""), s.listen("/live", "")
 		l.show()
@@ -242,7 +242,7 @@ func TestLiveEndsAtStop(t *testing.T) {
 
 func TestLiveMethods(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := startAt(t, nw, address, nil, cluster.Rules{}, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := startAt(t, nw, address, nil, cluster.Rules{}, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		for _, method := range []string{"HEAD", "OPTIONS"} {
 			if a := s.ask(method, "/live"); a.status != 200 || a.body != "" || a.header.Get("Content-Type") != "text/event-stream" {

@@ -20,7 +20,7 @@ func withConns(n int) func(*httpapi.Config) {
 // used last stays open.
 func TestIdleConnectionsGiveWay(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, withConns(10), of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, withConns(10), partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		var held []net.Conn
 		hold := func(send string) {
@@ -63,7 +63,7 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 // Requests that net/http answers by itself, or does not answer, are counted.
 func TestUnanswered(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		var want uint64
 		for _, tt := range []struct {

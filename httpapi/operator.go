@@ -145,7 +145,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		writeError(w, r, http.StatusForbidden, "cross-site request: want one from a page of this site, or from a program")
 	}))
 	next = origin.Handler(next)
-	return safe(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return safeHeaders(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		settings := s.settings.Load()
 		if settings.Operator == nil {
 			writeError(w, r, http.StatusServiceUnavailable, "the operator's listener is closing")

@@ -37,7 +37,7 @@ func startOperator(t *testing.T, nw *nodetest.Net, o *httpapi.Operator, log io.W
 		c.Token, c.Operator = testToken, o
 		c.Log = zerolog.New(log)
 		c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics") })
-	}, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+	}, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 	ln, err := nw.Listen("tcp", operatorAddr)
 	if err != nil {
 		t.Fatal(err)

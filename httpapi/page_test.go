@@ -68,7 +68,7 @@ func TestPage(t *testing.T) {
 				return fmt.Appendf(b, "words for %s/%s #%s\n", a.Member.Name, a.Check.Name, a.Verdict.Label)
 			}
 		}
-		s := start(t, nw, withAgent, of(c, "main"))
+		s := start(t, nw, withAgent, partOf(c, "main"))
 		contains(t, "the page without data", s.page("/"), "Not known yet", "the first polls are under way", `data-level="critical"`)
 		began := time.Now()
 		settle()
@@ -112,7 +112,7 @@ func TestPageUnknown(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
 		c.Node("pg2").Freeze()
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		pg2 := s.element(s.page("/"), "node-pg2")
 		contains(t, "pg2", pg2, `<b class="role">unknown</b>`, "timeline unknown", `id="lag-pg2" role="cell" data-label="Lag"><span class="unknown">unknown<`, ">never<",
@@ -133,7 +133,7 @@ func TestPageHostileNode(t *testing.T) {
 			s.Tags = map[string]any{evil: evil, "list": []any{evil}}
 		})
 		c.Node("pg3").Set(func(s *nodetest.State) { s.Role, s.Scope, s.SystemID = evil, evil, evil })
-		s := start(t, nw, nil, of(c, "main"), of(members(t, nw, "", "other", "db1"), "other"))
+		s := start(t, nw, nil, partOf(c, "main"), partOf(members(t, nw, "", "other", "db1"), "other"))
 		settle()
 		l := s.listen("/ui/main/live", "")
 		for what, text := range map[string]string{"the page": s.page("/ui/main"), "the overview": s.page("/?q=main"), "the stream": l.must().data} {
@@ -185,7 +185,7 @@ func TestPageReasons(t *testing.T) {
 	} {
 		bubble(t, func(t *testing.T, nw *nodetest.Net) {
 			c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
-			s := startAt(t, nw, address, withToken, tt.rules, of(c, "main"))
+			s := startAt(t, nw, address, withToken, tt.rules, partOf(c, "main"))
 			settle()
 			tt.make(s, c)
 			settle()
@@ -217,7 +217,7 @@ func TestOverview(t *testing.T) {
 		clusters := map[string]*nodetest.Cluster{}
 		for _, name := range []string{"Alpha", "beta", "gamma", "delta"} {
 			clusters[name] = members(t, nw, "", name, name+"-1", name+"-2", name+"-3")
-			parts = append(parts, of(clusters[name], name))
+			parts = append(parts, partOf(clusters[name], name))
 		}
 		s := start(t, nw, nil, parts...)
 		settle()
@@ -276,7 +276,7 @@ func TestOverview(t *testing.T) {
 // With one cluster / is its page, but a search shows the overview.
 func TestPageOfOneCluster(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		contains(t, "/", s.page("/"), `id="node-pg1"`, `data-stream="live"`)
 		contains(t, "/ui/main", s.page("/ui/main"), `id="node-pg1"`, `data-stream="../ui/main/live"`)
@@ -298,7 +298,7 @@ func TestPageWithoutPrimary(t *testing.T) {
 		standby.SetStandbyCluster(true)
 		replica := members(t, nw, "", "replica", "db1")
 		replica.Node("db1").Set(func(s *nodetest.State) { *s = nodetest.Replica("replica", "db1") })
-		s := start(t, nw, nil, of(standby, "standby"), of(replica, "replica"))
+		s := start(t, nw, nil, partOf(standby, "standby"), partOf(replica, "replica"))
 		settle()
 		p := s.page("/ui/standby")
 		contains(t, "the verdict", s.element(p, "banner"), `data-level="ok"`, "<b>pg1</b> leads this standby cluster, at least since <time", ", timeline 1, and takes no writes")
@@ -321,7 +321,7 @@ func TestPageOfTheSupervisor(t *testing.T) {
 				return []cluster.Reason{{Code: cluster.CodeReloadFailed, Level: cluster.Warning, Text: `c.toml: cache.ttl: want a duration (got "<b>")`}}
 			}
 		}
-		s := start(t, nw, expired, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, expired, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		for _, target := range []string{"/", "/?q=main", "/ui/main"} {
 			p := s.page(target)
@@ -337,7 +337,7 @@ func TestPageOfTheSupervisor(t *testing.T) {
 func TestPageStalePrimary(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		for _, n := range c.Nodes() {
 			n.Freeze()
@@ -359,7 +359,7 @@ func TestPageStalePrimary(t *testing.T) {
 func TestPageBelowAPath(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		withMetrics := func(cfg *httpapi.Config) { cfg.Metrics = http.NotFoundHandler() }
-		s := start(t, nw, withMetrics, of(members(t, nw, "", "main", "pg1", "pg2"), "main"), of(members(t, nw, "", "other", "db1"), "other"))
+		s := start(t, nw, withMetrics, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"), partOf(members(t, nw, "", "other", "db1"), "other"))
 		settle()
 		for _, target := range []string{"/", "/?q=main", "/ui/main", "/ui/nowhere"} {
 			base, _ := url.Parse("https://proxy/some/path" + target)

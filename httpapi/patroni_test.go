@@ -58,7 +58,7 @@ func TestClusterIsThatOfPatroni(t *testing.T) {
 				bubble(t, func(t *testing.T, nw *nodetest.Net) {
 					c := members(t, nw, version, "main", "pg1", "pg2", "pg3")
 					story.tell(c)
-					s := start(t, nw, nil, of(c, "prod"))
+					s := start(t, nw, nil, partOf(c, "prod"))
 					settle()
 					var theirs, ours, below clusterAnswer
 					var states []nodetest.State
@@ -127,7 +127,7 @@ func TestClusterLeavesOutTheStale(t *testing.T) {
 		})
 		const restart = `"pending_restart":true,"pending_restart_reason":{"max_connections":{"new_value":"200","old_value":"100"}},` +
 			`"scheduled_restart":{"role":"replica","schedule":"2026-12-01T03:00:00+00:00"}`
-		s := start(t, nw, nil, of(c, "prod"))
+		s := start(t, nw, nil, partOf(c, "prod"))
 		settle()
 		c.Node("pg2").Freeze()
 		c.Kill("pg1")
@@ -151,7 +151,7 @@ func TestClusterLeavesOutTheStale(t *testing.T) {
 func TestBasesOfPatroniClients(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg3", "pg2", "pg1")
-		s := start(t, nw, nil, of(c, "prod"))
+		s := start(t, nw, nil, partOf(c, "prod"))
 		if a := s.get("/patroni"); a.status != 503 || a.body != `{"error":"no node of cluster \"prod\" is believed"}`+"\n" {
 			t.Errorf("before the first poll: /patroni = %d %s", a.status, a.body)
 		}
@@ -187,7 +187,7 @@ func TestBasesOfPatroniClients(t *testing.T) {
 func TestOnlyPatroni(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1")
-		s := start(t, nw, nil, of(c, "prod"))
+		s := start(t, nw, nil, partOf(c, "prod"))
 		settle()
 		for _, what := range []string{"config", "failsafe", "history", "metrics"} {
 			want := `{"error":"only Patroni itself has its ` + what + `: http://main-pg1:8008/` + what + `"}`

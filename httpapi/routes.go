@@ -61,11 +61,11 @@ func (s *Server) routes() (all, bare http.Handler) {
 
 	whole.HandleFunc("/", unknownRoute)
 	checks.HandleFunc("/", unknownCheck)
-	return safe(noRedirects(whole, unknownRoute)), safe(noRedirects(checks, unknownCheck))
+	return safeHeaders(noRedirects(whole, unknownRoute)), safeHeaders(noRedirects(checks, unknownCheck))
 }
 
-// safe sets the headers that keep answers out of caches, and browsers from guessing types.
-func safe(next http.Handler) http.Handler {
+// safeHeaders sets the headers that keep answers out of caches, and browsers from guessing types.
+func safeHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff

@@ -53,7 +53,7 @@ var paths = []string{
 
 func TestNoRedirects(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		for _, path := range paths {
 			for _, method := range []string{"GET", "HEAD", "OPTIONS", "POST"} {

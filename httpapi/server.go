@@ -59,7 +59,7 @@ type Settings struct {
 
 // A stop takes its time, so that requests on their way are answered.
 const (
-	lastWords    = 100 * time.Millisecond // for connections that were accepted and whose request is on its way
+	stopGrace    = 100 * time.Millisecond // for connections that were accepted and whose request is on its way
 	drainTimeout = 5 * time.Second        // for requests that are being answered
 )
 
@@ -161,7 +161,7 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 		// Shutdown drops accepted connections whose first request it has not read yet.
 		// They are answered first.
 		ln.Close()
-		time.Sleep(lastWords)
+		time.Sleep(stopGrace)
 		fastLn.stop()
 		<-fastLn.ended
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)

@@ -28,7 +28,7 @@ import (
 // Requests as HAProxy and others send them.
 func TestRawRequests(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		for _, tt := range []struct {
 			request  string
@@ -74,7 +74,7 @@ func TestRawRequests(t *testing.T) {
 
 func TestKeepAliveAndPipelining(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		c := s.dial()
 		defer c.Close()
@@ -100,7 +100,7 @@ func TestKeepAliveAndPipelining(t *testing.T) {
 
 func TestServerTimeouts(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		for _, tt := range []struct {
 			name, send string
@@ -137,7 +137,7 @@ func TestDrain(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1")
 		c.Node("pg1").Freeze()
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		slow, idle := s.dial(), s.dial()
 		defer slow.Close()
 		defer idle.Close()
@@ -170,7 +170,7 @@ func TestDrain(t *testing.T) {
 
 func TestStopBeforeServe(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := httpapi.New(httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, of(members(t, nw, "", "main", "pg1"), "main"))})
+		s := httpapi.New(httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, partOf(members(t, nw, "", "main", "pg1"), "main"))})
 		ln, err := nw.Listen("tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -185,7 +185,7 @@ func TestStopBeforeServe(t *testing.T) {
 
 func TestServeFails(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := httpapi.New(httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, of(members(t, nw, "", "main", "pg1"), "main"))})
+		s := httpapi.New(httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, partOf(members(t, nw, "", "main", "pg1"), "main"))})
 		ln, err := nw.Listen("tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -242,7 +242,7 @@ func TestAllow(t *testing.T) {
 	} {
 		t.Run(tt.peer+" in "+tt.allow, func(t *testing.T) {
 			bubble(t, func(t *testing.T, nw *nodetest.Net) {
-				cfg := httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, of(members(t, nw, "", "main", "pg1"), "main")), Log: zerolog.Nop()}
+				cfg := httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, partOf(members(t, nw, "", "main", "pg1"), "main")), Log: zerolog.Nop()}
 				cfg.Allow = prefixes(strings.Split(tt.allow, ",")...)
 				inner, err := nw.Listen("tcp", address)
 				if err != nil {
@@ -278,7 +278,7 @@ func TestTLS(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, func(c *httpapi.Config) {
 			c.TLS = &tls.Config{Certificates: lent.TLS.Certificates, Time: func() time.Time { return time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC) }}
-		}, of(members(t, nw, "", "main", "pg1"), "main"))
+		}, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		roots := x509.NewCertPool()
 		roots.AddCert(lent.Certificate())
@@ -305,7 +305,7 @@ func TestTLS(t *testing.T) {
 func TestLoad(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		for _, n := range c.Nodes() {
 			n.ResetCounters()

@@ -50,7 +50,7 @@ type part struct {
 	scope string
 }
 
-func of(c *nodetest.Cluster, name string) part { return part{name: name, nodes: c} }
+func partOf(c *nodetest.Cluster, name string) part { return part{name: name, nodes: c} }
 
 // members starts a simulated cluster. With synctest it must be called in the bubble.
 func members(t testing.TB, nw *nodetest.Net, version, scope string, names ...string) *nodetest.Cluster {

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"net/http"
-	"strings"
 	"time"
 
 	"patroniglue/cluster"
@@ -94,30 +93,4 @@ func stateOf(v *cluster.View, m *cluster.Member, now time.Time) NodeState {
 		out.Expires = new(ends.UTC())
 	}
 	return out
-}
-
-// livez answers that the daemon is alive.
-func (s *Server) livez(w http.ResponseWriter, r *http.Request) {
-	writeJSON(w, r, http.StatusOK, map[string]bool{"alive": true})
-}
-
-// readyz answers 200 when all nodes are known and each was polled at least once.
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	if pending := s.sup.Pending(); pending != "" {
-		writeError(w, r, http.StatusServiceUnavailable, pending)
-		return
-	}
-	var waiting []string
-	for _, v := range s.sup.Views() {
-		for _, m := range v.Members {
-			if !m.Polled {
-				waiting = append(waiting, v.Cluster+"/"+m.Name)
-			}
-		}
-	}
-	if len(waiting) > 0 {
-		writeError(w, r, http.StatusServiceUnavailable, "not polled yet: "+strings.Join(waiting[:min(len(waiting), maxNamed)], ", "))
-		return
-	}
-	writeJSON(w, r, http.StatusOK, map[string]bool{"ready": true})
 }

@@ -349,7 +349,7 @@ func TestDiscoveryForgets(t *testing.T) {
 		for _, v := range d.sup.Views() {
 			for _, m := range v.Members {
 				name := m.Name
-				if !m.Left.IsZero() {
+				if !m.Unlisted.IsZero() {
 					name += " left"
 				}
 				all = append(all, name)
@@ -419,7 +419,7 @@ func benchmarkDiscovery(b *testing.B, change int) {
 			if change == 1 {
 				next[i].API = &url.URL{Scheme: "http", Host: fmt.Sprintf("10.0.0.1:%d", 1000+n%2)}
 			} else if n%2 == 0 {
-				next[i].Left = time.Unix(1e9, 0)
+				next[i].Unlisted = time.Unix(1e9, 0)
 			}
 		}
 		p, err := d.plan.Load().with(found{members: next}, d.metrics)

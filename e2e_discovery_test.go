@@ -38,7 +38,7 @@ func TestDiscoveryEndToEnd(t *testing.T) {
 	t.Run("etcd without a leader", d.etcdLeaderless)
 	t.Run("keys of members deleted", d.keysDeleted)
 	t.Run("member moved", d.memberMoved)
-	t.Run("member left and came back", d.memberLeft)
+	t.Run("member left and came back", d.memberUnlisted)
 	t.Run("leader watched", d.leaderWatched)
 	t.Run("etcd restored from a snapshot", d.etcdRestored) // after which Patroni 3.0.2 itself may miss changes for a while
 	d.haproxyShows(t, d.normal(d.healthy(t)))
@@ -309,9 +309,9 @@ func (d *sideBySide) nodeSays(t *testing.T, name string, status int, agent strin
 	}
 }
 
-// memberLeft: one whose machine is gone, and its key, is still shown, and is DOWN
+// memberUnlisted: one whose machine is gone, and its key, is still shown, and is DOWN
 // with that reason. When it is back, it is in service without anybody's help.
-func (d *sideBySide) memberLeft(t *testing.T) {
+func (d *sideBySide) memberUnlisted(t *testing.T) {
 	c := d.healthy(t)
 	n := c.replicas[1]
 	d.run(t, "stop", n.Name)

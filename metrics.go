@@ -172,7 +172,7 @@ var (
 	eventsSent    = desc("events_sent_total", "Events sent to streams, also those that only keep them alive.")
 	eventsDropped = desc("event_streams_dropped_total", "Streams of events that ended because their reader was too slow.")
 	eventsRefused = desc("event_streams_refused_total", "Streams of events that were refused because too many were open.")
-	nodeLeft      = desc("node_left", "1 while the DCS does not list the node any more; no sample of others.", nodeLabels...)
+	nodeUnlisted  = desc("node_left", "1 while the DCS does not list the node any more; no sample of others.", nodeLabels...)
 	discUp        = desc("discovery_up", "Whether the watch of etcd works.")
 	discHeard     = desc("discovery_last_heard_timestamp_seconds", "When etcd was heard last, in Unix time.")
 	discMembers   = desc("discovery_members", "Members that are known by discovery: listed, or left.", "state")
@@ -253,8 +253,8 @@ func collectNode(s samples, v *cluster.View, m *cluster.Member, now time.Time) {
 	s.is(nodeElected, v.Leader == m.Name, v.Cluster, m.Name)
 	_, leaves := m.Leaving(now)
 	s.is(nodeLeaving, leaves, v.Cluster, m.Name)
-	if !m.Left.IsZero() {
-		s.gauge(nodeLeft, 1, v.Cluster, m.Name)
+	if !m.Unlisted.IsZero() {
+		s.gauge(nodeUnlisted, 1, v.Cluster, m.Name)
 	}
 	if m.Polled {
 		s.is(nodeAnswering, e.Failures == 0, v.Cluster, m.Name)
@@ -350,14 +350,14 @@ func (f *discovered) collect(s samples) {
 		s.gauge(discHeard, float64(status.Heard.Unix()))
 	}
 	s.counter(discRestarts, float64(status.Restarts))
-	left := 0
+	unlisted := 0
 	for i := range p.members {
-		if !p.members[i].Left.IsZero() {
-			left++
+		if !p.members[i].Unlisted.IsZero() {
+			unlisted++
 		}
 	}
-	s.gauge(discMembers, float64(len(p.members)-left), "listed")
-	s.gauge(discMembers, float64(left), "left")
+	s.gauge(discMembers, float64(len(p.members)-unlisted), "listed")
+	s.gauge(discMembers, float64(unlisted), "left")
 	problems := 0
 	if p := f.problems.Load(); p != nil {
 		problems = len(*p)

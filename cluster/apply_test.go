@@ -481,7 +481,7 @@ func TestApplyOthers(t *testing.T) {
 			func(c *Config) { c.TTL = 7 * time.Second },
 			func(c *Config) { c.Rules.MaxLag = 1 },
 			func(c *Config) { c.Clusters[0].Nodes[0].Interval++ },
-			func(c *Config) { c.Clusters[0].Nodes[0].Left = time.Now() },
+			func(c *Config) { c.Clusters[0].Nodes[0].Unlisted = time.Now() },
 		} {
 			was := w.sup.watched.Load().byName["main"]
 			next := cfg.clustersOf("main", []*clustertest.Poller{pg1}, "other", []*clustertest.Poller{pg2, pg3})

@@ -70,7 +70,7 @@ func TestHealth(t *testing.T) {
 		}, want: []Reason{{"leaving", Warning, "pg1", "about to stop, as announced: leads no more until N UTC at most"}}},
 		{name: "two are not listed any more, one of which answers", change: func(c *Config) {
 			for i := range c.Clusters[0].Nodes[1:] {
-				c.Clusters[0].Nodes[1+i].Left = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+				c.Clusters[0].Nodes[1+i].Unlisted = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 			}
 		}, set: map[string]clustertest.Script{"pg3": refuses}, want: []Reason{
 			{"left", Warning, "pg2", "left: the DCS does not list it since 2000-01-01 00:00:00 UTC, but it answers"},

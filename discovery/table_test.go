@@ -152,8 +152,8 @@ func (b *Book) String() string {
 		if m.API != nil {
 			text += "=" + m.API.String()
 		}
-		if !m.Left.IsZero() {
-			text += " left " + m.Left.UTC().Format("15:04")
+		if !m.Unlisted.IsZero() {
+			text += " left " + m.Unlisted.UTC().Format("15:04")
 		}
 		if m.Problem != "" {
 			text += " (" + m.Problem + ")"

@@ -204,7 +204,7 @@ func TestPageReasons(t *testing.T) {
 	}
 	for _, code := range cluster.Codes {
 		own := []string{cluster.CodeCertificateExpiring, cluster.CodeCertificateExpired, cluster.CodeReloadFailed, // see TestPageOfTheSupervisor
-			cluster.CodeLeft, cluster.CodeDiscoveryStale, cluster.CodeDiscoveryProblem} // see main's TestDiscovery
+			cluster.CodeUnlisted, cluster.CodeDiscoveryStale, cluster.CodeDiscoveryProblem} // see main's TestDiscovery
 		if !codes[code] && !slices.Contains(own, code) {
 			t.Errorf("no cluster here has the reason %s", code)
 		}

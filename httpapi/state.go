@@ -18,7 +18,7 @@ type NodeState struct {
 	Leader   bool                    `json:"leader"`            // elected by the supervisor
 	Leaving  bool                    `json:"leaving"`           // its stop was announced: it leads no more
 	Until    *time.Time              `json:"leaving_until,omitzero"`
-	Left     *time.Time              `json:"left,omitzero"` // since when the DCS does not list it any more
+	Unlisted *time.Time              `json:"left,omitzero"` // since when the DCS does not list it any more
 	Fresh    bool                    `json:"fresh"`         // what follows is believed
 	Role     *string                 `json:"role"`
 	State    *string                 `json:"state"`
@@ -64,8 +64,8 @@ func stateOf(v *cluster.View, m *cluster.Member, now time.Time) NodeState {
 	if until, leaves := m.Leaving(now); leaves {
 		out.Leaving, out.Until = true, new(until.UTC())
 	}
-	if !m.Left.IsZero() {
-		out.Left = new(m.Left.UTC())
+	if !m.Unlisted.IsZero() {
+		out.Unlisted = new(m.Unlisted.UTC())
 	}
 	if e.Err != nil {
 		out.Error = e.Err.Error()

@@ -440,7 +440,7 @@ func since(was, is []discovery.Member) (changed []string) {
 		case old == nil:
 			note(m, "appeared at "+address(m))
 		case old.Unlisted.IsZero() && !m.Unlisted.IsZero():
-			note(m, "left")
+			note(m, "is unlisted")
 		case !old.Unlisted.IsZero() && m.Unlisted.IsZero():
 			note(m, "came back at "+address(m))
 		case address(old) != address(m):

@@ -82,7 +82,7 @@ func TestDiscovery(t *testing.T) {
 	}
 
 	e.DeleteAll("/service/")
-	p.untilBody(t, "/health", `"code":"left"`, `"node":"pg1"`, `"node":"pg2"`, `"node":"pg3"`, "but it answers", `"code":"discovery_problem"`, "no member is listed below")
+	p.untilBody(t, "/health", `"code":"unlisted"`, `"node":"pg1"`, `"node":"pg2"`, `"node":"pg3"`, "but it answers", `"code":"discovery_problem"`, "no member is listed below")
 	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/node/pg3/replica": 200} {
 		if got := p.status(t, path); got != want {
 			t.Errorf("GET %s with all keys gone: %d, want %d", path, got, want)
@@ -90,13 +90,13 @@ func TestDiscovery(t *testing.T) {
 	}
 	sim.Node("pg3").Close()
 	until(t, "pg3 answers no more", func() bool { return p.status(t, "/node/pg3/replica") == 503 })
-	p.untilBody(t, "/node/pg3/replica", "left: the DCS does not list it since ", "connection refused")
-	p.untilBody(t, "/metrics", `patroniglue_node_left{cluster="main",node="pg3"} 1`, `patroniglue_discovery_members{state="left"} 3`, "\npatroniglue_discovery_up 1\n", "\npatroniglue_discovery_problems 1\n", "\npatroniglue_discovery_restarts_total 0\n", "\npatroniglue_discovery_last_heard_timestamp_seconds ")
+	p.untilBody(t, "/node/pg3/replica", "unlisted: the DCS does not list it since ", "connection refused")
+	p.untilBody(t, "/metrics", `patroniglue_node_unlisted{cluster="main",node="pg3"} 1`, `patroniglue_discovery_members{state="unlisted"} 3`, "\npatroniglue_discovery_up 1\n", "\npatroniglue_discovery_problems 1\n", "\npatroniglue_discovery_restarts_total 0\n", "\npatroniglue_discovery_last_heard_timestamp_seconds ")
 	p.untilBody(t, "/ui/main", "the DCS does not list it since")
 
 	e.Announce("main", "pg1", sim.Node("pg1").URL())
 	e.Announce("main", "pg2", sim.Node("pg2").URL())
-	p.untilBody(t, "/metrics", `patroniglue_discovery_members{state="left"} 1`, `patroniglue_discovery_members{state="listed"} 2`)
+	p.untilBody(t, "/metrics", `patroniglue_discovery_members{state="unlisted"} 1`, `patroniglue_discovery_members{state="listed"} 2`)
 }
 
 // A leader key that changes makes its cluster be polled at once, also when its polls
@@ -307,8 +307,8 @@ func TestDiscoveryFile(t *testing.T) {
 	}
 	e.Run()
 	e.Delete("/service/main/members/pg3")
-	p.untilBody(t, "/health", `"code":"left"`, "but it answers")
-	until(t, "that it left is kept", func() bool { kept, _ := os.ReadFile(file); return strings.Contains(string(kept), `"left"`) })
+	p.untilBody(t, "/health", `"code":"unlisted"`, "but it answers")
+	until(t, "that it is unlisted is kept", func() bool { kept, _ := os.ReadFile(file); return strings.Contains(string(kept), `"unlisted"`) })
 	p.end()
 	<-p.ended
 	e.Stop()
@@ -322,7 +322,7 @@ func TestDiscoveryFile(t *testing.T) {
 	})
 }
 
-// Who left and answers no more is forgotten after an hour, and only then.
+// An unlisted member that answers no more is forgotten after an hour, and only then.
 func TestDiscoveryForgets(t *testing.T) {
 	e := discoverytest.Start(t)
 	sim := newSimulated(t, "pg1", "pg2", "pg3")
@@ -350,7 +350,7 @@ func TestDiscoveryForgets(t *testing.T) {
 			for _, m := range v.Members {
 				name := m.Name
 				if !m.Unlisted.IsZero() {
-					name += " left"
+					name += " unlisted"
 				}
 				all = append(all, name)
 			}
@@ -367,18 +367,18 @@ func TestDiscoveryForgets(t *testing.T) {
 	}
 	e.Delete("/service/main/members/pg2")
 	e.Delete("/service/main/members/pg3")
-	is("pg1, pg2 left, pg3 left")
+	is("pg1, pg2 unlisted, pg3 unlisted")
 	sim.Node("pg3").Close()
 	until(t, "pg3 answers no more", func() bool { return d.sup.Views()[0].Members[2].Entry.Failures > 0 })
 	d.discovered.look(time.Now().Add(discovery.ForgetAfter - time.Minute))
-	if got := names(); got != "pg1, pg2 left, pg3 left" {
+	if got := names(); got != "pg1, pg2 unlisted, pg3 unlisted" {
 		t.Errorf("after 59 minutes: %s", got)
 	}
 	// By this clock pg2 has not answered for an hour either: give it what it would have.
 	gone := time.Now()
 	until(t, "pg2 answered since", func() bool { return d.sup.Views()[0].Members[1].Entry.Began.After(gone.Add(time.Second)) })
 	d.discovered.look(gone.Add(discovery.ForgetAfter + 500*time.Millisecond))
-	if got := names(); got != "pg1, pg2 left" {
+	if got := names(); got != "pg1, pg2 unlisted" {
 		t.Errorf("after an hour: %s", got)
 	}
 }

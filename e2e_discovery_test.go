@@ -38,7 +38,7 @@ func TestDiscoveryEndToEnd(t *testing.T) {
 	t.Run("etcd without a leader", d.etcdLeaderless)
 	t.Run("keys of members deleted", d.keysDeleted)
 	t.Run("member moved", d.memberMoved)
-	t.Run("member left and came back", d.memberUnlisted)
+	t.Run("member unlisted and came back", d.memberUnlisted)
 	t.Run("leader watched", d.leaderWatched)
 	t.Run("etcd restored from a snapshot", d.etcdRestored) // after which Patroni 3.0.2 itself may miss changes for a while
 	d.haproxyShows(t, d.normal(d.healthy(t)))
@@ -250,8 +250,8 @@ func (d *sideBySide) etcdRestored(t *testing.T) {
 func (d *sideBySide) keysDeleted(t *testing.T) {
 	d.unchanged(t, func(healthyCluster) {
 		d.deleteKeys(t, d.member(""), clientv3.WithPrefix())
-		d.bothSay(t, `"code":"left"`, true)
-		d.bothSay(t, `"code":"left"`, false) // each Patroni writes its key again, in its next loop
+		d.bothSay(t, `"code":"unlisted"`, true)
+		d.bothSay(t, `"code":"unlisted"`, false) // each Patroni writes its key again, in its next loop
 	})
 }
 
@@ -317,15 +317,15 @@ func (d *sideBySide) memberUnlisted(t *testing.T) {
 	d.run(t, "stop", n.Name)
 	// As its lease does when the ttl is over.
 	d.deleteKeys(t, d.member(n.Name))
-	d.nodeSays(t, n.Name, 503, "ready down #left: the DCS does not list it since ")
-	d.bothSay(t, `"code":"left"`, true)
+	d.nodeSays(t, n.Name, 503, "ready down #unlisted: the DCS does not list it since ")
+	d.bothSay(t, `"code":"unlisted"`, true)
 	a := d.must(t, d.lab.HTTP, "GET", "/node/"+n.Name)
-	if !strings.Contains(string(a.body), `"left":"`) {
-		t.Errorf("GET /node/%s: %s, want since when it left", n.Name, a.body)
+	if !strings.Contains(string(a.body), `"unlisted":"`) {
+		t.Errorf("GET /node/%s: %s, want since when it is unlisted", n.Name, a.body)
 	}
 	d.run(t, "start", n.Name)
 	d.healthy(t)
-	d.bothSay(t, `"code":"left"`, false)
+	d.bothSay(t, `"code":"unlisted"`, false)
 }
 
 // leaderWatched: a program that polls once an hour learns of a switchover by
@@ -369,11 +369,11 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 		t.Error(err)
 	}
 	d.deleteKeys(t, d.member(c.primary.Name))
-	d.bothSay(t, `"code":"left"`, true)
-	if a := d.must(t, p.http, "GET", "/cluster/"+d.lab.Scope+"/node/"+c.primary.Name); strings.Contains(string(a.body), `"left"`) {
-		t.Errorf("%s is configured, and left: %s", c.primary.Name, a.body)
+	d.bothSay(t, `"code":"unlisted"`, true)
+	if a := d.must(t, p.http, "GET", "/cluster/"+d.lab.Scope+"/node/"+c.primary.Name); strings.Contains(string(a.body), `"unlisted"`) {
+		t.Errorf("%s is configured, and unlisted: %s", c.primary.Name, a.body)
 	}
-	d.bothSay(t, `"code":"left"`, false)
+	d.bothSay(t, `"code":"unlisted"`, false)
 	d.healthy(t)
 }
 

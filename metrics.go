@@ -172,10 +172,10 @@ var (
 	eventsSent    = desc("events_sent_total", "Events sent to streams, also those that only keep them alive.")
 	eventsDropped = desc("event_streams_dropped_total", "Streams of events that ended because their reader was too slow.")
 	eventsRefused = desc("event_streams_refused_total", "Streams of events that were refused because too many were open.")
-	nodeUnlisted  = desc("node_left", "1 while the DCS does not list the node any more; no sample of others.", nodeLabels...)
+	nodeUnlisted  = desc("node_unlisted", "1 while the DCS does not list the node any more; no sample of others.", nodeLabels...)
 	discUp        = desc("discovery_up", "Whether the watch of etcd works.")
 	discHeard     = desc("discovery_last_heard_timestamp_seconds", "When etcd was heard last, in Unix time.")
-	discMembers   = desc("discovery_members", "Members that are known by discovery: listed, or left.", "state")
+	discMembers   = desc("discovery_members", "Members that are known by discovery: listed, or unlisted.", "state")
 	discProblems  = desc("discovery_problems", "Things that etcd lists and that cannot be used, but those that are of one node.")
 	discRestarts  = desc("discovery_restarts_total", "How often everything was read anew from etcd.")
 	certExpires   = desc("certificate_expiry_timestamp_seconds", "When a certificate of the supervisor itself expires, in Unix time: of the frontend, of the operator's listener, or shown to nodes as a client.", "use", "file")
@@ -357,7 +357,7 @@ func (f *discovered) collect(s samples) {
 		}
 	}
 	s.gauge(discMembers, float64(len(p.members)-unlisted), "listed")
-	s.gauge(discMembers, float64(unlisted), "left")
+	s.gauge(discMembers, float64(unlisted), "unlisted")
 	problems := 0
 	if p := f.problems.Load(); p != nil {
 		problems = len(*p)

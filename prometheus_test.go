@@ -30,7 +30,7 @@ func TestPrometheusRules(t *testing.T) {
 		if strings.HasSuffix(name, "certificate_expiry_timestamp_seconds") || records[name] { // TestCertificates has seen these
 			continue
 		}
-		if slices.Contains([]string{"patroniglue_node_left", "patroniglue_discovery_up", "patroniglue_discovery_problems"}, name) { // as TestDiscovery has
+		if slices.Contains([]string{"patroniglue_node_unlisted", "patroniglue_discovery_up", "patroniglue_discovery_problems"}, name) { // as TestDiscovery has
 			continue
 		}
 		if !strings.Contains(scraped, "\n"+name+" ") && !strings.Contains(scraped, "\n"+name+"{") {

@@ -45,7 +45,7 @@ const (
 	CodeNodeDown       = "node_down"       // there is no answer of the node that can be believed; critical if there is none of any node
 	CodeWrongCluster   = "wrong_cluster"   // the node belongs to another cluster than configured, or is another member
 	CodeLeaving        = "leaving"         // the node's announced stop holds
-	CodeUnlisted       = "left"            // the DCS does not list the node any more
+	CodeUnlisted       = "unlisted"        // the DCS does not list the node any more
 	CodeReplicaMissing = "replica_missing" // the node answers, but its PostgreSQL is not a working replica
 	CodeWrongTimeline  = "wrong_timeline"  // the replica does not follow the primary's timeline
 	CodeLag            = "lag"             // the replica is excluded for lag

@@ -73,8 +73,8 @@ func TestHealth(t *testing.T) {
 				c.Clusters[0].Nodes[1+i].Unlisted = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 			}
 		}, set: map[string]clustertest.Script{"pg3": refuses}, want: []Reason{
-			{"left", Warning, "pg2", "left: the DCS does not list it since 2000-01-01 00:00:00 UTC, but it answers"},
-			{"left", Warning, "pg3", "left: the DCS does not list it since 2000-01-01 00:00:00 UTC; not answering: connection refused (5 times in a row)"},
+			{"unlisted", Warning, "pg2", "unlisted: the DCS does not list it since 2000-01-01 00:00:00 UTC, but it answers"},
+			{"unlisted", Warning, "pg3", "unlisted: the DCS does not list it since 2000-01-01 00:00:00 UTC; not answering: connection refused (5 times in a row)"},
 		}},
 		{name: "certificates", // a bubble begins with the year 2000
 			set: map[string]clustertest.Script{

@@ -188,7 +188,7 @@ func (m *Member) unlisted(now time.Time) string {
 	if m.Unlisted.IsZero() {
 		return ""
 	}
-	text := "left: the DCS does not list it since " + m.Unlisted.UTC().Format("2006-01-02 15:04:05 UTC")
+	text := "unlisted: the DCS does not list it since " + m.Unlisted.UTC().Format("2006-01-02 15:04:05 UTC")
 	if m.Entry.Fresh(now) {
 		return text + ", but it answers"
 	}

@@ -12,7 +12,7 @@ type savedMember struct {
 	Name     string    `json:"name"`
 	API      string    `json:"api_url"`
 	Postgres string    `json:"postgres,omitzero"`
-	Unlisted time.Time `json:"left,omitzero"`
+	Unlisted time.Time `json:"unlisted,omitzero"`
 	Created  int64     `json:"created"`
 }
 

@@ -188,7 +188,7 @@ func TestNoNews(t *testing.T) {
 	until(t, "all was seen", func() bool { return len(w.moved()) == 1 })
 	time.Sleep(4 * coalesce)
 	if w.Snapshot() != before {
-		t.Error("another snapshot, though nobody came, moved or left")
+		t.Error("another snapshot, though no member was listed, moved or unlisted")
 	}
 }
 

@@ -18,8 +18,8 @@ type NodeState struct {
 	Leader   bool                    `json:"leader"`            // elected by the supervisor
 	Leaving  bool                    `json:"leaving"`           // its stop was announced: it leads no more
 	Until    *time.Time              `json:"leaving_until,omitzero"`
-	Unlisted *time.Time              `json:"left,omitzero"` // since when the DCS does not list it any more
-	Fresh    bool                    `json:"fresh"`         // what follows is believed
+	Unlisted *time.Time              `json:"unlisted,omitzero"` // since when the DCS does not list it any more
+	Fresh    bool                    `json:"fresh"`             // what follows is believed
 	Role     *string                 `json:"role"`
 	State    *string                 `json:"state"`
 	Timeline *int64                  `json:"timeline"`

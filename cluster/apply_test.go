@@ -120,7 +120,7 @@ func TestApply(t *testing.T) {
 			t.Errorf("back again it is %+v, want nothing known", m.Entry)
 		}
 	})
-	inBubble(t, "who waits for a node that goes is told", func(t *testing.T) {
+	inBubble(t, "a question that waits for a node that is removed gets an error", func(t *testing.T) {
 		w, cfg, pg1, pg2, pg3 := fresh(t)
 		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg1, pg2, pg3, clustertest.New(t, "pg4", hangs)}))
 		told := make(chan error, 1)
@@ -158,7 +158,7 @@ func TestApply(t *testing.T) {
 			t.Errorf("pg3: %v, want an unknown node", err)
 		}
 	})
-	inBubble(t, "polled another way it keeps what is known", func(t *testing.T) {
+	inBubble(t, "polled in another way a node keeps what is known of it", func(t *testing.T) {
 		w, cfg, pg1, pg2, pg3 := fresh(t)
 		w.until(2*time.Second, "pg1 is asked", func() bool { return !pg1.Idle() })
 		polls := pg1.Count()
@@ -291,8 +291,8 @@ func TestApply(t *testing.T) {
 	})
 }
 
-// A node that moves to another cluster is in one of them whenever somebody asks,
-// and no goroutine stays behind.
+// A node that moves to another cluster is in exactly one of them at any time, and no
+// goroutine stays behind.
 func TestApplyMoves(t *testing.T) {
 	pg1, pg2, pg3 := clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", leads(1))
 	here := config().clustersOf("a", []*clustertest.Poller{pg1, pg2}, "b", []*clustertest.Poller{pg3})
@@ -353,7 +353,7 @@ func TestApplyMoves(t *testing.T) {
 	const moves = 200
 	for i := range moves {
 		s.Apply([]Config{there, here}[i%2])
-		if err := s.WaitReady(ctx); err != nil { // else who asks waits for a poll that never comes
+		if err := s.WaitReady(ctx); err != nil { // else questions wait for a poll that never comes
 			t.Fatal(err)
 		}
 	}

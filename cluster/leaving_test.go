@@ -254,6 +254,9 @@ func TestLeavingEnds(t *testing.T) {
 			t.Errorf("ended: %s, primary %q", got, w.primary())
 		}
 	})
+}
+
+func TestLeavingHolds(t *testing.T) {
 	inBubble(t, "not because SQL failed for a moment", func(t *testing.T) {
 		w := three(t)
 		w.leave("pg1", 10*time.Second)

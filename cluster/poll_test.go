@@ -125,6 +125,9 @@ func TestPace(t *testing.T) {
 			t.Errorf("%d polls in a second", got)
 		}
 	})
+}
+
+func TestPaceBounds(t *testing.T) {
 	inBubble(t, "fast for a minute at most, however often a refresh is requested", func(t *testing.T) {
 		w := three(t)
 		n := w.fakes["pg2"].Count()
@@ -189,6 +192,9 @@ func TestPace(t *testing.T) {
 		w.fakes["pg1"].Set(leads(1))
 		w.until(100*time.Millisecond+clustertest.ShortDelay, "pg1 is primary", func() bool { return w.primary() == "pg1" })
 	})
+}
+
+func TestPaceRefresh(t *testing.T) {
 	inBubble(t, "a thousand refreshes are as one", func(t *testing.T) {
 		w := three(t)
 		for range 1000 {
@@ -218,6 +224,9 @@ func TestPace(t *testing.T) {
 			t.Error("not polled")
 		}
 	})
+}
+
+func TestPaceOfOthers(t *testing.T) {
 	inBubble(t, "one node alone without a primary is not polled fast", func(t *testing.T) {
 		w := begin(t, config(clustertest.New(t, "pg1", follows(1))))
 		time.Sleep(time.Minute)

@@ -113,7 +113,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// What is listed is bounded, whatever somebody writes there.
+// What is listed is bounded, whatever is written to etcd.
 func TestBounds(t *testing.T) {
 	table := newTable(&Settings{Namespaces: []string{"/service/"}})
 	document := []byte(discoverytest.Document("http://10.0.0.1:8008"))
@@ -128,7 +128,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// at makes what is listed: scope/name=api_url.
+// listed makes a snapshot of members that are written as scope/name=api_url.
 func listed(members ...string) *Snapshot {
 	s := &Snapshot{}
 	for i, m := range members {

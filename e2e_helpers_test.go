@@ -46,7 +46,9 @@ func startLab(t *testing.T, o lab.Options) *lab.Lab {
 	if os.Geteuid() != 0 {
 		skip("END TO END NOT TESTED: want root, to run PostgreSQL as its own user")
 	}
-	if err := lab.Check(t.Context(), append(o.Parts, lab.HAProxy)...); err != nil {
+	wanted := o
+	wanted.Parts = append(slices.Clone(o.Parts), lab.HAProxy)
+	if err := wanted.Check(t.Context()); err != nil {
 		skip("END TO END NOT TESTED: %v", err)
 	}
 	l, err := lab.Start(t.Context(), o)

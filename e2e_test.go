@@ -14,11 +14,8 @@ import (
 	"testing"
 	"time"
 
-	gocmp "github.com/google/go-cmp/cmp"
-
 	"patroniglue/contrib/lab"
 	"patroniglue/node"
-	"patroniglue/node/nodetest"
 )
 
 // TestEndToEnd runs the whole program against Debian's Patroni, PostgreSQL,
@@ -27,7 +24,6 @@ import (
 func TestEndToEnd(t *testing.T) {
 	e := startEndToEnd(t)
 	t.Run("steady state", e.steadyState)
-	t.Run("conformance", e.conformance)
 	t.Run("quiet", e.quiet)
 	t.Run("status", e.status)
 	t.Run("clients of Patroni", e.clients)
@@ -80,71 +76,6 @@ func (e *endToEnd) steadyState(t *testing.T) {
 func refusesTags(check string) bool {
 	c, _ := node.ParseCheck(check, "")
 	return !c.Writes() && c.Ask != node.AskLiveness && c.Ask != node.AskReadiness
-}
-
-// conformance: the simulated member answers as the real one whose state it has.
-func (e *endToEnd) conformance(t *testing.T) {
-	c := e.healthy(t)
-	// What depends on positions differs for as long as something is being written
-	// here and the positions there are from another moment: it is asked again.
-	requests := make(map[string][]nodetest.Request)
-	for _, n := range e.lab.Nodes {
-		requests[n.Name] = nodetest.Requests()
-	}
-	var differences []string
-	for end := time.Now().Add(15 * time.Second); ; {
-		sim := e.simulate(t, c)
-		differences = nil
-		for _, n := range e.lab.Nodes {
-			var again []nodetest.Request
-			for _, r := range requests[n.Name] {
-				theirs, simulated := e.must(t, n.REST, r.Method, r.Target), e.must(t, sim.Node(n.Name).Addr(), r.Method, r.Target)
-				if d := gocmp.Diff(theirs.form(), simulated.form()); d != "" {
-					again = append(again, r)
-					differences = append(differences, fmt.Sprintf("%s %s (-real +simulated)\n%s", n.Name, r, d))
-				}
-			}
-			requests[n.Name] = again
-		}
-		sim.Close()
-		if len(differences) == 0 || time.Now().After(end) {
-			break
-		}
-		time.Sleep(500 * time.Millisecond)
-	}
-	for _, d := range differences {
-		t.Error(d)
-	}
-}
-
-// simulate makes a cluster whose members are in the states of the real ones.
-func (e *endToEnd) simulate(t *testing.T, c healthyCluster) *nodetest.Cluster {
-	t.Helper()
-	var config map[string]any
-	if err := json.Unmarshal(e.must(t, c.primary.REST, "GET", "/config").body, &config); err != nil {
-		t.Fatal(err)
-	}
-	states := make(map[string]nodetest.State)
-	for _, n := range e.lab.Nodes {
-		lock := e.must(t, n.REST, "GET", "/leader").status == http.StatusOK
-		s, err := nodetest.StateFrom(e.must(t, n.REST, "GET", "/patroni").body, lock)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Name, s.APIURL, s.Postgres = n.Name, n.URL+"/patroni", n.SQL // not in the document of 3.0
-		states[n.Name] = s
-	}
-	names := []string{c.primary.Name} // the first leads
-	for _, n := range c.replicas {
-		names = append(names, n.Name)
-	}
-	sim := nodetest.Options{Version: states[c.primary.Name].Version, Config: config}.NewCluster(e.lab.Scope, names...)
-	t.Cleanup(sim.Close)
-	for name, s := range states {
-		s.Optime = states[c.primary.Name].Location // no document has it; on an idle cluster it is this
-		sim.Node(name).Set(func(to *nodetest.State) { *to = s })
-	}
-	return sim
 }
 
 // quiet: no check makes a line in the log.

@@ -31,6 +31,8 @@ type world struct {
 	config  map[string]any
 	history []Promotion
 
+	failsafe bool // the failsafe key is there
+
 	view DCS // all of this as the members see it; made when the world is published
 }
 
@@ -52,7 +54,7 @@ func (o Options) NewCluster(scope string, names ...string) *Cluster {
 
 func (o Options) newCluster(scope string, states ...State) *Cluster {
 	c := &Cluster{scope: scope, done: make(chan struct{})}
-	w := &world{members: map[string]*State{}, expired: map[string]bool{}, config: maps.Clone(o.Config)}
+	w := &world{members: map[string]*State{}, expired: map[string]bool{}, config: maps.Clone(o.Config), history: slices.Clone(o.History)}
 	if o.Config == nil {
 		w.config = defaultConfig()
 	}
@@ -135,6 +137,7 @@ func (w *world) clone() *world {
 	next := &world{
 		leader: w.leader, members: make(map[string]*State, len(w.members)),
 		expired: maps.Clone(w.expired), config: maps.Clone(w.config), history: slices.Clone(w.history),
+		failsafe: w.failsafe,
 	}
 	for name, s := range w.members {
 		next.members[name] = new(s.clone())
@@ -155,6 +158,8 @@ func (w *world) settle(before map[string]*State) {
 
 func (w *world) dcs() DCS {
 	d := DCS{Leader: w.leader, Config: w.config, History: w.history}
+	w.failsafe = w.failsafe || d.failsafeMode()
+	d.Failsafe = w.failsafe
 	for name, s := range w.members {
 		if !w.expired[name] {
 			d.Members = append(d.Members, *s)

@@ -153,8 +153,10 @@ lint_govulncheck() (
 # packages: the Debian packages that the tests need, one a line.
 packages() {
 	# gcc for -race, systemd for systemd-analyze, prometheus for promtool, monitoring-plugins-basic for check_http,
-	# nftables to drop packets, nginx-light for contrib/bench/checks, chromium for the status page, which needs a font
-	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd prometheus logrotate monitoring-plugins-basic nftables nginx-light chromium fonts-dejavu-core
+	# nftables to drop packets, nginx-light for contrib/bench/checks, chromium for the status page, which needs a font,
+	# mmdebstrap for contrib/lab/suite
+	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd prometheus logrotate monitoring-plugins-basic nftables nginx-light chromium fonts-dejavu-core \
+		mmdebstrap debian-archive-keyring
 	command -v npm >/dev/null || echo npm # for axe-core; Debian's cannot be installed beside that of others
 	if [[ -e contrib/lab/packages ]]; then sed 's/#.*//' contrib/lab/packages | xargs -r -n 1; fi
 }
@@ -180,7 +182,17 @@ provide() {
 		say "MISSING, as far as dpkg knows (only root on Debian has it installed): $lack"
 		say "MISSING: the end-to-end tests that need one of these will be SKIPPED"
 	fi
+	if [[ $EUID == 0 ]]; then suites; fi
 	axe || say "MISSING: axe-core, which npm could not fetch: the status page's tests will fail, or be SKIPPED where nothing is installed"
+}
+
+# suites makes the root file systems of the generations of Debian that the tests run over; without them those tests are
+# skipped, or fail where they are required.
+suites() {
+	local suite
+	for suite in ${PATRONIGLUE_SUITES:-bookworm trixie}; do
+		contrib/lab/suite make "$suite" || say "MISSING: the programs of $suite"
+	done
 }
 
 # axe has npm fetch axe-core for the status page's tests, in the version and with the checksum of its package-lock.json.

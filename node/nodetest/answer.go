@@ -103,7 +103,7 @@ func (s State) resource(dcs DCS, path string, query params, now time.Time) (Answ
 			return jsonAnswer(http.StatusOK, orEmpty(dcs.Config))
 		}), true
 	case segment == "failsafe" && v.since(3, 0, 0):
-		if on, _ := dcs.Config["failsafe_mode"].(bool); !on {
+		if !dcs.Failsafe && !dcs.failsafeMode() {
 			return errorPage(http.StatusBadGateway, "", true), true
 		}
 		return jsonAnswer(http.StatusOK, dcs.failsafe()), true

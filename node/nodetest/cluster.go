@@ -41,7 +41,7 @@ func (o Options) NewCluster(scope string, names ...string) *Cluster {
 
 func (o Options) newCluster(scope string, states ...State) *Cluster {
 	c := &Cluster{scope: scope, done: make(chan struct{})}
-	w := &world{members: map[string]*State{}, expired: map[string]bool{}, config: maps.Clone(o.Config)}
+	w := &world{members: map[string]*State{}, expired: map[string]bool{}, config: maps.Clone(o.Config), history: slices.Clone(o.History)}
 	if o.Config == nil {
 		w.config = defaultConfig()
 	}

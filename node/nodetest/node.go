@@ -12,6 +12,7 @@ import (
 type Options struct {
 	Version string         // of Patroni: in full ("3.0.2"), a series ("3.3") or "master"; "" is DefaultVersion
 	Config  map[string]any // the dynamic configuration; nil is Patroni's default (ttl 30, loop_wait 10, ...)
+	History []Promotion    // of /history, before anything happens here
 	TLS     *tls.Config    // serve https with it
 
 	// Listen opens a member's port; nil is net.Listen. See Net for one in memory.

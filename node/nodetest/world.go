@@ -14,6 +14,8 @@ type world struct {
 	config  map[string]any
 	history []Promotion
 
+	failsafe bool // the failsafe key is there
+
 	view DCS // the DCS's contents in this world; made when the world is published
 }
 
@@ -21,6 +23,7 @@ func (w *world) clone() *world {
 	next := &world{
 		leader: w.leader, members: make(map[string]*State, len(w.members)),
 		expired: maps.Clone(w.expired), config: maps.Clone(w.config), history: slices.Clone(w.history),
+		failsafe: w.failsafe,
 	}
 	for name, s := range w.members {
 		next.members[name] = new(s.clone())
@@ -41,6 +44,8 @@ func (w *world) settle(before map[string]*State) {
 
 func (w *world) dcs() DCS {
 	d := DCS{Leader: w.leader, Config: w.config, History: w.history}
+	w.failsafe = w.failsafe || d.failsafeMode()
+	d.Failsafe = w.failsafe
 	for name, s := range w.members {
 		if !w.expired[name] {
 			d.Members = append(d.Members, *s)

@@ -366,7 +366,7 @@ func (e *Cluster) Healthy(t *testing.T) HealthyCluster {
 	e.lost = true // unless the next line returns
 	var c HealthyCluster
 	Eventually(t, 60*time.Second, func() (err error) {
-		c, err = e.look()
+		c, err = e.Look()
 		if err == nil {
 			err = e.agrees(c)
 		}
@@ -376,8 +376,8 @@ func (e *Cluster) Healthy(t *testing.T) HealthyCluster {
 	return c
 }
 
-// look asks Patroni.
-func (e *Cluster) look() (HealthyCluster, error) {
+// Look asks Patroni.
+func (e *Cluster) Look() (HealthyCluster, error) {
 	var c HealthyCluster
 	timelines := make(map[int64]bool)
 	for _, n := range e.Lab.Nodes {

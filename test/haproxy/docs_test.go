@@ -318,7 +318,7 @@ func TestDocsMovingOver(t *testing.T) {
 	}
 	program := func(args ...string) string {
 		var out bytes.Buffer
-		if code := harness.Command(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &out, &out); code > 1 || strings.Contains(out.String(), "patroniglue: ") {
+		if code := harness.Command(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &out, &out); code > 1 || code == 1 && strings.Contains(out.String(), "patroniglue: ") {
 			t.Fatalf("exit code %d: %s", code, &out)
 		}
 		return out.String()

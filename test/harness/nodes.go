@@ -14,7 +14,7 @@ const FastPolls = "[backend]\ninterval = '200ms'\nprimary-interval = '100ms'\nfa
 // anyPort makes the kernel choose.
 const AnyPort = "host = '127.0.0.1'\nport = 0\n"
 
-// nodesOf are the tables of a simulated cluster's members, each with more keys.
+// NodesOf are the tables of a simulated cluster's members, each with more keys.
 func NodesOf(c *nodetest.Cluster, more string) string {
 	var b strings.Builder
 	for i, n := range c.Nodes() {

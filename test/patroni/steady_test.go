@@ -151,7 +151,7 @@ func (e suite) status(t *testing.T) {
 // haproxy: what HAProxy itself makes of it.
 func (e suite) haproxy(t *testing.T) {
 	c := e.Healthy(t)
-	e.HaproxyShows(t, e.Normal(c))
+	e.HAProxyShows(t, e.Normal(c))
 
 	if got, err := e.Lab.Query(t.Context(), e.Lab.Write, "select pg_is_in_recovery()"); err != nil || got != "f" {
 		t.Errorf("pg_is_in_recovery() through the write port: %q, %v, want f", got, err)
@@ -173,7 +173,7 @@ func (e suite) haproxy(t *testing.T) {
 	want := e.Normal(c)
 	want[lab.WriteBackend+"/"+crashed] = "DOWN"
 	want[lab.ReadBackend+"/"+crashed] = "DOWN"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	for _, check := range []string{"primary", "replica", "health", "liveness"} {
 		got := e.Must(t, e.Lab.HTTP, "GET", "/node/"+crashed+"/"+check)
 		if reason := got.Reason(t); got.Status != http.StatusServiceUnavailable || !strings.HasPrefix(reason, "not answering: ") {
@@ -183,7 +183,7 @@ func (e suite) haproxy(t *testing.T) {
 	if err := e.Lab.StartNode(t.Context(), crashed); err != nil {
 		t.Fatal(err)
 	}
-	e.HaproxyShows(t, e.Normal(e.Healthy(t)))
+	e.HAProxyShows(t, e.Normal(e.Healthy(t)))
 }
 
 // switchover: never two primaries, and the new one is ours at most 300 ms after
@@ -204,7 +204,7 @@ func (e suite) switchover(t *testing.T) {
 		harness.NeverTwo(t, samples)
 		t.Logf("from %s to %s: primary here %v after Patroni's own answer; %s", c.Primary.Name, to.Name, delay.Round(time.Millisecond), harness.Gap(samples))
 		delays = append(delays, delay)
-		e.HaproxyShows(t, e.Normal(e.Healthy(t)))
+		e.HAProxyShows(t, e.Normal(e.Healthy(t)))
 	}
 	slices.Sort(delays)
 	t.Logf("median %v of %v", delays[rounds/2], delays)
@@ -266,8 +266,8 @@ func (e suite) shortFreeze(t *testing.T) {
 	samples := w.Stop()
 	harness.NeverTwo(t, samples)
 	for _, s := range samples {
-		if !slices.Equal(s.Http, []string{c.Primary.Name}) || !slices.Equal(s.Agent, s.Http) {
-			t.Errorf("%s: primary by HTTP %v, by agent %v, want %s throughout", s, s.Http, s.Agent, c.Primary.Name)
+		if !slices.Equal(s.HTTP, []string{c.Primary.Name}) || !slices.Equal(s.Agent, s.HTTP) {
+			t.Errorf("%s: primary by HTTP %v, by agent %v, want %s throughout", s, s.HTTP, s.Agent, c.Primary.Name)
 		}
 		if len(s.Replicas) != 2 {
 			t.Errorf("%s: replicas %v, want two throughout", s, s.Replicas)
@@ -311,7 +311,7 @@ func (e suite) longFreeze(t *testing.T) {
 	}
 	want := e.Normal(c)
 	want[lab.WriteBackend+"/"+name], want[lab.ReadBackend+"/"+name] = "DOWN", "DOWN"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	if err := e.Lab.Thaw(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +378,7 @@ func (e suite) postgresKilled(t *testing.T) {
 			t.Errorf("reason %q, want one that tells of PostgreSQL", reason)
 		}
 	}
-	e.HaproxyShows(t, e.Normal(after))
+	e.HAProxyShows(t, e.Normal(after))
 }
 
 // stops: the end of its context ends the program in good order.

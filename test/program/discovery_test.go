@@ -31,14 +31,14 @@ func TestDiscovery(t *testing.T) {
 
 	// One that moves is the same node.
 	harness.Until(t, "all is quiet", func() bool {
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health")
+		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 		return strings.Contains(body, `"level":"ok"`)
 	})
-	_, before := harness.Ask(t, nil, "GET", "http://"+p.Http+"/history?node=pg2")
+	_, before := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history?node=pg2")
 	moved := strings.Replace(sim.Node("pg2").URL(), "127.0.0.1", "localhost", 1)
 	e.Announce("main", "pg2", moved)
 	p.UntilBody(t, "/node/pg2", `"url":"`+moved+`"`, `"fresh":true`)
-	if _, after := harness.Ask(t, nil, "GET", "http://"+p.Http+"/history?node=pg2"); after != before {
+	if _, after := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history?node=pg2"); after != before {
 		t.Errorf("history of a node that moved:\n%s\nbefore:\n%s", after, before)
 	}
 
@@ -143,7 +143,7 @@ func TestDiscoveryLater(t *testing.T) {
 	agent := harness.FreePort(t)
 	p := harness.Begin(t, "c.toml", harness.Discovering(t, e, "")+"[agent]\nlisten = '"+agent+"'\n"+harness.NodeTable(sim.Node("pg1"), "pg1", "cluster = 'main'"))
 	harness.Until(t, "its ports are open", func() bool { return len(p.Log.Lines("message", "answering agent checks")) > 0 })
-	p.Http = p.Log.Values("http", "message", "supervising")[0]
+	p.HTTP = p.Log.Values("http", "message", "supervising")[0]
 	harness.Until(t, "the configured node is known", func() bool { return p.Status(t, "/node/pg1/primary") == 200 })
 	p.UntilBody(t, "/readyz", "discovery: no answer from etcd yet: etcd at "+e.URL+": ", "connection refused")
 	p.UntilBody(t, "/health", `"code":"discovery_stale"`, "no answer from etcd yet")
@@ -162,7 +162,7 @@ func TestDiscoveryLater(t *testing.T) {
 	if got := len(p.Log.Lines("message", "discovery: etcd is heard")); got != 1 {
 		t.Errorf("that etcd is heard is logged %d times, want once", got)
 	}
-	_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health")
+	_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 	if strings.Contains(body, "discovery_") {
 		t.Errorf("/health: %s", body)
 	}

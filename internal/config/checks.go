@@ -5,13 +5,6 @@ import (
 	"time"
 )
 
-// cacheConfig says how long an answer is believed.
-type Cache struct {
-	// TTL ("ttl") is the time from the start of a node's last good poll until it
-	// counts as stale. Above every interval. Default 5s.
-	TTL time.Duration
-}
-
 // checksConfig changes what passes a check.
 type Checks struct {
 	// Primary ("primary") is "writable" (the lock, and running as primary) or
@@ -40,11 +33,6 @@ type Checks struct {
 	// Fallback ("fallback") is "primary" to let the primary pass replica when no
 	// replica does, or "". Default "".
 	Fallback string
-}
-
-func (c *Cache) read(t *table) {
-	t.duration("ttl", &c.TTL, 1)
-	t.done()
 }
 
 func (c *Checks) read(t *table) {

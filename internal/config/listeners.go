@@ -9,12 +9,6 @@ import (
 	"strings"
 )
 
-// agentConfig is the shared port of the agent protocol.
-type Agent struct {
-	// Listen ("listen") is a host:port or :port. Default "": no shared port.
-	Listen string
-}
-
 // distinct wants names that are unique in their cluster and addresses that are
 // listened on once.
 func (c *Config) distinct(r *reading) {
@@ -89,9 +83,4 @@ func (l Address) collides(other Address) bool {
 	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
 	return err == nil && otherErr == nil && port == otherPort && port != 0 &&
 		(strings.EqualFold(host, otherHost) || all(host) || all(otherHost))
-}
-
-func (a *Agent) read(t *table) {
-	t.address("listen", &a.Listen)
-	t.done()
 }

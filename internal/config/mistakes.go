@@ -79,39 +79,3 @@ func show(v any) string {
 		return "a date or time"
 	}
 }
-
-// nearest finds the name that is meant by a mistyped one.
-func Nearest(got string, names []string) (string, bool) {
-	most := max(2, len(got)/3) // two letters swapped count 2
-	if len(got) <= 3 {
-		most = 1 // or "ttl" would mean "url"
-	}
-	best, least := "", most+1
-	for _, name := range names {
-		if d := distance(strings.ToLower(got), name); d < least {
-			best, least = name, d
-		}
-	}
-	return best, best != ""
-}
-
-// distance counts the bytes to insert, delete or replace (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}

@@ -15,14 +15,14 @@ var NamePattern = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 func (t *table) name(key string, p *string) {
 	var s string
 	t.text(key, &s)
-	if !t.given(key) || !t.valid(key) {
+	if !t.has(key) || !t.isValid(key) {
 		return
 	}
 	if s == "" && key == "cluster" {
 		return // as good as not given
 	}
 	if !NamePattern.MatchString(s) || s == "." || s == ".." {
-		t.wrong(key, `want letters, digits, ".", "_" and "-" only, and not "." or ".."`)
+		t.reject(key, `want letters, digits, ".", "_" and "-" only, and not "." or ".."`)
 		return
 	}
 	*p = s
@@ -32,11 +32,11 @@ func (t *table) name(key string, p *string) {
 func (t *table) host(key string, p *string) {
 	s := *p
 	t.text(key, &s)
-	if !t.valid(key) {
+	if !t.isValid(key) {
 		return
 	}
 	if !ValidHost(s) {
-		t.wrong(key, "want a host name or an IP address, nothing more")
+		t.reject(key, "want a host name or an IP address, nothing more")
 		return
 	}
 	*p = s
@@ -53,12 +53,12 @@ func ValidHost(s string) bool {
 func (t *table) address(key string, p *string) {
 	s := *p
 	t.text(key, &s)
-	if !t.valid(key) {
+	if !t.isValid(key) {
 		return
 	}
 	if s != "" {
 		if _, _, err := SplitAddress(s); err != nil {
-			t.wrong(key, `want host:port or :port, such as ":5555"`)
+			t.reject(key, `want host:port or :port, such as ":5555"`)
 			return
 		}
 	}
@@ -77,7 +77,7 @@ func SplitAddress(addr string) (host string, port int, err error) {
 	if n, err := strconv.ParseUint(service, 10, 16); err == nil {
 		return host, int(n), nil
 	}
-	if !bareKey.MatchString(service) {
+	if !word.MatchString(service) {
 		return "", 0, fmt.Errorf("port %q", service)
 	}
 	port, err = net.LookupPort("tcp", service)
@@ -96,7 +96,7 @@ func (t *table) networks(key string, p *[]netip.Prefix) {
 			}
 		}
 		if err != nil {
-			t.add(path, `want a CIDR or an IP address, such as "10.0.0.0/8" (got %s)`, show(s))
+			t.addMistake(path, `want a CIDR or an IP address, such as "10.0.0.0/8" (got %s)`, showValue(s))
 			return
 		}
 		if ip := prefix.Addr(); ip.Is4In6() && prefix.Bits() >= 96 {

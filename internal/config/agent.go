@@ -8,5 +8,5 @@ type Agent struct {
 
 func (a *Agent) read(t *table) {
 	t.address("listen", &a.Listen)
-	t.done()
+	t.rejectUnknown()
 }

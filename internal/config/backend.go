@@ -46,7 +46,7 @@ type Backend struct {
 
 func (b *Backend) read(t *table) {
 	b.readKeys(t)
-	t.done()
+	t.rejectUnknown()
 }
 
 // readKeys reads over b what is given, whether in [backend] or in a [[node]].
@@ -58,8 +58,8 @@ func (b *Backend) readKeys(t *table) {
 	t.duration("interval", &b.Interval, 1)
 	t.duration("primary-interval", &b.PrimaryInterval, 1)
 	t.duration("fast-interval", &b.FastInterval, 1)
-	t.atMost("primary-interval", &b.PrimaryInterval, "interval", b.Interval)
-	t.atMost("fast-interval", &b.FastInterval, "primary-interval", b.PrimaryInterval)
+	t.capDuration("primary-interval", &b.PrimaryInterval, "interval", b.Interval)
+	t.capDuration("fast-interval", &b.FastInterval, "primary-interval", b.PrimaryInterval)
 	t.duration("timeout", &b.Timeout, 1)
 	t.integer("fall", &b.Fall, 1, math.MaxInt32)
 }

@@ -11,5 +11,5 @@ type Cache struct {
 
 func (c *Cache) read(t *table) {
 	t.duration("ttl", &c.TTL, 1)
-	t.done()
+	t.rejectUnknown()
 }

@@ -43,5 +43,5 @@ func (c *Checks) read(t *table) {
 	t.boolean("streaming", &c.Streaming)
 	t.integer("min-replicas", &c.MinReplicas, 0, math.MaxInt32)
 	t.choice("fallback", &c.Fallback, "", "primary")
-	t.done()
+	t.rejectUnknown()
 }

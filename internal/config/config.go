@@ -70,8 +70,8 @@ func parseTOML(data []byte, readFile func(string) ([]byte, error)) (*Config, err
 		return nil, syntaxError(err, string(data))
 	}
 
-	r := &reading{readFile: readFile}
-	top := &table{reading: r, values: values}
+	r := &reader{readFile: readFile}
+	top := &table{reader: r, values: values}
 	c := Default()
 	c.Frontend.read(top.table("frontend"))
 	operator := top.table("operator")
@@ -86,20 +86,20 @@ func parseTOML(data []byte, readFile func(string) ([]byte, error)) (*Config, err
 	c.History.read(top.table("history"))
 	c.Limits.read(top.table("limits"))
 	c.Discovery.read(top.table("discovery"))
-	c.outlive(cache, backend)
+	c.checkTTL(cache, backend)
 
 	for _, t := range top.tables("node") {
 		n := Node{Backend: c.Backend}
 		n.read(t)
-		if t.valid("interval") && t.given("interval") && cache.valid("ttl") && n.Interval >= c.Cache.TTL {
-			t.wrong("interval", "want less than cache.ttl, "+c.Cache.TTL.String())
+		if t.isValid("interval") && t.has("interval") && cache.isValid("ttl") && n.Interval >= c.Cache.TTL {
+			t.reject("interval", "want less than cache.ttl, "+c.Cache.TTL.String())
 		}
 		c.Nodes = append(c.Nodes, n)
 	}
-	top.done()
+	top.rejectUnknown()
 	c.distinct(r)
-	if len(c.Nodes) == 0 && top.valid("node") && !c.Discovery.On() && !slices.ContainsFunc(r.mistakes, func(m mistake) bool { return strings.HasPrefix(m.path, "discovery") }) {
-		r.add("node", "want at least one [[node]], or [discovery] (got nothing)")
+	if len(c.Nodes) == 0 && top.isValid("node") && !c.Discovery.On() && !slices.ContainsFunc(r.mistakes, func(m mistake) bool { return strings.HasPrefix(m.path, "discovery") }) {
+		r.addMistake("node", "want at least one [[node]], or [discovery] (got nothing)")
 	}
 	c.Notes = r.notes
 	if err := r.err(); err != nil {
@@ -110,13 +110,13 @@ func parseTOML(data []byte, readFile func(string) ([]byte, error)) (*Config, err
 
 // outlive wants that a node does not get stale between two polls, and says so at
 // the key that is given.
-func (c *Config) outlive(cache, backend *table) {
-	if !cache.valid("ttl") || !backend.valid("interval") || c.Cache.TTL > c.Backend.Interval {
+func (c *Config) checkTTL(cache, backend *table) {
+	if !cache.isValid("ttl") || !backend.isValid("interval") || c.Cache.TTL > c.Backend.Interval {
 		return
 	}
-	if backend.given("interval") && !cache.given("ttl") {
-		backend.wrong("interval", "want less than cache.ttl, "+c.Cache.TTL.String())
+	if backend.has("interval") && !cache.has("ttl") {
+		backend.reject("interval", "want less than cache.ttl, "+c.Cache.TTL.String())
 		return
 	}
-	cache.wrong("ttl", "want more than backend.interval, "+c.Backend.Interval.String()+", or nodes are stale between two polls")
+	cache.reject("ttl", "want more than backend.interval, "+c.Backend.Interval.String()+", or nodes are stale between two polls")
 }

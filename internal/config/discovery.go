@@ -60,9 +60,9 @@ func (d *Discovery) read(t *table) {
 	t.texts("etcd", "URLs", func(path, s string) {
 		switch u, err := parseNodeURL(s); {
 		case err != nil || u.Path != "" || u.Port() == "":
-			t.add(path, `want the URL of a member of etcd, such as "https://10.0.0.1:2379" (got %s)`, show(s))
+			t.addMistake(path, `want the URL of a member of etcd, such as "https://10.0.0.1:2379" (got %s)`, showValue(s))
 		case slices.Contains(d.Etcd, u.String()):
-			t.add(path, "want each member of etcd once (got %s twice)", show(s))
+			t.addMistake(path, "want each member of etcd once (got %s twice)", showValue(s))
 		default:
 			d.Etcd = append(d.Etcd, u.String())
 		}
@@ -70,24 +70,24 @@ func (d *Discovery) read(t *table) {
 	t.namespaces("namespace", &d.Namespaces)
 	t.texts("scopes", "scopes", func(path, s string) {
 		if !NamePattern.MatchString(s) || s == "." || s == ".." {
-			t.add(path, `want a scope of letters, digits, ".", "_" and "-" only (got %s)`, show(s))
+			t.addMistake(path, `want a scope of letters, digits, ".", "_" and "-" only (got %s)`, showValue(s))
 			return
 		}
 		d.Scopes = append(d.Scopes, s)
 	})
 	t.text("username", &d.Username)
 	t.text("password-file", &d.PasswordFile)
-	if content, ok := t.file("password-file", d.PasswordFile); ok {
+	if content, ok := t.loadFile("password-file", d.PasswordFile); ok {
 		if d.Password = strings.TrimRight(string(content), "\r\n"); d.Password == "" || strings.ContainsAny(d.Password, "\r\n") {
-			t.wrong("password-file", "want a file with one line, the password, it has another")
+			t.reject("password-file", "want a file with one line, the password, it has another")
 		}
 	}
-	if t.valid("username") && t.valid("password-file") && (d.Username == "") != (d.PasswordFile == "") {
+	if t.isValid("username") && t.isValid("password-file") && (d.Username == "") != (d.PasswordFile == "") {
 		missing, alone := "password-file", "username"
 		if d.Username == "" {
 			missing, alone = alone, missing
 		}
-		t.add(t.at(missing), "want username and password-file or neither (got %s alone)", alone)
+		t.addMistake(t.pathOf(missing), "want username and password-file or neither (got %s alone)", alone)
 	}
 	t.authorities("cafile", &d.CAfile)
 	t.keyPair(&d.Certfile, &d.Keyfile)
@@ -98,11 +98,11 @@ func (d *Discovery) read(t *table) {
 	for _, from := range slices.Sorted(maps.Keys(rewrite.values)) {
 		var to string
 		rewrite.text(from, &to)
-		if !rewrite.valid(from) {
+		if !rewrite.isValid(from) {
 			continue
 		}
-		if !isAddressPair(from, to) {
-			rewrite.wrong(from, `want a host:port for a host:port, such as "10.0.0.11:8008" = "192.0.2.1:18008", or a host for a host`)
+		if !validRewrite(from, to) {
+			rewrite.reject(from, `want a host:port for a host:port, such as "10.0.0.11:8008" = "192.0.2.1:18008", or a host for a host`)
 			continue
 		}
 		if d.Rewrite == nil {
@@ -114,24 +114,24 @@ func (d *Discovery) read(t *table) {
 	plain := slices.ContainsFunc(d.Etcd, func(u string) bool { return strings.HasPrefix(u, "http:") })
 	switch {
 	case d.On():
-		if !secure && t.valid("etcd") {
+		if !secure && t.isValid("etcd") {
 			for _, key := range []string{"cafile", "certfile"} {
-				if t.given(key) && t.valid(key) {
-					t.wrong(key, "want etcd with https://, or nothing here: http has no certificates")
+				if t.has(key) && t.isValid(key) {
+					t.reject(key, "want etcd with https://, or nothing here: http has no certificates")
 				}
 			}
 		}
 		if plain && d.Password != "" {
-			t.notes = append(t.notes, "discovery.etcd: the password crosses the network as plain text: want https://")
+			t.addNote(t.pathOf("etcd"), "the password crosses the network as plain text: want https://")
 		}
-	case !reflect.DeepEqual(*d, Default().Discovery) && t.valid("etcd") && !t.given("etcd"):
-		t.wrong("etcd", `want URLs such as ["https://10.0.0.1:2379"]: without them the rest of [discovery] does nothing`)
+	case !reflect.DeepEqual(*d, Default().Discovery) && t.isValid("etcd") && !t.has("etcd"):
+		t.reject("etcd", `want URLs such as ["https://10.0.0.1:2379"]: without them the rest of [discovery] does nothing`)
 	}
-	t.done()
+	t.rejectUnknown()
 }
 
-// isAddressPair: both have a port, or both have none.
-func isAddressPair(from, to string) bool {
+// validRewrite: both have a port, or both have none.
+func validRewrite(from, to string) bool {
 	port := func(s string) (host string, has, ok bool) {
 		if ip, err := netip.ParseAddr(s); err == nil {
 			return s, false, ip.Zone() == ""
@@ -155,17 +155,17 @@ func (t *table) namespaces(key string, p *[]string) {
 	t.texts(key, "namespaces, or one", func(path, s string) {
 		parts := strings.FieldsFunc(s, func(r rune) bool { return r == '/' })
 		if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-			t.add(path, `want Patroni's namespace, such as "/service/" (got %s)`, show(s))
+			t.addMistake(path, `want Patroni's namespace, such as "/service/" (got %s)`, showValue(s))
 			return
 		}
 		namespace := strings.TrimSuffix("/"+strings.Join(parts, "/"), "/") + "/"
 		if slices.Contains(all, namespace) {
-			t.add(path, "want each namespace once (got %s twice)", show(namespace))
+			t.addMistake(path, "want each namespace once (got %s twice)", showValue(namespace))
 			return
 		}
 		all = append(all, namespace)
 	})
-	if t.given(key) && t.valid(key) && len(all) > 0 {
+	if t.has(key) && t.isValid(key) && len(all) > 0 {
 		*p = all
 	}
 }

@@ -43,7 +43,7 @@ func TestExampleConfig(t *testing.T) {
 		"discovery": want.Discovery.read,
 	}
 	for name, read := range known {
-		none := &table{reading: &reading{}}
+		none := &table{reader: &reader{}}
 		read(none)
 		section, _ := shown[name].(map[string]any)
 		if d := cmp.Diff(slices.Sorted(slices.Values(none.known)), slices.Sorted(maps.Keys(section))); d != "" {
@@ -51,7 +51,7 @@ func TestExampleConfig(t *testing.T) {
 		}
 		delete(shown, name)
 	}
-	none, backend := &table{reading: &reading{}}, &table{reading: &reading{}}
+	none, backend := &table{reader: &reader{}}, &table{reader: &reader{}}
 	new(Node).read(none)
 	new(Backend).read(backend)
 	nodes, _ := shown["node"].([]map[string]any)

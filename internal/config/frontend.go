@@ -55,20 +55,20 @@ func (f *Frontend) read(t *table) {
 	t.tlsVersion("tls-min-version", &f.TLSMinVersion)
 	t.tlsCiphers("tls-ciphers", &f.TLSCiphers)
 	t.authorities("client-cafile", &f.ClientCAfile)
-	if f.ClientCAfile != "" && f.Certfile == "" && t.valid("certfile") {
-		t.wrong("client-cafile", "want certfile and keyfile with it, only TLS has client certificates")
+	if f.ClientCAfile != "" && f.Certfile == "" && t.isValid("certfile") {
+		t.reject("client-cafile", "want certfile and keyfile with it, only TLS has client certificates")
 	}
 	t.text("token-file", &f.TokenFile)
-	if content, ok := t.file("token-file", f.TokenFile); ok {
+	if content, ok := t.loadFile("token-file", f.TokenFile); ok {
 		f.Token = strings.TrimSpace(string(content))
 		switch {
 		case f.Token == "":
-			t.wrong("token-file", "want a file with a token, it is empty")
+			t.reject("token-file", "want a file with a token, it is empty")
 		case strings.ContainsFunc(f.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
-			t.wrong("token-file", "want a file with one token of printable ASCII without blanks, it has more")
+			t.reject("token-file", "want a file with one token of printable ASCII without blanks, it has more")
 		}
 	}
 	t.networks("allow", &f.Allow)
 	t.boolean("fast-checks", &f.FastChecks)
-	t.done()
+	t.rejectUnknown()
 }

@@ -13,5 +13,5 @@ type History struct {
 func (h *History) read(t *table) {
 	t.integer("size", &h.Size, 1, 1_000_000)
 	t.text("file", &h.File)
-	t.done()
+	t.rejectUnknown()
 }

@@ -14,9 +14,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// leastLegacyTTL bounds how often a legacy file can make us poll: 1.x asked
+// minLegacyTTL bounds how often a legacy file can make us poll: 1.x asked
 // Patroni when it was asked, we ask all the time.
-const leastLegacyTTL = 300 * time.Millisecond
+const minLegacyTTL = 300 * time.Millisecond
 
 // parseLegacy reads the YAML of patroniglue 1.x: one Patroni, behind a cache.
 func parseLegacy(data []byte, readFile func(string) ([]byte, error)) (*Config, error) {
@@ -24,18 +24,18 @@ func parseLegacy(data []byte, readFile func(string) ([]byte, error)) (*Config, e
 	if err := yaml.Unmarshal(data, &doc); err != nil {
 		return nil, yamlError(err)
 	}
-	r := &reading{readFile: readFile, lines: map[string]int{}}
-	top := &table{reading: r}
+	r := &reader{readFile: readFile, lines: map[string]int{}}
+	top := &table{reader: r}
 	if !doc.IsZero() { // an empty file is all defaults
 		var v any
 		if err := doc.Decode(&v); err != nil {
 			return nil, yamlError(err)
 		}
 		var ok bool
-		if top.values, ok = plain(v).(map[string]any); !ok && v != nil {
-			return nil, fmt.Errorf("line %d: want frontend, backend and cache (got %s)", doc.Content[0].Line, show(v))
+		if top.values, ok = normalizeYAML(v).(map[string]any); !ok && v != nil {
+			return nil, fmt.Errorf("line %d: want frontend, backend and cache (got %s)", doc.Content[0].Line, showValue(v))
 		}
-		findLines(top, doc.Content[0], r.lines)
+		recordLines(top, doc.Content[0], r.lines)
 	}
 
 	c := Default()
@@ -45,7 +45,7 @@ func parseLegacy(data []byte, readFile func(string) ([]byte, error)) (*Config, e
 	c.legacyFrontend(top.table("frontend"))
 	address := c.legacyBackend(top.table("backend"))
 	c.legacyCache(top.table("cache"))
-	top.done()
+	top.rejectUnknown()
 	c.Notes = r.notes
 	// 1.x knew neither the name nor the scope of its Patroni, so none is checked.
 	c.Nodes = []Node{{Name: "local", Cluster: defaultCluster, URL: address, Backend: c.Backend}}
@@ -65,22 +65,22 @@ func (c *Config) legacyFrontend(t *table) {
 	t.tlsCiphers("tls-ciphers", &f.TLSCiphers)
 	var format string
 	t.text("logformat", &format)
-	if t.given("logformat") {
-		t.notes = append(t.notes, "frontend.logformat: has no effect, checks are not logged one by one")
+	if t.has("logformat") {
+		t.addNote(t.pathOf("logformat"), "has no effect, checks are not logged one by one")
 	}
-	t.done()
+	t.rejectUnknown()
 }
 
 func (c *Config) legacyBackend(t *table) *url.URL {
 	host, port := "localhost", 80 // not Patroni's 8008: so it was
 	t.host("host", &host)
-	if host == "" && t.valid("host") {
-		t.wrong("host", "want the address of Patroni's REST API")
+	if host == "" && t.isValid("host") {
+		t.reject("host", "want the address of Patroni's REST API")
 	}
 	t.integer("port", &port, 1, math.MaxUint16)
 	t.choice("scheme", &c.Backend.Scheme, "http", "https")
 	t.boolean("insecure", &c.Backend.Insecure)
-	t.done()
+	t.rejectUnknown()
 	return &url.URL{Scheme: c.Backend.Scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}
 }
 
@@ -89,22 +89,22 @@ func (c *Config) legacyCache(t *table) {
 	var sweep, ttl time.Duration
 	t.duration("ttl", &ttl, 0)
 	t.duration("interval", &sweep, 0)
-	t.done()
-	if t.given("interval") {
-		t.notes = append(t.notes, "cache.interval: has no effect, an answer is as old as its TTL allows and never swept")
+	t.rejectUnknown()
+	if t.has("interval") {
+		t.addNote(t.pathOf("interval"), "has no effect, an answer is as old as its TTL allows and never swept")
 	}
 	note := func(format string, args ...any) {
-		t.notes = append(t.notes, "cache.ttl: "+fmt.Sprintf(format, args...))
+		t.addNote(t.pathOf("ttl"), format, args...)
 	}
 
 	b := &c.Backend
 	switch {
-	case ttl == 0 && t.given("ttl") && t.valid("ttl"):
+	case ttl == 0 && t.has("ttl") && t.isValid("ttl"):
 		note("0 does not switch the cache off any more, it is %s", c.Cache.TTL)
 	case ttl == 0:
-	case ttl < leastLegacyTTL:
-		note("%s is too short to poll in time, it is %s", ttl, leastLegacyTTL)
-		c.Cache.TTL = leastLegacyTTL
+	case ttl < minLegacyTTL:
+		note("%s is too short to poll in time, it is %s", ttl, minLegacyTTL)
+		c.Cache.TTL = minLegacyTTL
 	default:
 		c.Cache.TTL = ttl
 	}
@@ -127,11 +127,11 @@ func yamlError(err error) error {
 
 // plain gives tables string keys, and the booleans of YAML 1.1, which 1.x read,
 // their value.
-func plain(v any) any {
+func normalizeYAML(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, e := range v {
-			v[key] = plain(e)
+			v[key] = normalizeYAML(e)
 		}
 		if s, ok := v["insecure"].(string); ok {
 			switch low := strings.ToLower(s); {
@@ -147,20 +147,20 @@ func plain(v any) any {
 		for key, e := range v {
 			values[fmt.Sprint(key)] = e
 		}
-		return plain(values)
+		return normalizeYAML(values)
 	}
 	return v
 }
 
-// findLines notes on which line each path stands.
-func findLines(t *table, n *yaml.Node, lines map[string]int) {
+// recordLines notes on which line each path stands.
+func recordLines(t *table, n *yaml.Node, lines map[string]int) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i]
-			path := t.at(key.Value)
+			path := t.pathOf(key.Value)
 			lines[path] = key.Line
-			findLines(&table{path: path}, n.Content[i+1], lines)
+			recordLines(&table{path: path}, n.Content[i+1], lines)
 		}
 	case yaml.SequenceNode:
 		for i, e := range n.Content {

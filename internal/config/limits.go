@@ -23,5 +23,5 @@ func (l *Limits) read(t *table) {
 	t.integer("http-connections", &l.HTTPConnections, FewestConnections, 1_000_000)
 	t.integer("agent-connections", &l.AgentConnections, FewestConnections, 1_000_000)
 	t.integer("event-streams", &l.EventStreams, 1, 1_000_000)
-	t.done()
+	t.rejectUnknown()
 }

@@ -11,7 +11,7 @@ import (
 
 // distinct wants names that are unique in their cluster and addresses that are
 // listened on once.
-func (c *Config) distinct(r *reading) {
+func (c *Config) distinct(r *reader) {
 	type member struct{ cluster, name string }
 	members := map[member]bool{}
 	unnamed := slices.IndexFunc(c.Nodes, func(n Node) bool { return n.Scope == "" })
@@ -19,19 +19,19 @@ func (c *Config) distinct(r *reading) {
 		path := fmt.Sprintf("node[%d]", i+1)
 		m := member{n.Cluster, n.Name}
 		if n.Name != "" && members[m] {
-			r.add(path+".name", "want unique names in a cluster, %q stands twice", n.Name)
+			r.addMistake(path+".name", "want unique names in a cluster, %q stands twice", n.Name)
 		}
 		members[m] = true
 		// One cluster, half of it without its scope checked, would be a surprise.
 		if n.Scope == defaultCluster && unnamed >= 0 {
-			r.add(path+".cluster", "want another name, nodes without one are %q, such as node[%d] (got %q)", defaultCluster, unnamed+1, n.Scope)
+			r.addMistake(path+".cluster", "want another name, nodes without one are %q, such as node[%d] (got %q)", defaultCluster, unnamed+1, n.Scope)
 		}
 	}
 
 	listeners := c.Addresses()
 	for i, l := range listeners {
-		if first := slices.IndexFunc(listeners[:i], l.collides); first >= 0 {
-			r.add(l.Path, "want an address of its own, %s has %q too (got %q)", listeners[first].Path, listeners[first].HostPort, l.HostPort)
+		if first := slices.IndexFunc(listeners[:i], l.conflictsWith); first >= 0 {
+			r.addMistake(l.Path, "want an address of its own, %s has %q too (got %q)", listeners[first].Path, listeners[first].HostPort, l.HostPort)
 		}
 	}
 }
@@ -75,9 +75,9 @@ func (c *Config) Addresses() []Address {
 	return all
 }
 
-// collides says that the system would refuse one of the two, as far as the text
+// conflictsWith says that the system would refuse one of the two, as far as the text
 // tells: names are not resolved.
-func (l Address) collides(other Address) bool {
+func (l Address) conflictsWith(other Address) bool {
 	host, port, err := SplitAddress(l.HostPort)
 	otherHost, otherPort, otherErr := SplitAddress(other.HostPort)
 	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }

@@ -73,7 +73,7 @@ func syntaxError(err error, text string) error {
 	lines := strings.Split(text, "\n")
 	n := min(max(at.Position.Line, 1), len(lines))
 	message := strings.TrimSuffix(strings.ReplaceAll(at.Message, "\n", " "), ".")
-	return fmt.Errorf("line %d: %s (got %s)", n, message, show(strings.TrimSpace(lines[n-1])))
+	return fmt.Errorf("line %d: %s (got %s)", n, message, showValue(strings.TrimSpace(lines[n-1])))
 }
 
 // readConfig finds and loads the configuration. Every line of its error names

@@ -19,7 +19,7 @@ func TestManKeys(t *testing.T) {
 		"frontend": c.Frontend.read, "operator": c.Operator.read, "backend": c.Backend.read, "cache": c.Cache.read, "checks": c.Checks.read,
 		"agent": c.Agent.read, "history": c.History.read, "limits": c.Limits.read, "discovery": c.Discovery.read, "node": new(Node).read,
 	} {
-		asked := &table{reading: new(reading), path: name}
+		asked := &table{reader: new(reader), path: name}
 		read(asked)
 		keys[name] = asked.known
 	}

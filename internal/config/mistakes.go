@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// reading is what reading one file brings, beside its values.
-type reading struct {
+// reader is what reading one file brings, beside its values.
+type reader struct {
 	readFile func(string) ([]byte, error)
 	lines    map[string]int // where a path stands, when the parser tells
 	mistakes []mistake
@@ -21,17 +21,22 @@ type reading struct {
 // mistake is what is wrong at a path of the file.
 type mistake struct{ path, text string }
 
-func (r *reading) add(path, format string, args ...any) {
+func (r *reader) addMistake(path, format string, args ...any) {
 	r.mistakes = append(r.mistakes, mistake{path, fmt.Sprintf(format, args...)})
 }
 
+// addNote records a remark that is no mistake.
+func (r *reader) addNote(path, format string, args ...any) {
+	r.notes = append(r.notes, path+": "+fmt.Sprintf(format, args...))
+}
+
 // err is all mistakes, one a line, or nil.
-func (r *reading) err() error {
-	slices.SortStableFunc(r.mistakes, func(a, b mistake) int { return cmp.Compare(r.line(a.path), r.line(b.path)) })
+func (r *reader) err() error {
+	slices.SortStableFunc(r.mistakes, func(a, b mistake) int { return cmp.Compare(r.lineOf(a.path), r.lineOf(b.path)) })
 	var errs []error
 	for _, m := range r.mistakes {
 		text := m.path + ": " + m.text
-		if line := r.line(m.path); line != 0 {
+		if line := r.lineOf(m.path); line != 0 {
 			text = fmt.Sprintf("line %d: %s", line, text)
 		}
 		errs = append(errs, errors.New(text))
@@ -40,7 +45,7 @@ func (r *reading) err() error {
 }
 
 // line is where a path, or else the table that lacks it, stands; 0 when unknown.
-func (r *reading) line(path string) int {
+func (r *reader) lineOf(path string) int {
 	for {
 		if line, ok := r.lines[path]; ok {
 			return line
@@ -58,7 +63,7 @@ func (r *reading) line(path string) int {
 var userinfo = regexp.MustCompile(`//\S*@`)
 
 // show writes a value for people, on one line.
-func show(v any) string {
+func showValue(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return "nothing"

@@ -56,8 +56,8 @@ const defaultCluster = "default"
 
 func (n *Node) read(t *table) {
 	t.name("name", &n.Name)
-	if !t.given("name") {
-		t.wrong("name", "want a name, best that of the Patroni member")
+	if !t.has("name") {
+		t.reject("name", "want a name, best that of the Patroni member")
 	}
 	n.Member = n.Name
 	t.name("cluster", &n.Scope)
@@ -66,7 +66,7 @@ func (n *Node) read(t *table) {
 	n.readURL(t)
 	t.address("postgres", &n.Postgres)
 	if host, port, err := SplitAddress(n.Postgres); err == nil && (host == "" || port == 0) {
-		t.wrong("postgres", `want the host and the port of the database, such as "10.0.0.11:5432"`)
+		t.reject("postgres", `want the host and the port of the database, such as "10.0.0.11:5432"`)
 	}
 
 	agent := t.table("agent")
@@ -85,8 +85,8 @@ func (n *Node) read(t *table) {
 		n.Agent[check] = addr
 	}
 	agent.known, agent.noun = validChecks(), "check"
-	agent.done()
-	t.done()
+	agent.rejectUnknown()
+	t.rejectUnknown()
 }
 
 // readURL takes either url, or host and port with the scheme.
@@ -98,20 +98,20 @@ func (n *Node) readURL(t *table) {
 	t.host("host", &host)
 	t.integer("port", &port, 1, math.MaxUint16)
 	switch {
-	case !t.valid("url") || !t.valid("host") || !t.valid("port"):
-	case t.given("url"):
+	case !t.isValid("url") || !t.isValid("host") || !t.isValid("port"):
+	case t.has("url"):
 		for _, key := range []string{"host", "port", "scheme"} {
-			if t.given(key) {
-				t.wrong(key, "want either url or host, port and scheme")
+			if t.has(key) {
+				t.reject(key, "want either url or host, port and scheme")
 			}
 		}
 		if n.URL, err = parseNodeURL(raw); err != nil {
-			t.wrong("url", err.Error())
+			t.reject("url", err.Error())
 		}
 	case host != "":
 		n.URL = &url.URL{Scheme: n.Scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}
 	default:
-		t.wrong("url", `want the address of Patroni's REST API, such as "http://10.0.0.11:8008"`)
+		t.reject("url", `want the address of Patroni's REST API, such as "http://10.0.0.11:8008"`)
 	}
 }
 

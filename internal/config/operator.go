@@ -39,15 +39,15 @@ func (o *Operator) read(t *table) {
 	t.keyPair(&o.Certfile, &o.Keyfile)
 	t.authorities("client-cafile", &o.ClientCAfile)
 	t.text("password-file", &o.PasswordFile)
-	if content, ok := t.file("password-file", o.PasswordFile); ok {
+	if content, ok := t.loadFile("password-file", o.PasswordFile); ok {
 		users, err := parsePasswords(string(content))
 		if err != nil {
-			t.wrong("password-file", err.Error())
+			t.reject("password-file", err.Error())
 		}
 		o.Users = users
 	}
 	t.networks("allow", &o.Allow)
-	t.done()
+	t.rejectUnknown()
 }
 
 // complete takes from the frontend what is not given, and refuses what would leave
@@ -55,8 +55,8 @@ func (o *Operator) read(t *table) {
 func (o *Operator) complete(t *table, f *Frontend) {
 	given := o.Certfile != "" || o.ClientCAfile != "" || o.PasswordFile != "" || len(o.Allow) > 0
 	if o.Listen == "" {
-		if given && t.valid("listen") {
-			t.wrong("listen", `want an address such as "localhost:8010": without one the rest of [operator] protects nothing`)
+		if given && t.isValid("listen") {
+			t.reject("listen", `want an address such as "localhost:8010": without one the rest of [operator] protects nothing`)
 		}
 		return
 	}
@@ -67,13 +67,13 @@ func (o *Operator) complete(t *table, f *Frontend) {
 		o.Allow = f.Allow
 	}
 	switch {
-	case o.ClientCAfile != "" && o.Certfile == "" && t.valid("certfile"):
-		t.wrong("client-cafile", "want certfile and keyfile with it, only TLS has client certificates")
-	case f.ClientCAfile != "" && o.ClientCAfile == "" && o.PasswordFile == "" && t.valid("client-cafile") && t.valid("password-file"):
-		t.wrong("client-cafile", "want it, or password-file: [frontend] asks for client certificates, this would ask for nothing")
+	case o.ClientCAfile != "" && o.Certfile == "" && t.isValid("certfile"):
+		t.reject("client-cafile", "want certfile and keyfile with it, only TLS has client certificates")
+	case f.ClientCAfile != "" && o.ClientCAfile == "" && o.PasswordFile == "" && t.isValid("client-cafile") && t.isValid("password-file"):
+		t.reject("client-cafile", "want it, or password-file: [frontend] asks for client certificates, this would ask for nothing")
 	}
 	if host, _, _ := SplitAddress(o.Listen); o.PasswordFile != "" && o.Certfile == "" && !isLoopback(host) {
-		t.notes = append(t.notes, "operator.listen: passwords cross the network as plain text: want certfile and keyfile, or localhost behind a proxy with TLS")
+		t.addNote(t.pathOf("listen"), "passwords cross the network as plain text: want certfile and keyfile, or localhost behind a proxy with TLS")
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // since says in words where c differs from the configuration before.
-func (c *Config) Since(before *Config) []string {
+func (c *Config) ChangesSince(before *Config) []string {
 	changed := []string{}
 	section := func(name string, was, is any) {
 		if !reflect.DeepEqual(was, is) {

@@ -69,7 +69,7 @@ func (d *Discovery) read(t *table) {
 	})
 	t.namespaces("namespace", &d.Namespaces)
 	t.texts("scopes", "scopes", func(path, s string) {
-		if !NamePattern.MatchString(s) || s == "." || s == ".." {
+		if !ValidName(s) {
 			t.addMistake(path, `want a scope of letters, digits, ".", "_" and "-" only (got %s)`, showValue(s))
 			return
 		}

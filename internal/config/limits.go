@@ -16,12 +16,12 @@ type Limits struct {
 	EventStreams int
 }
 
-// fewestConnections leave room for the checks of one node by some load balancers.
-const FewestConnections = 16
+// MinConnections leave room for the checks of one node by some load balancers.
+const MinConnections = 16
 
 func (l *Limits) read(t *table) {
-	t.integer("http-connections", &l.HTTPConnections, FewestConnections, 1_000_000)
-	t.integer("agent-connections", &l.AgentConnections, FewestConnections, 1_000_000)
+	t.integer("http-connections", &l.HTTPConnections, MinConnections, 1_000_000)
+	t.integer("agent-connections", &l.AgentConnections, MinConnections, 1_000_000)
 	t.integer("event-streams", &l.EventStreams, 1, 1_000_000)
 	t.rejectUnknown()
 }

@@ -28,23 +28,23 @@ func (c *Config) distinct(r *reader) {
 		}
 	}
 
-	listeners := c.Addresses()
+	listeners := c.ListenAddresses()
 	for i, l := range listeners {
 		if first := slices.IndexFunc(listeners[:i], l.conflictsWith); first >= 0 {
-			r.addMistake(l.Path, "want an address of its own, %s has %q too (got %q)", listeners[first].Path, listeners[first].HostPort, l.HostPort)
+			r.addMistake(l.Key, "want an address of its own, %s has %q too (got %q)", listeners[first].Key, listeners[first].HostPort, l.HostPort)
 		}
 	}
 }
 
 // listener is an address to listen on, where the file gives it, and what is
 // answered there. A dedicated agent port answers one check of one node.
-type Address struct {
-	Path, HostPort string
-	Service        Service
-	Cluster        string // of a dedicated agent port, with node and check; else ""
-	Node           string
-	Check          string
-	Fast           bool // answers are fast where they can be
+type ListenAddress struct {
+	Key, HostPort string
+	Service       Service
+	Cluster       string // of a dedicated agent port, with node and check; else ""
+	Node          string
+	Check         string
+	Fast          bool // answers are fast where they can be
 }
 
 type Service int
@@ -56,18 +56,18 @@ const (
 )
 
 // listeners are all of them, the frontend first.
-func (c *Config) Addresses() []Address {
-	all := []Address{{Path: "frontend.port", HostPort: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), Service: FrontendHTTP, Fast: c.Frontend.FastChecks}}
+func (c *Config) ListenAddresses() []ListenAddress {
+	all := []ListenAddress{{Key: "frontend.port", HostPort: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), Service: FrontendHTTP, Fast: c.Frontend.FastChecks}}
 	if c.Operator.Listen != "" {
-		all = append(all, Address{Path: "operator.listen", HostPort: c.Operator.Listen, Service: OperatorHTTP})
+		all = append(all, ListenAddress{Key: "operator.listen", HostPort: c.Operator.Listen, Service: OperatorHTTP})
 	}
 	if c.Agent.Listen != "" {
-		all = append(all, Address{Path: "agent.listen", HostPort: c.Agent.Listen, Fast: c.Frontend.FastChecks})
+		all = append(all, ListenAddress{Key: "agent.listen", HostPort: c.Agent.Listen, Fast: c.Frontend.FastChecks})
 	}
 	for i, n := range c.Nodes {
 		for _, check := range slices.Sorted(maps.Keys(n.Agent)) {
-			all = append(all, Address{
-				Path: fmt.Sprintf("node[%d].agent.%s", i+1, check), HostPort: n.Agent[check],
+			all = append(all, ListenAddress{
+				Key: fmt.Sprintf("node[%d].agent.%s", i+1, check), HostPort: n.Agent[check],
 				Cluster: n.Cluster, Node: n.Name, Check: check, Fast: c.Frontend.FastChecks,
 			})
 		}
@@ -77,8 +77,8 @@ func (c *Config) Addresses() []Address {
 
 // conflictsWith says that the system would refuse one of the two, as far as the text
 // tells: names are not resolved.
-func (l Address) conflictsWith(other Address) bool {
-	host, port, err := SplitAddress(l.HostPort)
+func (a ListenAddress) conflictsWith(other ListenAddress) bool {
+	host, port, err := SplitAddress(a.HostPort)
 	otherHost, otherPort, otherErr := SplitAddress(other.HostPort)
 	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
 	return err == nil && otherErr == nil && port == otherPort && port != 0 &&

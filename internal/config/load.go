@@ -14,7 +14,7 @@ import (
 
 // findConfig says which file to load: the one of the -config flag, else the
 // first of the usual places that exists.
-func find(flag, home string, exists func(string) bool) (string, error) {
+func findFile(flag, home string, exists func(string) bool) (string, error) {
 	if flag != "" {
 		return flag, nil
 	}
@@ -78,9 +78,9 @@ func syntaxError(err error, text string) error {
 
 // readConfig finds and loads the configuration. Every line of its error names
 // the file.
-func Find(flag string) (path string, cfg *Config, err error) {
+func FindAndLoad(flag string) (path string, cfg *Config, err error) {
 	home, _ := os.UserHomeDir() // without a home only the other default file is looked for
-	if path, err = find(flag, home, Exists); err != nil {
+	if path, err = findFile(flag, home, exists); err != nil {
 		return "", nil, err
 	}
 	cfg, err = Load(path)
@@ -111,7 +111,7 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // exists is true, too, where we may not look: reading it will say so.
-func Exists(path string) bool {
+func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil || errors.Is(err, fs.ErrPermission)
 }

@@ -64,7 +64,7 @@ func TestFindConfig(t *testing.T) {
 		{name: "none and no home", err: `finding a configuration: neither "$HOME/.patroniglue.yml" nor "/etc/patroniglue/patroniglue.toml" exists, name one with -config FILE`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := find(tt.flag, tt.home, func(path string) bool { return slices.Contains(tt.exist, path) })
+			got, err := findFile(tt.flag, tt.home, func(path string) bool { return slices.Contains(tt.exist, path) })
 			if got != tt.want || (err == nil) != (tt.err == "") || err != nil && err.Error() != tt.err {
 				t.Errorf("got %q, %v, want %q, %s", got, err, tt.want, tt.err)
 			}

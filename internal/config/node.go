@@ -131,10 +131,10 @@ func parseNodeURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-func ClusterNames(cfg *Config) []string {
+func (c *Config) ClusterNames() []string {
 	var names []string
 	seen := make(map[string]bool)
-	for _, n := range cfg.Nodes {
+	for _, n := range c.Nodes {
 		if !seen[n.Cluster] {
 			seen[n.Cluster] = true
 			names = append(names, n.Cluster)

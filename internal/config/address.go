@@ -4,33 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 )
-
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
-
-// ValidName reports whether s can be the name of a node, a cluster or a scope: it
-// stands as it is in the paths of our HTTP routes, where "." and ".." would be lost.
-func ValidName(s string) bool { return namePattern.MatchString(s) && s != "." && s != ".." }
-
-// name reads what stands in a path of our HTTP routes.
-func (t *table) name(key string, p *string) {
-	var s string
-	t.text(key, &s)
-	if !t.has(key) || !t.isValid(key) {
-		return
-	}
-	if s == "" && key == "cluster" {
-		return // as good as not given
-	}
-	if !ValidName(s) {
-		t.reject(key, `want letters, digits, ".", "_" and "-" only, and not "." or ".."`)
-		return
-	}
-	*p = s
-}
 
 // host reads a name or an IP address without brackets; "" is for the caller to judge.
 func (t *table) host(key string, p *string) {

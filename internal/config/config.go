@@ -2,11 +2,7 @@ package config
 
 import (
 	"crypto/tls"
-	"slices"
-	"strings"
 	"time"
-
-	"github.com/BurntSushi/toml"
 )
 
 // config is a configuration file after every default, rule and merge: what
@@ -59,64 +55,4 @@ func Default() *Config {
 		Limits:    Limits{HTTPConnections: 4096, AgentConnections: 4096, EventStreams: 256},
 		Discovery: Discovery{Namespaces: []string{"/service/"}},
 	}
-}
-
-// parseConfig reads TOML. Files that it names are read with readFile.
-func parseTOML(data []byte, readFile func(string) ([]byte, error)) (*Config, error) {
-	// Not into the struct: the decoder stops at the first wrong type, and it would
-	// take a plain 5 as 5 ns.
-	var values map[string]any
-	if err := toml.Unmarshal(data, &values); err != nil {
-		return nil, syntaxError(err, string(data))
-	}
-
-	r := &reader{readFile: readFile}
-	top := &table{reader: r, values: values}
-	c := Default()
-	c.Frontend.read(top.table("frontend"))
-	operator := top.table("operator")
-	c.Operator.read(operator)
-	c.Operator.complete(operator, &c.Frontend)
-	backend := top.table("backend")
-	c.Backend.read(backend)
-	cache := top.table("cache")
-	c.Cache.read(cache)
-	c.Checks.read(top.table("checks"))
-	c.Agent.read(top.table("agent"))
-	c.History.read(top.table("history"))
-	c.Limits.read(top.table("limits"))
-	c.Discovery.read(top.table("discovery"))
-	c.checkTTL(cache, backend)
-
-	for _, t := range top.tables("node") {
-		n := Node{Backend: c.Backend}
-		n.read(t)
-		if t.isValid("interval") && t.has("interval") && cache.isValid("ttl") && n.Interval >= c.Cache.TTL {
-			t.reject("interval", "want less than cache.ttl, "+c.Cache.TTL.String())
-		}
-		c.Nodes = append(c.Nodes, n)
-	}
-	top.rejectUnknown()
-	c.distinct(r)
-	if len(c.Nodes) == 0 && top.isValid("node") && !c.Discovery.On() && !slices.ContainsFunc(r.mistakes, func(m mistake) bool { return strings.HasPrefix(m.path, "discovery") }) {
-		r.addMistake("node", "want at least one [[node]], or [discovery] (got nothing)")
-	}
-	c.Notes = r.notes
-	if err := r.err(); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// outlive wants that a node does not get stale between two polls, and says so at
-// the key that is given.
-func (c *Config) checkTTL(cache, backend *table) {
-	if !cache.isValid("ttl") || !backend.isValid("interval") || c.Cache.TTL > c.Backend.Interval {
-		return
-	}
-	if backend.has("interval") && !cache.has("ttl") {
-		backend.reject("interval", "want less than cache.ttl, "+c.Cache.TTL.String())
-		return
-	}
-	cache.reject("ttl", "want more than backend.interval, "+c.Backend.Interval.String()+", or nodes are stale between two polls")
 }

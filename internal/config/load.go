@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/BurntSushi/toml"
 )
 
 // findConfig says which file to load: the one of the -config flag, else the
@@ -61,19 +59,6 @@ func Parse(path string, text []byte, readFile func(string) ([]byte, error)) (c *
 	}
 	c.Text, c.Files = text, files
 	return c, nil
-}
-
-// syntaxError shows the line that cannot be read. ParseError.ErrorWithPosition
-// would too, but toml 1.6 panics there when its lexer puts an error on line 0.
-func syntaxError(err error, text string) error {
-	at, ok := errors.AsType[toml.ParseError](err)
-	if !ok {
-		return err
-	}
-	lines := strings.Split(text, "\n")
-	n := min(max(at.Position.Line, 1), len(lines))
-	message := strings.TrimSuffix(strings.ReplaceAll(at.Message, "\n", " "), ".")
-	return fmt.Errorf("line %d: %s (got %s)", n, message, showValue(strings.TrimSpace(lines[n-1])))
 }
 
 // readConfig finds and loads the configuration. Every line of its error names

@@ -30,7 +30,7 @@ func ValidHost(s string) bool {
 }
 
 // address reads a host:port, or "".
-func (t *table) address(key string, p *string) {
+func (t *table) listenAddress(key string, p *string) {
 	s := *p
 	t.text(key, &s)
 	if !t.isValid(key) {

@@ -7,6 +7,6 @@ type Agent struct {
 }
 
 func (a *Agent) read(t *table) {
-	t.address("listen", &a.Listen)
+	t.listenAddress("listen", &a.Listen)
 	t.rejectUnknown()
 }

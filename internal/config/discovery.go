@@ -57,8 +57,27 @@ type Discovery struct {
 func (d *Discovery) On() bool { return len(d.Etcd) > 0 }
 
 func (d *Discovery) read(t *table) {
+	d.readEtcd(t)
+	t.namespaces("namespace", &d.Namespaces)
+	d.readScopes(t)
+	d.readLogin(t)
+	t.authorities("cafile", &d.CAfile)
+	t.keyPair(&d.Certfile, &d.Keyfile)
+	t.networks("allow", &d.Allow)
+	t.integer("api-port", &d.APIPort, 0, math.MaxUint16)
+	t.text("file", &d.File)
+	d.readRewrite(t.table("rewrite"))
+	if d.On() {
+		d.checkTransport(t)
+	} else if !reflect.DeepEqual(*d, Default().Discovery) && t.isValid("etcd") && !t.has("etcd") {
+		t.reject("etcd", `want URLs such as ["https://10.0.0.1:2379"]: without them the rest of [discovery] does nothing`)
+	}
+	t.rejectUnknown()
+}
+
+func (d *Discovery) readEtcd(t *table) {
 	t.texts("etcd", "URLs", func(path, s string) {
-		switch u, err := parseNodeURL(s); {
+		switch u, err := parseURL(s); {
 		case err != nil || u.Path != "" || u.Port() == "":
 			t.addMistake(path, `want the URL of a member of etcd, such as "https://10.0.0.1:2379" (got %s)`, showValue(s))
 		case slices.Contains(d.Etcd, u.String()):
@@ -67,7 +86,9 @@ func (d *Discovery) read(t *table) {
 			d.Etcd = append(d.Etcd, u.String())
 		}
 	})
-	t.namespaces("namespace", &d.Namespaces)
+}
+
+func (d *Discovery) readScopes(t *table) {
 	t.texts("scopes", "scopes", func(path, s string) {
 		if !ValidName(s) {
 			t.addMistake(path, `want a scope of letters, digits, ".", "_" and "-" only (got %s)`, showValue(s))
@@ -75,6 +96,10 @@ func (d *Discovery) read(t *table) {
 		}
 		d.Scopes = append(d.Scopes, s)
 	})
+}
+
+// readLogin reads the user's name and the password file for etcd: both or neither.
+func (d *Discovery) readLogin(t *table) {
 	t.text("username", &d.Username)
 	t.text("password-file", &d.PasswordFile)
 	if content, ok := t.loadFile("password-file", d.PasswordFile); ok {
@@ -82,27 +107,21 @@ func (d *Discovery) read(t *table) {
 			t.reject("password-file", "want a file with one line, the password, it has another")
 		}
 	}
-	if t.isValid("username") && t.isValid("password-file") && (d.Username == "") != (d.PasswordFile == "") {
-		missing, alone := "password-file", "username"
-		if d.Username == "" {
-			missing, alone = alone, missing
-		}
-		t.addMistake(t.pathOf(missing), "want username and password-file or neither (got %s alone)", alone)
+	if t.isValid("username") && t.isValid("password-file") {
+		t.bothOrNeither("username", d.Username, "password-file", d.PasswordFile)
 	}
-	t.authorities("cafile", &d.CAfile)
-	t.keyPair(&d.Certfile, &d.Keyfile)
-	t.networks("allow", &d.Allow)
-	t.integer("api-port", &d.APIPort, 0, math.MaxUint16)
-	t.text("file", &d.File)
-	rewrite := t.table("rewrite")
-	for _, from := range slices.Sorted(maps.Keys(rewrite.values)) {
+}
+
+// readRewrite reads the table whose keys are announced addresses.
+func (d *Discovery) readRewrite(t *table) {
+	for _, from := range slices.Sorted(maps.Keys(t.values)) {
 		var to string
-		rewrite.text(from, &to)
-		if !rewrite.isValid(from) {
+		t.text(from, &to)
+		if !t.isValid(from) {
 			continue
 		}
 		if !validRewrite(from, to) {
-			rewrite.reject(from, `want a host:port for a host:port, such as "10.0.0.11:8008" = "192.0.2.1:18008", or a host for a host`)
+			t.reject(from, `want a host:port for a host:port, such as "10.0.0.11:8008" = "192.0.2.1:18008", or a host for a host`)
 			continue
 		}
 		if d.Rewrite == nil {
@@ -110,55 +129,57 @@ func (d *Discovery) read(t *table) {
 		}
 		d.Rewrite[from] = to
 	}
-	secure := slices.ContainsFunc(d.Etcd, func(u string) bool { return strings.HasPrefix(u, "https:") })
-	plain := slices.ContainsFunc(d.Etcd, func(u string) bool { return strings.HasPrefix(u, "http:") })
-	switch {
-	case d.On():
-		if !secure && t.isValid("etcd") {
-			for _, key := range []string{"cafile", "certfile"} {
-				if t.has(key) && t.isValid(key) {
-					t.reject(key, "want etcd with https://, or nothing here: http has no certificates")
-				}
+}
+
+// checkTransport refuses certificates where no URL of etcd has TLS, and notes a
+// password that crosses the network as plain text.
+func (d *Discovery) checkTransport(t *table) {
+	hasScheme := func(scheme string) bool {
+		return slices.ContainsFunc(d.Etcd, func(u string) bool { return strings.HasPrefix(u, scheme+":") })
+	}
+	if !hasScheme("https") && t.isValid("etcd") {
+		for _, key := range []string{"cafile", "certfile"} {
+			if t.has(key) && t.isValid(key) {
+				t.reject(key, "want etcd with https://, or nothing here: http has no certificates")
 			}
 		}
-		if plain && d.Password != "" {
-			t.addNote(t.pathOf("etcd"), "the password crosses the network as plain text: want https://")
-		}
-	case !reflect.DeepEqual(*d, Default().Discovery) && t.isValid("etcd") && !t.has("etcd"):
-		t.reject("etcd", `want URLs such as ["https://10.0.0.1:2379"]: without them the rest of [discovery] does nothing`)
 	}
-	t.rejectUnknown()
+	if hasScheme("http") && d.Password != "" {
+		t.addNote(t.pathOf("etcd"), "the password crosses the network as plain text: want https://")
+	}
 }
 
-// validRewrite: both have a port, or both have none.
+// validRewrite reports whether an address can stand for another: both have a port, or
+// neither has one.
 func validRewrite(from, to string) bool {
-	port := func(s string) (host string, has, ok bool) {
-		if ip, err := netip.ParseAddr(s); err == nil {
-			return s, false, ip.Zone() == ""
-		}
-		if host, port, err := SplitAddress(s); err == nil {
-			return host, true, host != "" && port > 0
-		}
-		return s, false, s != "" && ValidHost(s) && !strings.Contains(s, ",")
-	}
-	_, a, fromOK := port(from)
-	_, b, toOK := port(to)
-	return fromOK && toOK && a == b
+	fromHasPort, fromOK := splitRewrite(from)
+	toHasPort, toOK := splitRewrite(to)
+	return fromOK && toOK && fromHasPort == toHasPort
 }
 
-// namespaces reads one or a list, and writes them as Patroni makes them (AbstractDCS.__init__).
+// splitRewrite reports whether s, a host or a host:port, has a port and is valid.
+func splitRewrite(s string) (hasPort, ok bool) {
+	if ip, err := netip.ParseAddr(s); err == nil {
+		return false, ip.Zone() == ""
+	}
+	if host, port, err := SplitAddress(s); err == nil {
+		return true, host != "" && port > 0
+	}
+	return false, s != "" && ValidHost(s) && !strings.Contains(s, ",")
+}
+
+// namespaces reads one namespace or a list of them.
 func (t *table) namespaces(key string, p *[]string) {
-	if s, one := t.values[key].(string); one {
+	if s, isOne := t.values[key].(string); isOne {
 		t.values[key] = []any{s}
 	}
 	var all []string
 	t.texts(key, "namespaces, or one", func(path, s string) {
-		parts := strings.FieldsFunc(s, func(r rune) bool { return r == '/' })
 		if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			t.addMistake(path, `want Patroni's namespace, such as "/service/" (got %s)`, showValue(s))
 			return
 		}
-		namespace := strings.TrimSuffix("/"+strings.Join(parts, "/"), "/") + "/"
+		namespace := cleanNamespace(s)
 		if slices.Contains(all, namespace) {
 			t.addMistake(path, "want each namespace once (got %s twice)", showValue(namespace))
 			return
@@ -168,4 +189,10 @@ func (t *table) namespaces(key string, p *[]string) {
 	if t.has(key) && t.isValid(key) && len(all) > 0 {
 		*p = all
 	}
+}
+
+// cleanNamespace writes a namespace as Patroni does (AbstractDCS.__init__).
+func cleanNamespace(s string) string {
+	parts := strings.FieldsFunc(s, func(r rune) bool { return r == '/' })
+	return strings.TrimSuffix("/"+strings.Join(parts, "/"), "/") + "/"
 }

@@ -11,7 +11,7 @@ import (
 
 func TestExampleConfig(t *testing.T) {
 	const path = "../../patroniglue.example.toml"
-	c, err := loadFile(path)
+	c, err := Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}

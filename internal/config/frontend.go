@@ -58,17 +58,23 @@ func (f *Frontend) read(t *table) {
 	if f.ClientCAfile != "" && f.Certfile == "" && t.isValid("certfile") {
 		t.reject("client-cafile", "want certfile and keyfile with it, only TLS has client certificates")
 	}
-	t.text("token-file", &f.TokenFile)
-	if content, ok := t.loadFile("token-file", f.TokenFile); ok {
-		f.Token = strings.TrimSpace(string(content))
-		switch {
-		case f.Token == "":
-			t.reject("token-file", "want a file with a token, it is empty")
-		case strings.ContainsFunc(f.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
-			t.reject("token-file", "want a file with one token of printable ASCII without blanks, it has more")
-		}
-	}
+	f.readToken(t)
 	t.networks("allow", &f.Allow)
 	t.boolean("fast-checks", &f.FastChecks)
 	t.rejectUnknown()
+}
+
+func (f *Frontend) readToken(t *table) {
+	t.text("token-file", &f.TokenFile)
+	content, ok := t.loadFile("token-file", f.TokenFile)
+	if !ok {
+		return
+	}
+	f.Token = strings.TrimSpace(string(content))
+	switch {
+	case f.Token == "":
+		t.reject("token-file", "want a file with a token, it is empty")
+	case strings.ContainsFunc(f.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		t.reject("token-file", "want a file with one token of printable ASCII without blanks, it has more")
+	}
 }

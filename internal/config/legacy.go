@@ -14,48 +14,36 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// minLegacyTTL bounds how often a legacy file can make us poll: 1.x asked
-// Patroni when it was asked, we ask all the time.
+// minLegacyTTL bounds how often a legacy file can make us poll: 1.x asked Patroni
+// only when it was asked itself, we poll all the time.
 const minLegacyTTL = 300 * time.Millisecond
 
 // parseLegacy reads the YAML of patroniglue 1.x: one Patroni, behind a cache.
-func parseLegacy(data []byte, readFile func(string) ([]byte, error)) (*Config, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return nil, yamlError(err)
+func parseLegacy(text []byte, readFile func(string) ([]byte, error)) (*Config, error) {
+	values, lines, err := decodeYAML(text)
+	if err != nil {
+		return nil, err
 	}
-	r := &reader{readFile: readFile, lines: map[string]int{}}
-	top := &table{reader: r}
-	if !doc.IsZero() { // an empty file is all defaults
-		var v any
-		if err := doc.Decode(&v); err != nil {
-			return nil, yamlError(err)
-		}
-		var ok bool
-		if top.values, ok = normalizeYAML(v).(map[string]any); !ok && v != nil {
-			return nil, fmt.Errorf("line %d: want frontend, backend and cache (got %s)", doc.Content[0].Line, showValue(v))
-		}
-		recordLines(top, doc.Content[0], r.lines)
-	}
-
+	r := &reader{readFile: readFile, lines: lines}
+	top := &table{reader: r, values: values}
 	c := Default()
 	c.Legacy = true
 	// 1.x relayed what Patroni answers to /primary: 200 for the lock, running or not.
 	c.Checks.Primary = "lock"
-	c.legacyFrontend(top.table("frontend"))
-	address := c.legacyBackend(top.table("backend"))
-	c.legacyCache(top.table("cache"))
+	c.readLegacyFrontend(top.table("frontend"))
+	address := c.readLegacyBackend(top.table("backend"))
+	c.readLegacyCache(top.table("cache"))
 	top.rejectUnknown()
-	c.Notes = r.notes
 	// 1.x knew neither the name nor the scope of its Patroni, so none is checked.
 	c.Nodes = []Node{{Name: "local", Cluster: defaultCluster, URL: address, Backend: c.Backend}}
+	c.Notes = r.notes
 	if err := r.err(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Config) legacyFrontend(t *table) {
+func (c *Config) readLegacyFrontend(t *table) {
 	f := &c.Frontend
 	f.Port = 80
 	t.host("host", &f.Host)
@@ -71,7 +59,8 @@ func (c *Config) legacyFrontend(t *table) {
 	t.rejectUnknown()
 }
 
-func (c *Config) legacyBackend(t *table) *url.URL {
+// readLegacyBackend returns the address of Patroni.
+func (c *Config) readLegacyBackend(t *table) *url.URL {
 	host, port := "localhost", 80 // not Patroni's 8008: so it was
 	t.host("host", &host)
 	if host == "" && t.isValid("host") {
@@ -84,40 +73,67 @@ func (c *Config) legacyBackend(t *table) *url.URL {
 	return &url.URL{Scheme: c.Backend.Scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}
 }
 
-// legacyCache takes the TTL, and polls as often as that TTL needs.
-func (c *Config) legacyCache(t *table) {
-	var sweep, ttl time.Duration
+// readLegacyCache reads the ttl, and sets the intervals of polls by it.
+func (c *Config) readLegacyCache(t *table) {
+	var ttl, sweep time.Duration
 	t.duration("ttl", &ttl, 0)
 	t.duration("interval", &sweep, 0)
 	t.rejectUnknown()
 	if t.has("interval") {
 		t.addNote(t.pathOf("interval"), "has no effect, an answer is as old as its TTL allows and never swept")
 	}
-	note := func(format string, args ...any) {
-		t.addNote(t.pathOf("ttl"), format, args...)
-	}
-
-	b := &c.Backend
 	switch {
 	case ttl == 0 && t.has("ttl") && t.isValid("ttl"):
-		note("0 does not switch the cache off any more, it is %s", c.Cache.TTL)
+		t.addNote(t.pathOf("ttl"), "0 does not switch the cache off any more, it is %s", c.Cache.TTL)
 	case ttl == 0:
 	case ttl < minLegacyTTL:
-		note("%s is too short to poll in time, it is %s", ttl, minLegacyTTL)
+		t.addNote(t.pathOf("ttl"), "%s is too short to poll in time, it is %s", ttl, minLegacyTTL)
 		c.Cache.TTL = minLegacyTTL
 	default:
 		c.Cache.TTL = ttl
 	}
-	if c.Cache.TTL < 2*b.Interval { // one slow poll must not end belief
-		b.Interval = c.Cache.TTL / 3
-		b.PrimaryInterval = min(b.PrimaryInterval, b.Interval)
-		b.FastInterval = min(b.FastInterval, b.PrimaryInterval)
-		note("Patroni is polled every %s, to know it in time", b.Interval.Round(time.Millisecond))
+	if c.pollWithinTTL() {
+		t.addNote(t.pathOf("ttl"), "Patroni is polled every %s, to know it in time", c.Backend.Interval.Round(time.Millisecond))
 	}
-	b.Timeout = min(b.Timeout, c.Cache.TTL)
 }
 
-// yamlError has one mistake a line, without the prefix that yaml puts.
+// pollWithinTTL lowers the intervals where a single slow poll would let the node get
+// stale, and reports whether it did.
+func (c *Config) pollWithinTTL() bool {
+	b := &c.Backend
+	b.Timeout = min(b.Timeout, c.Cache.TTL)
+	if c.Cache.TTL >= 2*b.Interval {
+		return false
+	}
+	b.Interval = c.Cache.TTL / 3
+	b.PrimaryInterval = min(b.PrimaryInterval, b.Interval)
+	b.FastInterval = min(b.FastInterval, b.PrimaryInterval)
+	return true
+}
+
+// decodeYAML returns the values of a file, and the line on which each path stands.
+func decodeYAML(text []byte) (values map[string]any, lines map[string]int, err error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, nil, yamlError(err)
+	}
+	if doc.IsZero() {
+		return nil, nil, nil // an empty file is all defaults
+	}
+	var v any
+	if err := doc.Decode(&v); err != nil {
+		return nil, nil, yamlError(err)
+	}
+	values, ok := normalizeYAML(v).(map[string]any)
+	if !ok && v != nil {
+		return nil, nil, fmt.Errorf("line %d: want frontend, backend and cache (got %s)", doc.Content[0].Line, showValue(v))
+	}
+	lines = make(map[string]int)
+	recordLines("", doc.Content[0], lines)
+	return values, lines, nil
+}
+
+// yamlError puts one mistake on a line, without the prefix that the yaml package gives.
 func yamlError(err error) error {
 	if all, ok := errors.AsType[*yaml.TypeError](err); ok {
 		return errors.New(strings.Join(all.Errors, "\n"))
@@ -125,8 +141,8 @@ func yamlError(err error) error {
 	return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
 }
 
-// plain gives tables string keys, and the booleans of YAML 1.1, which 1.x read,
-// their value.
+// normalizeYAML makes what the decoder of TOML would have made: string keys for
+// tables, and booleans of what YAML 1.1, which 1.x read, takes for one.
 func normalizeYAML(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -152,19 +168,19 @@ func normalizeYAML(v any) any {
 	return v
 }
 
-// recordLines notes on which line each path stands.
-func recordLines(t *table, n *yaml.Node, lines map[string]int) {
+// recordLines records the line of every path below path, where n stands.
+func recordLines(path string, n *yaml.Node, lines map[string]int) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i]
-			path := t.pathOf(key.Value)
-			lines[path] = key.Line
-			recordLines(&table{path: path}, n.Content[i+1], lines)
+			below := joinPath(path, key.Value)
+			lines[below] = key.Line
+			recordLines(below, n.Content[i+1], lines)
 		}
 	case yaml.SequenceNode:
 		for i, e := range n.Content {
-			lines[fmt.Sprintf("%s[%d]", t.path, i+1)] = e.Line
+			lines[fmt.Sprintf("%s[%d]", path, i+1)] = e.Line
 		}
 	}
 }

@@ -9,29 +9,13 @@ import (
 	"strings"
 )
 
-// distinct wants names that are unique in their cluster and addresses that are
-// listened on once.
-func (c *Config) distinct(r *reader) {
-	type member struct{ cluster, name string }
-	members := map[member]bool{}
-	unnamed := slices.IndexFunc(c.Nodes, func(n Node) bool { return n.Scope == "" })
-	for i, n := range c.Nodes {
-		path := fmt.Sprintf("node[%d]", i+1)
-		m := member{n.Cluster, n.Name}
-		if n.Name != "" && members[m] {
-			r.addMistake(path+".name", "want unique names in a cluster, %q stands twice", n.Name)
-		}
-		members[m] = true
-		// One cluster, half of it without its scope checked, would be a surprise.
-		if n.Scope == defaultCluster && unnamed >= 0 {
-			r.addMistake(path+".cluster", "want another name, nodes without one are %q, such as node[%d] (got %q)", defaultCluster, unnamed+1, n.Scope)
-		}
-	}
-
-	listeners := c.ListenAddresses()
-	for i, l := range listeners {
-		if first := slices.IndexFunc(listeners[:i], l.conflictsWith); first >= 0 {
-			r.addMistake(l.Key, "want an address of its own, %s has %q too (got %q)", listeners[first].Key, listeners[first].HostPort, l.HostPort)
+// checkListenAddresses requires that no two sockets are configured to listen on the
+// same address.
+func (c *Config) checkListenAddresses(r *reader) {
+	all := c.ListenAddresses()
+	for i, a := range all {
+		if first := slices.IndexFunc(all[:i], a.conflictsWith); first >= 0 {
+			r.addMistake(a.Key, "want an address of its own, %s has %q too (got %q)", all[first].Key, all[first].HostPort, a.HostPort)
 		}
 	}
 }

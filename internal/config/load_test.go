@@ -27,7 +27,7 @@ func TestLoadConfig(t *testing.T) {
 		if legacy {
 			text = "frontend: {port: 8009}"
 		}
-		c, err := loadFile(write(name, text))
+		c, err := Load(write(name, text))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if c.Legacy != legacy {
@@ -36,15 +36,15 @@ func TestLoadConfig(t *testing.T) {
 	}
 
 	missing := filepath.Join(dir, "no.toml")
-	_, err := loadFile(missing)
+	_, err := Load(missing)
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want that the file does not exist", err)
 	}
 
 	bad := write("bad.toml", "frontend.certfile = '"+missing+"'\nfrontend.keyfile = '"+missing+"'"+harness.OneNode)
-	want := fmt.Sprintf(`frontend.certfile: want a file that can be read: no such file or directory (got %q)
-frontend.keyfile: want a file that can be read: no such file or directory (got %q)`, missing, missing)
-	if _, err := loadFile(bad); err == nil || err.Error() != want {
+	want := fmt.Sprintf(`%[1]s: frontend.certfile: want a file that can be read: no such file or directory (got %[2]q)
+%[1]s: frontend.keyfile: want a file that can be read: no such file or directory (got %[2]q)`, bad, missing)
+	if _, err := Load(bad); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"patroniglue/node"
 	"patroniglue/test/harness"
 )
 
@@ -40,7 +41,7 @@ func TestManKeys(t *testing.T) {
 			}
 		}
 	}
-	for _, check := range validChecks() {
+	for _, check := range node.CheckNames() {
 		if !regexp.MustCompile(`[ \n]` + check + `[ \n]`).MatchString(sections["[[node]]"]) {
 			t.Errorf("patroniglue.toml.5 does not name the check %s below [[node]]", check)
 		}

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"net"
@@ -48,13 +49,19 @@ type Node struct {
 	Backend
 }
 
-// validChecks are the checks that can have a dedicated agent port.
-func validChecks() []string { return node.CheckNames() }
-
 // defaultCluster is the cluster of the nodes that name none.
 const defaultCluster = "default"
 
 func (n *Node) read(t *table) {
+	n.readNames(t)
+	n.readKeys(t)
+	n.readURL(t)
+	n.readPostgres(t)
+	n.readAgent(t.table("agent"))
+	t.rejectUnknown()
+}
+
+func (n *Node) readNames(t *table) {
 	t.name("name", &n.Name)
 	if !t.has("name") {
 		t.reject("name", "want a name, best that of the Patroni member")
@@ -62,20 +69,24 @@ func (n *Node) read(t *table) {
 	n.Member = n.Name
 	t.name("cluster", &n.Scope)
 	n.Cluster = cmp.Or(n.Scope, defaultCluster)
-	n.readKeys(t)
-	n.readURL(t)
-	t.address("postgres", &n.Postgres)
+}
+
+func (n *Node) readPostgres(t *table) {
+	t.listenAddress("postgres", &n.Postgres)
 	if host, port, err := SplitAddress(n.Postgres); err == nil && (host == "" || port == 0) {
 		t.reject("postgres", `want the host and the port of the database, such as "10.0.0.11:5432"`)
 	}
+}
 
-	agent := t.table("agent")
-	for _, check := range slices.Sorted(maps.Keys(agent.values)) {
-		if !slices.Contains(validChecks(), check) {
-			continue // done reports it
+// readAgent reads the table whose keys are checks.
+func (n *Node) readAgent(t *table) {
+	t.known, t.noun = node.CheckNames(), "check"
+	for _, check := range slices.Sorted(maps.Keys(t.values)) {
+		if !slices.Contains(t.known, check) {
+			continue // rejectUnknown reports it
 		}
 		var addr string
-		agent.address(check, &addr)
+		t.listenAddress(check, &addr)
 		if addr == "" {
 			continue
 		}
@@ -84,8 +95,6 @@ func (n *Node) read(t *table) {
 		}
 		n.Agent[check] = addr
 	}
-	agent.known, agent.noun = validChecks(), "check"
-	agent.rejectUnknown()
 	t.rejectUnknown()
 }
 
@@ -105,7 +114,7 @@ func (n *Node) readURL(t *table) {
 				t.reject(key, "want either url or host, port and scheme")
 			}
 		}
-		if n.URL, err = parseNodeURL(raw); err != nil {
+		if n.URL, err = parseURL(raw); err != nil {
 			t.reject("url", err.Error())
 		}
 	case host != "":
@@ -115,8 +124,8 @@ func (n *Node) readURL(t *table) {
 	}
 }
 
-// parseNodeURL tells in its error what is wanted.
-func parseNodeURL(raw string) (*url.URL, error) {
+// parseURL tells in its error what is wanted.
+func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || !ValidHost(u.Hostname()) || u.Hostname() == "" {
 		return nil, errors.New(`want http:// or https:// and a host, such as "http://10.0.0.11:8008"`)
@@ -131,6 +140,27 @@ func parseNodeURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
+// checkNames requires that names are unique in their cluster, and that nodes without
+// a cluster and nodes of a cluster of the same name are not mixed: it would be a
+// surprise if the scope of only some of them was checked.
+func (c *Config) checkNames(r *reader) {
+	type member struct{ cluster, name string }
+	seen := map[member]bool{}
+	unnamed := slices.IndexFunc(c.Nodes, func(n Node) bool { return n.Scope == "" })
+	for i, n := range c.Nodes {
+		path := fmt.Sprintf("node[%d]", i+1)
+		m := member{n.Cluster, n.Name}
+		if n.Name != "" && seen[m] {
+			r.addMistake(path+".name", "want unique names in a cluster, %q stands twice", n.Name)
+		}
+		seen[m] = true
+		if n.Scope == defaultCluster && unnamed >= 0 {
+			r.addMistake(path+".cluster", "want another name, nodes without one are %q, such as node[%d] (got %q)", defaultCluster, unnamed+1, n.Scope)
+		}
+	}
+}
+
+// ClusterNames returns the name of each cluster once, in the order of the file.
 func (c *Config) ClusterNames() []string {
 	var names []string
 	seen := make(map[string]bool)

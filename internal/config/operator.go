@@ -35,29 +35,29 @@ type Operator struct {
 }
 
 func (o *Operator) read(t *table) {
-	t.address("listen", &o.Listen)
+	t.listenAddress("listen", &o.Listen)
 	t.keyPair(&o.Certfile, &o.Keyfile)
 	t.authorities("client-cafile", &o.ClientCAfile)
-	t.text("password-file", &o.PasswordFile)
-	if content, ok := t.loadFile("password-file", o.PasswordFile); ok {
-		users, err := parsePasswords(string(content))
-		if err != nil {
-			t.reject("password-file", err.Error())
-		}
-		o.Users = users
-	}
+	o.readUsers(t)
 	t.networks("allow", &o.Allow)
 	t.rejectUnknown()
 }
 
-// complete takes from the frontend what is not given, and refuses what would leave
-// the page more open than it looks.
-func (o *Operator) complete(t *table, f *Frontend) {
-	given := o.Certfile != "" || o.ClientCAfile != "" || o.PasswordFile != "" || len(o.Allow) > 0
+func (o *Operator) readUsers(t *table) {
+	t.text("password-file", &o.PasswordFile)
+	content, ok := t.loadFile("password-file", o.PasswordFile)
+	if !ok {
+		return
+	}
+	var err error
+	if o.Users, err = parsePasswords(string(content)); err != nil {
+		t.reject("password-file", err.Error())
+	}
+}
+
+// inheritFrom takes from [frontend] what [operator] does not give.
+func (o *Operator) inheritFrom(f *Frontend) {
 	if o.Listen == "" {
-		if given && t.isValid("listen") {
-			t.reject("listen", `want an address such as "localhost:8010": without one the rest of [operator] protects nothing`)
-		}
 		return
 	}
 	if o.Certfile == "" {
@@ -65,6 +65,18 @@ func (o *Operator) complete(t *table, f *Frontend) {
 	}
 	if len(o.Allow) == 0 {
 		o.Allow = f.Allow
+	}
+}
+
+// checkProtection refuses what would leave operators' requests more open than the
+// file looks, and notes passwords that cross the network as plain text.
+func (o *Operator) checkProtection(t *table, f *Frontend) {
+	if o.Listen == "" {
+		protected := o.Certfile != "" || o.ClientCAfile != "" || o.PasswordFile != "" || len(o.Allow) > 0
+		if protected && t.isValid("listen") {
+			t.reject("listen", `want an address such as "localhost:8010": without one the rest of [operator] protects nothing`)
+		}
+		return
 	}
 	switch {
 	case o.ClientCAfile != "" && o.Certfile == "" && t.isValid("certfile"):

@@ -74,12 +74,7 @@ func (t *table) keyPair(certFile, keyFile *string) {
 	if !t.has("certfile") && !t.has("keyfile") || !t.isValid("certfile") || !t.isValid("keyfile") {
 		return
 	}
-	if (*certFile == "") != (*keyFile == "") {
-		missing, alone := "keyfile", "certfile"
-		if *certFile == "" {
-			missing, alone = alone, missing
-		}
-		t.addMistake(t.pathOf(missing), "want certfile and keyfile or neither (got %s alone)", alone)
+	if !t.bothOrNeither("certfile", *certFile, "keyfile", *keyFile) {
 		return
 	}
 	cert, ok := t.loadFile("certfile", *certFile)
@@ -90,6 +85,20 @@ func (t *table) keyPair(certFile, keyFile *string) {
 	if _, err := tls.X509KeyPair(cert, key); err != nil {
 		t.addMistake(t.pathOf("certfile"), "want a certificate and its key in PEM: %v (got %s and %s)", err, showValue(*certFile), showValue(*keyFile))
 	}
+}
+
+// bothOrNeither reports whether both keys have a value or neither has one; else it
+// adds a mistake.
+func (t *table) bothOrNeither(key1, value1, key2, value2 string) bool {
+	if (value1 == "") == (value2 == "") {
+		return true
+	}
+	missing, alone := key2, key1
+	if value1 == "" {
+		missing, alone = key1, key2
+	}
+	t.addMistake(t.pathOf(missing), "want %s and %s or neither (got %s alone)", key1, key2, alone)
+	return false
 }
 
 // authorities reads a path of PEM certificates.

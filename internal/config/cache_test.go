@@ -9,7 +9,7 @@ import (
 func TestCacheMistakes(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"ttl text", "cache.ttl = '5'", `cache.ttl: ` + wantDuration + ` (got "5")`},
-		{"ttl and interval", "cache.ttl = 1", `cache.ttl: want more than backend.interval, 1s, or nodes are stale between two polls (got 1)`},
+		{"ttl and interval", "cache.ttl = 1", `cache.ttl: want more than backend.interval, which is 1s, else every node is stale between polls (got 1)`},
 	} {
 		t.Run(tt.name, func(t *testing.T) { checkMistake(t, tt.text+harness.OneNode, tt.want) })
 	}

@@ -244,7 +244,7 @@ backend.interval: want a duration above 0, such as "1s" (got "fast")
 node[1].agent.replicas: unknown check, did you mean "replica"?
 node[2].url: want the address of Patroni's REST API, such as "http://10.0.0.11:8008" (got nothing)
 colour: unknown key, want one of frontend, operator, backend, cache, checks, agent, history, limits, discovery, node
-node[2].name: want unique names in a cluster, "pg1" stands twice
+node[2].name: want unique names in a cluster, "pg1" is there twice
 node[1].agent.primary: want an address of its own, agent.listen has ":1" too (got ":1")`)
 }
 

@@ -103,8 +103,12 @@ func (d *Discovery) readLogin(t *table) {
 	t.text("username", &d.Username)
 	t.text("password-file", &d.PasswordFile)
 	if content, ok := t.loadFile("password-file", d.PasswordFile); ok {
-		if d.Password = strings.TrimRight(string(content), "\r\n"); d.Password == "" || strings.ContainsAny(d.Password, "\r\n") {
-			t.reject("password-file", "want a file with one line, the password, it has another")
+		d.Password = strings.TrimRight(string(content), "\r\n")
+		switch {
+		case d.Password == "":
+			t.reject("password-file", "want a file with a password, it is empty")
+		case strings.ContainsAny(d.Password, "\r\n"):
+			t.reject("password-file", "want a file with one line, the password, it has more")
 		}
 	}
 	if t.isValid("username") && t.isValid("password-file") {
@@ -140,7 +144,7 @@ func (d *Discovery) checkTransport(t *table) {
 	if !hasScheme("https") && t.isValid("etcd") {
 		for _, key := range []string{"cafile", "certfile"} {
 			if t.has(key) && t.isValid(key) {
-				t.reject(key, "want etcd with https://, or nothing here: http has no certificates")
+				t.reject(key, "want https:// URLs of etcd, or nothing here: http has no certificates")
 			}
 		}
 	}

@@ -56,7 +56,7 @@ func (f *Frontend) read(t *table) {
 	t.tlsCiphers("tls-ciphers", &f.TLSCiphers)
 	t.authorities("client-cafile", &f.ClientCAfile)
 	if f.ClientCAfile != "" && f.Certfile == "" && t.isValid("certfile") {
-		t.reject("client-cafile", "want certfile and keyfile with it, only TLS has client certificates")
+		t.reject("client-cafile", "want certfile and keyfile too: only TLS has client certificates")
 	}
 	f.readToken(t)
 	t.networks("allow", &f.Allow)
@@ -75,6 +75,6 @@ func (f *Frontend) readToken(t *table) {
 	case f.Token == "":
 		t.reject("token-file", "want a file with a token, it is empty")
 	case strings.ContainsFunc(f.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		t.reject("token-file", "want a file with one token of printable ASCII without blanks, it has more")
+		t.reject("token-file", "want a file with one token of printable ASCII without blanks, it has other characters")
 	}
 }

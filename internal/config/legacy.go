@@ -54,7 +54,7 @@ func (c *Config) readLegacyFrontend(t *table) {
 	var format string
 	t.text("logformat", &format)
 	if t.has("logformat") {
-		t.addNote(t.pathOf("logformat"), "has no effect, checks are not logged one by one")
+		t.addNote(t.pathOf("logformat"), "has no effect, single checks are not logged")
 	}
 	t.rejectUnknown()
 }
@@ -80,20 +80,20 @@ func (c *Config) readLegacyCache(t *table) {
 	t.duration("interval", &sweep, 0)
 	t.rejectUnknown()
 	if t.has("interval") {
-		t.addNote(t.pathOf("interval"), "has no effect, an answer is as old as its TTL allows and never swept")
+		t.addNote(t.pathOf("interval"), "has no effect, answers expire by their ttl and are not swept")
 	}
 	switch {
 	case ttl == 0 && t.has("ttl") && t.isValid("ttl"):
-		t.addNote(t.pathOf("ttl"), "0 does not switch the cache off any more, it is %s", c.Cache.TTL)
+		t.addNote(t.pathOf("ttl"), "0 no longer switches the cache off, the ttl is %s", c.Cache.TTL)
 	case ttl == 0:
 	case ttl < minLegacyTTL:
-		t.addNote(t.pathOf("ttl"), "%s is too short to poll in time, it is %s", ttl, minLegacyTTL)
+		t.addNote(t.pathOf("ttl"), "%s is too short for polling, the ttl is %s", ttl, minLegacyTTL)
 		c.Cache.TTL = minLegacyTTL
 	default:
 		c.Cache.TTL = ttl
 	}
 	if c.pollWithinTTL() {
-		t.addNote(t.pathOf("ttl"), "Patroni is polled every %s, to know it in time", c.Backend.Interval.Round(time.Millisecond))
+		t.addNote(t.pathOf("ttl"), "Patroni is polled every %s, so that its answers do not expire between polls", c.Backend.Interval.Round(time.Millisecond))
 	}
 }
 

@@ -64,7 +64,7 @@ func (n *Node) read(t *table) {
 func (n *Node) readNames(t *table) {
 	t.name("name", &n.Name)
 	if !t.has("name") {
-		t.reject("name", "want a name, best that of the Patroni member")
+		t.reject("name", "want the name of the Patroni member")
 	}
 	n.Member = n.Name
 	t.name("cluster", &n.Scope)
@@ -72,8 +72,11 @@ func (n *Node) readNames(t *table) {
 }
 
 func (n *Node) readPostgres(t *table) {
-	t.listenAddress("postgres", &n.Postgres)
-	if host, port, err := SplitAddress(n.Postgres); err == nil && (host == "" || port == 0) {
+	t.text("postgres", &n.Postgres)
+	if n.Postgres == "" || !t.isValid("postgres") {
+		return
+	}
+	if host, port, err := SplitAddress(n.Postgres); err != nil || host == "" || port == 0 {
 		t.reject("postgres", `want the host and the port of the database, such as "10.0.0.11:5432"`)
 	}
 }
@@ -111,7 +114,7 @@ func (n *Node) readURL(t *table) {
 	case t.has("url"):
 		for _, key := range []string{"host", "port", "scheme"} {
 			if t.has(key) {
-				t.reject(key, "want either url or host, port and scheme")
+				t.reject(key, "want either url, or host with port and scheme")
 			}
 		}
 		if n.URL, err = parseURL(raw); err != nil {
@@ -131,7 +134,7 @@ func parseURL(raw string) (*url.URL, error) {
 		return nil, errors.New(`want http:// or https:// and a host, such as "http://10.0.0.11:8008"`)
 	}
 	if u.User != nil || strings.ContainsAny(raw, "?#") {
-		return nil, errors.New("want neither user, nor query, nor fragment")
+		return nil, errors.New("want a URL without user, query or fragment")
 	}
 	if _, port, err := SplitAddress(u.Host); strings.Contains(u.Host[strings.LastIndexByte(u.Host, ']')+1:], ":") && (err != nil || port == 0) {
 		return nil, errors.New("want a port from 1 to 65535")
@@ -151,11 +154,11 @@ func (c *Config) checkNames(r *reader) {
 		path := fmt.Sprintf("node[%d]", i+1)
 		m := member{n.Cluster, n.Name}
 		if n.Name != "" && seen[m] {
-			r.addMistake(path+".name", "want unique names in a cluster, %q stands twice", n.Name)
+			r.addMistake(path+".name", "want unique names in a cluster, %q is there twice", n.Name)
 		}
 		seen[m] = true
 		if n.Scope == defaultCluster && unnamed >= 0 {
-			r.addMistake(path+".cluster", "want another name, nodes without one are %q, such as node[%d] (got %q)", defaultCluster, unnamed+1, n.Scope)
+			r.addMistake(path+".cluster", "want another name: nodes without a cluster, such as node[%d], are in %q (got %q)", unnamed+1, defaultCluster, n.Scope)
 		}
 	}
 }

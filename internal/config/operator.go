@@ -80,9 +80,9 @@ func (o *Operator) checkProtection(t *table, f *Frontend) {
 	}
 	switch {
 	case o.ClientCAfile != "" && o.Certfile == "" && t.isValid("certfile"):
-		t.reject("client-cafile", "want certfile and keyfile with it, only TLS has client certificates")
+		t.reject("client-cafile", "want certfile and keyfile too: only TLS has client certificates")
 	case f.ClientCAfile != "" && o.ClientCAfile == "" && o.PasswordFile == "" && t.isValid("client-cafile") && t.isValid("password-file"):
-		t.reject("client-cafile", "want it, or password-file: [frontend] asks for client certificates, this would ask for nothing")
+		t.reject("client-cafile", "want this or password-file: [frontend] asks for client certificates, [operator] would ask for nothing")
 	}
 	if host, _, _ := SplitAddress(o.Listen); o.PasswordFile != "" && o.Certfile == "" && !isLoopback(host) {
 		t.addNote(t.pathOf("listen"), "passwords cross the network as plain text: want certfile and keyfile, or localhost behind a proxy with TLS")
@@ -111,13 +111,13 @@ func parsePasswords(text string) (map[string]string, error) {
 		cost, err := bcrypt.Cost([]byte(hash))
 		switch {
 		case !ok || user == "":
-			return nil, fmt.Errorf("want lines of user:hash as htpasswd -B writes them, line %d is another", n)
+			return nil, fmt.Errorf("want lines of user:hash as htpasswd -B writes them, line %d is not one", n)
 		case err != nil || len(hash) != 60:
-			return nil, fmt.Errorf("want bcrypt hashes, $2y$..., as htpasswd -B writes them, line %d has another", n)
+			return nil, fmt.Errorf("want bcrypt hashes ($2y$...) as htpasswd -B writes them, line %d has none", n)
 		case cost > maxCost:
-			return nil, fmt.Errorf("want bcrypt hashes with a cost of at most %d, or each login takes seconds, line %d has %d", maxCost, n, cost)
+			return nil, fmt.Errorf("want bcrypt hashes with a cost of at most %d, else each login takes seconds: line %d has %d", maxCost, n, cost)
 		case users[user] != "":
-			return nil, fmt.Errorf("want each user once, that of line %d has another line", n)
+			return nil, fmt.Errorf("want each user once, line %d repeats one", n)
 		}
 		users[user] = hash
 	}

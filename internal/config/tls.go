@@ -27,7 +27,7 @@ func (t *table) tlsVersion(key string, p *uint16) {
 		return
 	}
 	if strings.HasPrefix(strings.ToLower(s), "sslv3") {
-		t.reject(key, "Go has no SSLv3; the lowest is TLSv1.0")
+		t.reject(key, "want TLSv1.0 or higher, Go has no SSLv3")
 		return
 	}
 	t.reject(key, "want TLSv1.0, TLSv1.1, TLSv1.2 or TLSv1.3")

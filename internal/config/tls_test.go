@@ -27,7 +27,7 @@ func TestTLSMistakes(t *testing.T) {
 		{"certfile missing", "frontend.certfile = 'no.crt'\nfrontend.keyfile = 'a.key'", `frontend.certfile: want a file that can be read: file does not exist (got "no.crt")`},
 		{"keyfile missing", "frontend.certfile = 'a.crt'\nfrontend.keyfile = 'no.key'", `frontend.keyfile: want a file that can be read: file does not exist (got "no.key")`},
 		{"wrong key", "frontend.certfile = 'a.crt'\nfrontend.keyfile = 'b.key'", `frontend.certfile: want a certificate and its key in PEM: tls: private key does not match public key (got "a.crt" and "b.key")`},
-		{"SSLv3", "frontend.tls-min-version = 'SSLv3.0'", `frontend.tls-min-version: Go has no SSLv3; the lowest is TLSv1.0 (got "SSLv3.0")`},
+		{"SSLv3", "frontend.tls-min-version = 'SSLv3.0'", `frontend.tls-min-version: want TLSv1.0 or higher, Go has no SSLv3 (got "SSLv3.0")`},
 		{"version", "frontend.tls-min-version = '1.2'", `frontend.tls-min-version: want TLSv1.0, TLSv1.1, TLSv1.2 or TLSv1.3 (got "1.2")`},
 		{"cipher", "frontend.tls-ciphers = ['AES']", `frontend.tls-ciphers[1]: want one of ` + cipherNames() + ` (got "AES")`},
 		{"ciphers no list", "frontend.tls-ciphers = 'AES'", `frontend.tls-ciphers: want a list of cipher suites (got "AES")`},

@@ -65,7 +65,7 @@ func (c *Config) readNodes(tables []*table, cache *table) {
 		n := Node{Backend: c.Backend}
 		n.read(t)
 		if t.isValid("interval") && t.has("interval") && cache.isValid("ttl") && n.Interval >= c.Cache.TTL {
-			t.reject("interval", "want less than cache.ttl, "+c.Cache.TTL.String())
+			t.reject("interval", "want less than cache.ttl, which is "+c.Cache.TTL.String())
 		}
 		c.Nodes = append(c.Nodes, n)
 	}
@@ -78,10 +78,10 @@ func (c *Config) checkTTL(cache, backend *table) {
 		return
 	}
 	if backend.has("interval") && !cache.has("ttl") {
-		backend.reject("interval", "want less than cache.ttl, "+c.Cache.TTL.String())
+		backend.reject("interval", "want less than cache.ttl, which is "+c.Cache.TTL.String())
 		return
 	}
-	cache.reject("ttl", "want more than backend.interval, "+c.Backend.Interval.String()+", or nodes are stale between two polls")
+	cache.reject("ttl", "want more than backend.interval, which is "+c.Backend.Interval.String()+", else every node is stale between polls")
 }
 
 // syntaxError shows the line that cannot be read. ParseError.ErrorWithPosition

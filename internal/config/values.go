@@ -139,7 +139,7 @@ func (t *table) capDuration(key string, p *time.Duration, limitKey string, limit
 		return
 	}
 	if t.has(key) {
-		t.reject(key, fmt.Sprintf("want at most %s, %s", limitKey, limit))
+		t.reject(key, fmt.Sprintf("want at most %s, which is %s", limitKey, limit))
 		return
 	}
 	*p = limit

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// host reads a name or an IP address without brackets; "" is for the caller to judge.
+// host reads a host name or an IP address without brackets. It accepts "", which the
+// caller judges.
 func (t *table) host(key string, p *string) {
 	s := *p
 	t.text(key, &s)
@@ -22,6 +23,7 @@ func (t *table) host(key string, p *string) {
 	*p = s
 }
 
+// ValidHost reports whether s can be a host name, an IP address without brackets or "".
 func ValidHost(s string) bool {
 	if _, err := netip.ParseAddr(s); err == nil {
 		return true
@@ -29,7 +31,7 @@ func ValidHost(s string) bool {
 	return !strings.ContainsAny(s, "*:/[]@?#%\\\"<>|^`{} \t\r\n\x00")
 }
 
-// address reads a host:port, or "".
+// listenAddress reads a host:port, a :port or "".
 func (t *table) listenAddress(key string, p *string) {
 	s := *p
 	t.text(key, &s)
@@ -45,7 +47,8 @@ func (t *table) listenAddress(key string, p *string) {
 	*p = s
 }
 
-// splitAddress takes apart a host:port. The port may be a service's name.
+// SplitAddress splits host:port and :port. The port may be the name of a service, such
+// as "http".
 func SplitAddress(addr string) (host string, port int, err error) {
 	host, service, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -80,7 +83,7 @@ func (t *table) networks(key string, p *[]netip.Prefix) {
 			return
 		}
 		if ip := prefix.Addr(); ip.Is4In6() && prefix.Bits() >= 96 {
-			prefix = netip.PrefixFrom(ip.Unmap(), prefix.Bits()-96) // as peers are compared
+			prefix = netip.PrefixFrom(ip.Unmap(), prefix.Bits()-96) // so are the addresses of clients compared
 		}
 		*p = append(*p, prefix.Masked())
 	})

@@ -1,6 +1,6 @@
 package config
 
-// agentConfig is the shared port of the agent protocol.
+// Agent is [agent]: the port for HAProxy's agent-check of all nodes and checks.
 type Agent struct {
 	// Listen ("listen") is a host:port or :port. Default "": no shared port.
 	Listen string

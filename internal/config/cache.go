@@ -2,10 +2,10 @@ package config
 
 import "time"
 
-// cacheConfig says how long an answer is believed.
+// Cache is [cache]: how long an answer is believed.
 type Cache struct {
-	// TTL ("ttl") is the time from the start of a node's last good poll until it
-	// counts as stale. Above every interval. Default 5s.
+	// TTL ("ttl") is the time from the start of a node's last good poll until the node
+	// is stale; longer than every interval. Default 5s.
 	TTL time.Duration
 }
 

@@ -184,7 +184,7 @@ url = "http://site:8009/node/pg1/"
 				Name: "pg1", Cluster: "other", Scope: "other", Member: "pg1", URL: mustURL(t, "http://[2001:db8::2]:8018"),
 				Backend: Backend{
 					Scheme: "http", Certfile: "b.crt", Keyfile: "b.key",
-					// The primary's is lowered with the node's own, the fast one is low enough.
+					// primary-interval is lowered to the node's interval, fast-interval is low enough.
 					Interval: 200 * time.Millisecond, PrimaryInterval: 200 * time.Millisecond, FastInterval: 50 * time.Millisecond,
 					Timeout: time.Second, Fall: 2,
 				},
@@ -202,7 +202,8 @@ url = "http://site:8009/node/pg1/"
 	}
 }
 
-// Each text comes before one good node.
+// TestConfigMistakes has what is wrong in every section alike. Each text comes before
+// one good node; so do those of the sections' tests.
 func TestConfigMistakes(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"syntax", "[frontend]\nport = = 1", `line 2: expected value but found '=' instead (got "port = = 1")`},
@@ -255,7 +256,7 @@ func FuzzConfig(f *testing.F) {
 	}
 	f.Add(example)
 	f.Add([]byte(harness.OneNode))
-	f.Add([]byte(`"'do\`)) // an error on line 0, says toml
+	f.Add([]byte(`"'do\`)) // toml reports an error on line 0
 	f.Add([]byte("node = [{name='a', url='http://[::1]:1/%2f/', interval=0.1, certfile='a.crt', keyfile='a.key'}]\nbackend.fast-interval='1ms'"))
 	f.Add([]byte("frontend = {allow=['::1', 1], tls-ciphers=['x']}\ncache.ttl=nan\nchecks.max-lag='1e3B'\nagent.listen='[::]:http'"))
 	read := harness.NewFiles(f).Read
@@ -296,7 +297,7 @@ func checkMistake(t *testing.T, text, want string) {
 	}
 }
 
-// mustBeValid checks what main relies on.
+// mustBeValid checks what the daemon relies on.
 func mustBeValid(t *testing.T, c *Config) {
 	t.Helper()
 	if len(c.Nodes) == 0 && !c.Discovery.On() || c.Cache.TTL <= 0 || c.Frontend.Port < 0 || c.Frontend.Port > 65535 || c.Checks.LagHold < 0 || c.Checks.MaxLag < 0 {

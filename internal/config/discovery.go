@@ -9,23 +9,23 @@ import (
 	"strings"
 )
 
-// discoveryConfig says where to read which members there are. They are polled as
-// [backend] says.
+// Discovery is [discovery]: the etcd that knows the members, and which of them to poll
+// and where. They are polled as [backend] says.
 type Discovery struct {
-	// Etcd ("etcd") are URLs of the members of one etcd, http or https, with a port.
-	// Default empty: nothing is discovered.
+	// Etcd ("etcd") are the URLs of the members of one etcd, http or https, each with
+	// a port. Default empty: discovery is off.
 	Etcd []string
 
-	// Namespaces ("namespace", a string or a list of them) are Patroni's, with one
-	// slash at both ends. Default "/service/", as Patroni's.
+	// Namespaces ("namespace", a string or a list of them) are those of Patroni's
+	// configuration, here with a slash at both ends. Default "/service/", as Patroni's.
 	Namespaces []string
 
-	// Scopes ("scopes") are the clusters of interest. Default empty: all.
+	// Scopes ("scopes") are the scopes to watch. Default empty: all.
 	Scopes []string
 
-	// Username ("username") and PasswordFile ("password-file"), a file with nothing
-	// but the password, are for an etcd with authentication; both or neither.
-	// Default "". Password is what the file holds.
+	// Username ("username") and PasswordFile ("password-file"), a file with the
+	// password and nothing else, are for an etcd with authentication; both or neither.
+	// Default "". Password is the password in that file.
 	Username, PasswordFile, Password string
 
 	// CAfile ("cafile") is a PEM file of the authorities that sign etcd's
@@ -40,20 +40,20 @@ type Discovery struct {
 	// or IP addresses. Default empty: all.
 	Allow []netip.Prefix
 
-	// APIPort ("api-port") is asked instead of the port that a member announces for
+	// APIPort ("api-port") is polled instead of the port that a member announces for
 	// its REST API. Default 0: the announced one.
 	APIPort int
 
-	// File ("file") keeps the members that are known, for a start while etcd is out of
-	// reach. Default "": none is known then.
+	// File ("file") saves the known members, for a start while etcd is down.
+	// Default "": no file, and no member is known then.
 	File string
 
-	// Rewrite ("rewrite") maps an announced host:port to the host:port to ask
-	// instead, or a host to a host; before APIPort. Default empty.
+	// Rewrite ("rewrite") has what to poll instead of an announced address: a host:port
+	// by host:port, or a host by host. It is applied before APIPort. Default empty.
 	Rewrite map[string]string
 }
 
-// on reports whether anything is discovered.
+// On reports whether members are discovered.
 func (d *Discovery) On() bool { return len(d.Etcd) > 0 }
 
 func (d *Discovery) read(t *table) {

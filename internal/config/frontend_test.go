@@ -33,7 +33,7 @@ func TestFrontendMistakes(t *testing.T) {
 	}
 }
 
-// Whoever lists a network as sockets for both families show it means the same.
+// An IPv4 network may be written as sockets of both families show it.
 func TestConfigAllowMapped(t *testing.T) {
 	for text, want := range map[string]string{
 		"::ffff:10.0.0.0/104": "10.0.0.0/8", "::ffff:10.1.2.3": "10.1.2.3/32", "::ffff:10.1.2.3/128": "10.1.2.3/32", "::ffff:0:0/96": "0.0.0.0/0",

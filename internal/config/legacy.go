@@ -61,7 +61,7 @@ func (c *Config) readLegacyFrontend(t *table) {
 
 // readLegacyBackend returns the address of Patroni.
 func (c *Config) readLegacyBackend(t *table) *url.URL {
-	host, port := "localhost", 80 // not Patroni's 8008: so it was
+	host, port := "localhost", 80 // as in 1.x, not Patroni's 8008
 	t.host("host", &host)
 	if host == "" && t.isValid("host") {
 		t.reject("host", "want the address of Patroni's REST API")

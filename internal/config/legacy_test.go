@@ -10,7 +10,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// legacyDefaults is what an empty file gives.
+// legacyDefaults returns what an empty file gives.
 func legacyDefaults(t *testing.T) *Config {
 	c := Default()
 	c.Legacy = true

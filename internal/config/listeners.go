@@ -20,26 +20,28 @@ func (c *Config) checkListenAddresses(r *reader) {
 	}
 }
 
-// listener is an address to listen on, where the file gives it, and what is
-// answered there. A dedicated agent port answers one check of one node.
+// ListenAddress is an address to listen on and what is answered there.
 type ListenAddress struct {
-	Key, HostPort string
-	Service       Service
-	Cluster       string // of a dedicated agent port, with node and check; else ""
-	Node          string
-	Check         string
-	Fast          bool // answers are fast where they can be
+	Key      string // where the file gives it, such as node[1].agent.primary
+	HostPort string
+	Service  Service
+	Fast     bool // plain checks get fast answers
+
+	// The question that a dedicated agent port answers; "" for every other address.
+	Cluster, Node, Check string
 }
 
+// Service is what is answered at a ListenAddress.
 type Service int
 
 const (
-	AgentChecks  Service = iota
-	FrontendHTTP         // HTTP: checks, and all else where operators have no listener
-	OperatorHTTP         // HTTP: all
+	AgentChecks  Service = iota // HAProxy's agent-check
+	FrontendHTTP                // HTTP: checks and, without OperatorHTTP, everything else
+	OperatorHTTP                // HTTP: everything
 )
 
-// listeners are all of them, the frontend first.
+// ListenAddresses returns every address that the configuration listens on, the
+// frontend's first.
 func (c *Config) ListenAddresses() []ListenAddress {
 	all := []ListenAddress{{Key: "frontend.port", HostPort: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), Service: FrontendHTTP, Fast: c.Frontend.FastChecks}}
 	if c.Operator.Listen != "" {
@@ -59,8 +61,8 @@ func (c *Config) ListenAddresses() []ListenAddress {
 	return all
 }
 
-// conflictsWith says that the system would refuse one of the two, as far as the text
-// tells: names are not resolved.
+// conflictsWith reports whether the system would refuse to listen on both, as far as
+// the text shows it: names are not resolved.
 func (a ListenAddress) conflictsWith(other ListenAddress) bool {
 	host, port, err := SplitAddress(a.HostPort)
 	otherHost, otherPort, otherErr := SplitAddress(other.HostPort)

@@ -11,8 +11,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// Every key that the configuration takes is in patroniglue.toml(5), below its
-// table, with the default that the example shows.
+// patroniglue.toml(5) explains every key of the configuration below its table, with
+// the default that the example shows.
 func TestManKeys(t *testing.T) {
 	var c Config
 	keys := map[string][]string{}

@@ -10,17 +10,18 @@ import (
 	"strings"
 )
 
-// reader is what reading one file brings, beside its values.
+// reader is the state of reading one file, shared by its tables.
 type reader struct {
-	readFile func(string) ([]byte, error)
-	lines    map[string]int // where a path stands, when the parser tells
+	readFile func(string) ([]byte, error) // reads the files that the file names
+	lines    map[string]int               // by path, where the parser gives lines
 	mistakes []mistake
 	notes    []string
 }
 
-// mistake is what is wrong at a path of the file.
+// mistake is what is wrong at a path of the file, such as node[1].name.
 type mistake struct{ path, text string }
 
+// addMistake records what is wrong at path. All mistakes together are the error.
 func (r *reader) addMistake(path, format string, args ...any) {
 	r.mistakes = append(r.mistakes, mistake{path, fmt.Sprintf(format, args...)})
 }
@@ -30,7 +31,8 @@ func (r *reader) addNote(path, format string, args ...any) {
 	r.notes = append(r.notes, path+": "+fmt.Sprintf(format, args...))
 }
 
-// err is all mistakes, one a line, or nil.
+// err returns all mistakes, one a line and in the order of the lines of the file where
+// they are known, or nil.
 func (r *reader) err() error {
 	slices.SortStableFunc(r.mistakes, func(a, b mistake) int { return cmp.Compare(r.lineOf(a.path), r.lineOf(b.path)) })
 	var errs []error
@@ -44,7 +46,7 @@ func (r *reader) err() error {
 	return errors.Join(errs...)
 }
 
-// line is where a path, or else the table that lacks it, stands; 0 when unknown.
+// lineOf returns the line of path or else of the table that lacks it; 0 when unknown.
 func (r *reader) lineOf(path string) int {
 	for {
 		if line, ok := r.lines[path]; ok {
@@ -58,11 +60,11 @@ func (r *reader) lineOf(path string) int {
 	}
 }
 
-// userinfo may have a password. None is wanted in any URL, but who gives one reads
-// about it in the log, and on the page after a reload.
+// userinfo is the part of a URL that may have a password. We want none in any URL, but
+// a file may give one, and messages come to the log and to the page.
 var userinfo = regexp.MustCompile(`//\S*@`)
 
-// show writes a value for people, on one line.
+// showValue writes a value for people, on one line.
 func showValue(v any) string {
 	switch v := v.(type) {
 	case nil:

@@ -8,7 +8,7 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 // stands as it is in the paths of our HTTP routes, where "." and ".." would be lost.
 func ValidName(s string) bool { return namePattern.MatchString(s) && s != "." && s != ".." }
 
-// name reads what stands in a path of our HTTP routes.
+// name reads the name of a node or a cluster.
 func (t *table) name(key string, p *string) {
 	var s string
 	t.text(key, &s)
@@ -16,7 +16,7 @@ func (t *table) name(key string, p *string) {
 		return
 	}
 	if s == "" && key == "cluster" {
-		return // as good as not given
+		return // the same as not given
 	}
 	if !ValidName(s) {
 		t.reject(key, `want letters, digits, ".", "_" and "-" only, and not "." or ".."`)

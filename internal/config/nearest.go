@@ -2,7 +2,7 @@ package config
 
 import "strings"
 
-// nearest finds the name that is meant by a mistyped one.
+// Nearest returns the name that somebody who typed got may have meant.
 func Nearest(got string, names []string) (string, bool) {
 	most := max(2, len(got)/3) // two letters swapped count 2
 	if len(got) <= 3 {
@@ -17,7 +17,7 @@ func Nearest(got string, names []string) (string, bool) {
 	return best, best != ""
 }
 
-// distance counts the bytes to insert, delete or replace (Levenshtein).
+// distance counts the bytes to insert, delete or replace to make b of a (Levenshtein).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -15,37 +15,38 @@ import (
 	"patroniglue/node"
 )
 
-// nodeConfig is one [[node]]: one Patroni member.
+// Node is one [[node]]: one Patroni member.
 type Node struct {
 	// Name ("name") has letters, digits, ".", "_" and "-", and is unique in its
 	// cluster. Required.
 	Name string
 
-	// Cluster is the cluster's name: the key "cluster", or "default" without it.
+	// Cluster ("cluster") is our name for the cluster. Default "default".
 	Cluster string
 
-	// Scope is the Patroni scope that the node has to report: the key "cluster".
-	// Empty means that it is not checked.
+	// Scope (also "cluster") is the Patroni scope that the node has to report. Default
+	// "": it is not checked.
 	Scope string
 
-	// Member is the Patroni name that the node has to report: Name. Empty, as in a
-	// legacy file, means that it is not checked.
+	// Member is the Patroni name that the node has to report: Name or, as in a legacy
+	// file, "": it is not checked.
 	Member string
 
-	// URL is where Patroni's REST API is, without a trailing slash: the key "url",
-	// or "host" with "port" (default 8008) and the scheme. Required. It may have a
-	// path: http://host:8009/node/pg1 is a node seen through another patroniglue.
+	// URL is the address of Patroni's REST API, without a trailing slash: "url", or
+	// "host" with "port" (default 8008) and the scheme. Required. It may have a path:
+	// http://host:8009/node/pg1 is that node at another patroniglue.
 	URL *url.URL
 
-	// Postgres ("postgres") is the database's host:port, for the generated
-	// haproxy.cfg and for /cluster. Default "".
+	// Postgres ("postgres") is the host:port of the database, for the generated
+	// haproxy.cfg and for /cluster. Default "": not known.
 	Postgres string
 
-	// Agent ("agent") maps checks to the addresses of their dedicated ports.
-	// Default empty. Range over it in sorted order.
+	// Agent ("agent") has the address of a dedicated agent port by check. Default
+	// empty. Range over it in sorted order.
 	Agent map[string]string
 
-	// How this node is polled: [backend] with the node's own keys over it.
+	// Backend is how this node is polled: by its own keys, and by [backend] where it has
+	// none.
 	Backend
 }
 
@@ -101,7 +102,7 @@ func (n *Node) readAgent(t *table) {
 	t.rejectUnknown()
 }
 
-// readURL takes either url, or host and port with the scheme.
+// readURL reads either url, or host and port with the scheme.
 func (n *Node) readURL(t *table) {
 	host, port := "", 8008
 	var err error
@@ -127,7 +128,7 @@ func (n *Node) readURL(t *table) {
 	}
 }
 
-// parseURL tells in its error what is wanted.
+// parseURL parses the URL of an HTTP server. Its error says what is wanted.
 func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || !ValidHost(u.Hostname()) || u.Hostname() == "" {

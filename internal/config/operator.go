@@ -9,10 +9,11 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// operatorConfig is a listener of its own for all that is not for load balancers.
-// TLS versions and cipher suites are those of [frontend].
+// Operator is [operator]: an address of its own for everything that is not for load
+// balancers. TLS versions and cipher suites are those of [frontend].
 type Operator struct {
-	// Listen ("listen") is a host:port or :port. Default "": the frontend answers all.
+	// Listen ("listen") is a host:port or :port. Default "": [frontend] answers
+	// everything.
 	Listen string
 
 	// Certfile and Keyfile ("certfile", "keyfile") are PEM files. Default "": those
@@ -23,11 +24,11 @@ type Operator struct {
 	// Default "".
 	ClientCAfile string
 
-	// PasswordFile ("password-file") has a line of user:hash for everybody who may
-	// ask, as "htpasswd -B" of Apache writes it. Default "": who may connect may ask.
+	// PasswordFile ("password-file") has a line of user:hash for each user, as Apache's
+	// "htpasswd -B" writes it. Default "": no password is needed.
 	PasswordFile string
 
-	// Users are the bcrypt hashes of PasswordFile, by name; nil without it.
+	// Users are the bcrypt hashes in PasswordFile, by user; nil without it.
 	Users map[string]string
 
 	// Allow ("allow") is as in [frontend]. Default empty: as there.
@@ -89,16 +90,19 @@ func (o *Operator) checkProtection(t *table, f *Frontend) {
 	}
 }
 
+// isLoopback reports whether only this host can connect to host.
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
-// maxCost bounds bcrypt: each step doubles the time, 14 takes about a second.
+// maxCost bounds the cost of a bcrypt hash: each step doubles the time of a login, 14
+// takes about a second.
 const maxCost = 14
 
 // parsePasswords reads lines of user:hash, as "htpasswd -B" writes them. Its error
-// tells in which line what is wanted, but nothing of what it says.
+// says what is wanted and on which line, but nothing of what that line has: it may be
+// a secret.
 func parsePasswords(text string) (map[string]string, error) {
 	users, n := make(map[string]string), 0
 	for line := range strings.Lines(text) {

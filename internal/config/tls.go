@@ -16,6 +16,7 @@ var tlsVersions = map[string]uint16{
 	"TLSv1.3": tls.VersionTLS13,
 }
 
+// tlsVersion reads the name of a version of TLS.
 func (t *table) tlsVersion(key string, p *uint16) {
 	var s string
 	t.text(key, &s)
@@ -33,8 +34,8 @@ func (t *table) tlsVersion(key string, p *uint16) {
 	t.reject(key, "want TLSv1.0, TLSv1.1, TLSv1.2 or TLSv1.3")
 }
 
-// tlsCiphers reads the names of cipher suites. Those that cannot be chosen, of
-// TLS 1.3 and the one that is only a signal, are noted and left out, because
+// tlsCiphers reads the names of cipher suites. Those that cannot be chosen, which are
+// the suites of TLS 1.3 and one that is only a signal, get a note and are left out:
 // patroniglue 1.x had them in its list.
 func (t *table) tlsCiphers(key string, p *[]uint16) {
 	// Names that crypto/tls had before Go 1.14, when patroniglue 1.x was built.
@@ -66,8 +67,8 @@ func (t *table) tlsCiphers(key string, p *[]uint16) {
 	})
 }
 
-// keyPair reads certfile and keyfile, and looks whether they fit when one of
-// them is given here.
+// keyPair reads certfile and keyfile and, if one of them is given here, checks that
+// they fit together.
 func (t *table) keyPair(certFile, keyFile *string) {
 	t.text("certfile", certFile)
 	t.text("keyfile", keyFile)
@@ -101,7 +102,7 @@ func (t *table) bothOrNeither(key1, value1, key2, value2 string) bool {
 	return false
 }
 
-// authorities reads a path of PEM certificates.
+// authorities reads the path of a file of certificates in PEM, and checks that file.
 func (t *table) authorities(key string, p *string) {
 	t.text(key, p)
 	if !t.has(key) {
@@ -112,8 +113,8 @@ func (t *table) authorities(key string, p *string) {
 	}
 }
 
-// file reads what a path of the configuration names; the answer is false without
-// a path or when the key is wrong.
+// loadFile reads the file that key names. It reports false if path is "", or if there
+// is a mistake at key.
 func (t *table) loadFile(key, path string) ([]byte, bool) {
 	if path == "" || !t.isValid(key) {
 		return nil, false
@@ -121,7 +122,7 @@ func (t *table) loadFile(key, path string) ([]byte, bool) {
 	data, err := t.readFile(path)
 	if err != nil {
 		if at, ok := errors.AsType[*fs.PathError](err); ok {
-			err = at.Err // the message has the path already
+			err = at.Err // the message below has the path already
 		}
 		t.addMistake(t.pathOf(key), "want a file that can be read: %v (got %s)", err, showValue(path))
 		return nil, false

@@ -9,7 +9,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// cipherNames is what is wanted where an unknown cipher suite stands.
+// cipherNames are the names that are wanted instead of an unknown cipher suite.
 func cipherNames() string {
 	var names []string
 	for _, s := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {

@@ -11,6 +11,7 @@ import (
 	"patroniglue/node"
 )
 
+// text reads a string.
 func (t *table) text(key string, p *string) {
 	v, given := t.value(key)
 	if !given {
@@ -24,15 +25,16 @@ func (t *table) text(key string, p *string) {
 	*p = s
 }
 
-// texts reads a list of strings and gives each to each, with its path.
-func (t *table) texts(key, of string, each func(path, s string)) {
+// texts reads a list of strings, called plural in messages, and calls each with each
+// string and its path.
+func (t *table) texts(key, plural string, each func(path, s string)) {
 	v, given := t.value(key)
 	if !given {
 		return
 	}
 	list, ok := v.([]any)
 	if !ok {
-		t.reject(key, "want a list of "+of)
+		t.reject(key, "want a list of "+plural)
 		return
 	}
 	for i, e := range list {
@@ -45,6 +47,7 @@ func (t *table) texts(key, of string, each func(path, s string)) {
 	}
 }
 
+// choice reads one of several strings.
 func (t *table) choice(key string, p *string, choices ...string) {
 	s := *p
 	t.text(key, &s)
@@ -62,6 +65,7 @@ func (t *table) choice(key string, p *string, choices ...string) {
 	*p = s
 }
 
+// boolean reads true or false.
 func (t *table) boolean(key string, p *bool) {
 	v, given := t.value(key)
 	if !given {
@@ -75,6 +79,7 @@ func (t *table) boolean(key string, p *bool) {
 	*p = b
 }
 
+// integer reads a whole number from low to high.
 func (t *table) integer(key string, p *int, low, high int) {
 	v, given := t.value(key)
 	if !given {
@@ -98,7 +103,7 @@ func (t *table) integer(key string, p *int, low, high int) {
 	*p = int(n)
 }
 
-// duration reads "250ms" or a number of seconds.
+// duration reads a string such as "250ms", or a number of seconds; at least low.
 func (t *table) duration(key string, p *time.Duration, low time.Duration) {
 	v, given := t.value(key)
 	if !given {
@@ -133,7 +138,8 @@ func (t *table) duration(key string, p *time.Duration, low time.Duration) {
 	}
 }
 
-// atMost lowers a duration that is not given to a limit, and refuses one that is.
+// capDuration requires that a duration is at most limit, the value of limitKey. One that
+// the file does not give is lowered to it.
 func (t *table) capDuration(key string, p *time.Duration, limitKey string, limit time.Duration) {
 	if *p <= limit || !t.isValid(key) || !t.isValid(limitKey) {
 		return
@@ -145,7 +151,7 @@ func (t *table) capDuration(key string, p *time.Duration, limitKey string, limit
 	*p = limit
 }
 
-// size reads "100MB" or a number of bytes; the empty string is 0.
+// size reads a string such as "100MB", or a number of bytes. "" is 0.
 func (t *table) size(key string, p *int64) {
 	v, given := t.value(key)
 	if !given {

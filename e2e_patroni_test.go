@@ -55,6 +55,12 @@ func (e *endToEnd) clients(t *testing.T) {
 		e.shows(t, c, `"pause":true`)
 	})
 	t.Run("switchover scheduled", func(t *testing.T) {
+		eventually(t, 20*time.Second, func() error { // Patroni 4 schedules none while it believes in the pause
+			if d := e.document(t, c.primary); d.Pause {
+				return fmt.Errorf("%s is still paused", c.primary.Name)
+			}
+			return nil
+		})
 		e.change(t, c.primary, "POST", "/switchover", `{"leader": "`+c.primary.Name+`", "scheduled_at": "`+later+`"}`)
 		defer e.change(t, c.primary, "DELETE", "/switchover", "")
 		eventually(t, 20*time.Second, func() error {

@@ -19,6 +19,7 @@ import (
 func TestConformance(t *testing.T) {
 	for _, suite := range lab.Suites() {
 		t.Run(suite.String(), func(t *testing.T) {
+			t.Parallel() // it mostly waits
 			e := &endToEnd{lab: startLab(t, lab.Options{Suite: suite, Parts: []string{lab.ETCD, lab.Patroni}})}
 			e.conforms(t)
 		})
@@ -81,13 +82,13 @@ func (e *endToEnd) conforms(t *testing.T) {
 				switch d := e.document(t, n); {
 				case d.State != "running" || d.PendingRestart:
 					return false
-				case d.Role == "standby_leader" && e.must(t, n.REST, "GET", "/standby-leader").status == http.StatusOK:
+				case d.Role == "standby_leader" && len(d.Replication) == 2 && e.must(t, n.REST, "GET", "/standby-leader").status == http.StatusOK:
 					now.primary = n
-				default:
+				case d.Role == "replica" && len(d.Replication) == 0: // nobody follows the former leader any more
 					now.replicas = append(now.replicas, n)
 				}
 			}
-			if len(now.replicas) != 2 {
+			if now.primary.Name == "" || len(now.replicas) != 2 {
 				return false
 			}
 			c = now
@@ -131,6 +132,7 @@ type patroniDocument struct {
 	SyncStandby    bool `json:"sync_standby"`
 	QuorumStandby  bool `json:"quorum_standby"`
 	PendingRestart bool `json:"pending_restart"`
+	Replication    []struct{ State string }
 	Patroni        struct{ Version string }
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 )
 
 // programLog takes JSON lines.
@@ -57,4 +58,28 @@ func (l *Log) Values(field string, fields ...string) []string {
 		out = append(out, fmt.Sprint(got[field]))
 	}
 	return out
+}
+
+// LogLines collects what the program logs.
+type LogLines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer // guarded by mu
+}
+
+func (l *LogLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *LogLines) Lines() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.FieldsFunc(l.buf.String(), func(r rune) bool { return r == '\n' })
+}
+
+func (l *LogLines) onFailure(t *testing.T) {
+	if t.Failed() {
+		t.Logf("the program's log:\n%s", strings.Join(l.Lines(), "\n"))
+	}
 }

@@ -95,7 +95,7 @@ type patroniMember struct {
 	Pending   bool           `json:"pending_restart,omitzero"`
 	Reason    map[string]any `json:"pending_restart_reason,omitzero"` // since 3.3.0
 	Scheduled map[string]any `json:"scheduled_restart,omitzero"`
-	Tags      map[string]any `json:"tags"` // {} when there are none, as since 4.0
+	Tags      map[string]any `json:"tags"` // {} when there are none, where Patroni up to 4.1 leaves them out
 	*patroniLag
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"patroniglue/cluster"
+	"patroniglue/cluster/clustertest"
 )
 
 // A page is made from the four inputs of a Config, and a viewer gets what changes on it.
@@ -55,8 +56,8 @@ func TestRenderer(t *testing.T) {
 		if first := event(); !strings.Contains(first, "is primary") || !strings.Contains(first, `"node-pg2"`) {
 			t.Errorf("the first event: %s", first)
 		}
-		nodes["pg1"].primary.Store(false)
-		nodes["pg2"].primary.Store(true)
+		nodes["pg1"].Set(clustertest.Replica(1).WithDelay(0))
+		nodes["pg2"].Set(clustertest.Primary(1).WithDelay(0))
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if next := event(); !strings.Contains(next, `<b>pg2</b> is primary`) || strings.Contains(next, `"own":`) {

@@ -2,52 +2,28 @@ package page
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"patroniglue/cluster"
-	"patroniglue/node"
+	"patroniglue/cluster/clustertest"
 )
-
-// scripted is a node that is polled.
-type scripted struct {
-	name          string
-	primary, down atomic.Bool
-}
-
-func (s *scripted) URL() string            { return "http://" + s.name }
-func (s *scripted) Timeout() time.Duration { return time.Second }
-
-func (s *scripted) Settings(context.Context) (node.Settings, error) {
-	return node.Settings{TTL: 30 * time.Second, LoopWait: 10 * time.Second}, nil
-}
-
-func (s *scripted) Poll(context.Context) (node.Report, error) {
-	if s.down.Load() {
-		return node.Report{}, &node.Failure{Kind: node.KindRefused, Err: errors.New("connection refused")}
-	}
-	status, role, position := 503, "replica", "received_location"
-	if s.primary.Load() {
-		status, role, position = 200, "primary", "location"
-	}
-	d, err := node.ParseDocument(fmt.Appendf(nil, `{"state":"running","role":%q,"timeline":1,"xlog":{%q:100},"database_system_identifier":"7001","patroni":{"version":"4.1.4","scope":"main","name":%q}}`, role, position, s.name))
-	return node.Report{Began: time.Now(), Status: status, Document: d}, err
-}
 
 // supervise runs a supervisor of nodes until the test ends; only within a bubble. One of
 // them is the primary.
-func supervise(t testing.TB, primary string, names ...string) (*cluster.Supervisor, map[string]*scripted) {
+func supervise(t testing.TB, primary string, names ...string) (*cluster.Supervisor, map[string]*clustertest.Poller) {
 	c := cluster.ClusterConfig{Name: "main"}
-	nodes := map[string]*scripted{}
+	nodes := map[string]*clustertest.Poller{}
 	for _, name := range names {
-		n := &scripted{name: name}
-		n.primary.Store(name == primary)
+		script := clustertest.Replica(1)
+		if name == primary {
+			script = clustertest.Primary(1)
+		}
+		n := clustertest.New(t, name, script.WithDelay(0)) // the tests name moments to the millisecond
 		nodes[name] = n
 		c.Nodes = append(c.Nodes, cluster.NodeConfig{Name: name, Client: n, Fall: 3, Interval: time.Second, PrimaryInterval: 250 * time.Millisecond, FastInterval: 100 * time.Millisecond})
 	}
@@ -206,9 +182,9 @@ func TestTimelineOfASupervisor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sup, nodes := supervise(t, "pg1", "pg1", "pg2")
 		time.Sleep(time.Minute)
-		nodes["pg1"].primary.Store(false)
+		nodes["pg1"].Set(clustertest.Replica(1).WithDelay(0))
 		time.Sleep(7 * time.Second)
-		nodes["pg2"].primary.Store(true)
+		nodes["pg2"].Set(clustertest.Primary(1).WithDelay(0))
 		time.Sleep(time.Minute)
 		current := func() (timeline, []cluster.Change) {
 			changes, _, _ := sup.After(0)
@@ -230,7 +206,7 @@ func TestTimelineOfASupervisor(t *testing.T) {
 		if d := gap.To.Sub(gap.From).Round(time.Millisecond); d.Seconds() != last.Gap || d < 6*time.Second || gap.Reason == "" {
 			t.Errorf("the gap %+v is %s, want %g s and why", gap, d, last.Gap)
 		}
-		nodes["pg2"].down.Store(true)
+		nodes["pg2"].Set(clustertest.Refuses())
 		time.Sleep(8 * time.Second)
 		got, _ = current()
 		if want := "unknown, primary pg1, none, primary pg2, none"; kinds(got) != want || !got.Intervals[0].Open {

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"runtime"
 	"sync"
 	"time"
 )
@@ -18,7 +17,7 @@ type Options struct {
 
 	// Listen opens a member's port; nil is net.Listen. See Net for one in memory.
 	Listen func(network, addr string) (net.Listener, error)
-	// Addr gives the address where a member listens; nil, like "", is a free port of 127.0.0.2 on Linux, else of 127.0.0.1.
+	// Addr gives the address where a member listens; nil, like "", is a free port of 127.0.0.1.
 	Addr func(name string) string
 
 	// Workers is how many connections a member serves at a time, idle ones included; further connections are accepted and
@@ -63,7 +62,7 @@ func newNode(c *Cluster, name string, o Options) *Node {
 	n := &Node{
 		name: name, cluster: c, options: o, scheme: "http",
 		done:    make(chan struct{}),
-		addr:    net.JoinHostPort(ownLoopback(), "0"),
+		addr:    "127.0.0.1:0",
 		changed: make(chan struct{}),
 		conns:   map[net.Conn]struct{}{},
 	}
@@ -181,13 +180,4 @@ func (n *Node) Close() {
 	}
 	n.mu.Unlock()
 	n.wg.Wait()
-}
-
-// ownLoopback is the address where members listen. Linux gives outgoing connections over loopback the address
-// 127.0.0.1, so none of them can take a member's port while the member is down. Other systems have this address only.
-func ownLoopback() string {
-	if runtime.GOOS == "linux" {
-		return "127.0.0.2"
-	}
-	return "127.0.0.1"
 }

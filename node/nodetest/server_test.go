@@ -387,8 +387,7 @@ func TestSequential(t *testing.T) {
 func TestTLS(t *testing.T) {
 	donor := httptest.NewTLSServer(nil) // for its certificate
 	defer donor.Close()
-	anyPort := func(string) string { return "127.0.0.1:0" } // the certificate is for this address
-	n := Options{TLS: &tls.Config{Certificates: donor.TLS.Certificates}, Addr: anyPort}.NewNode(Primary("main", "pg1"))
+	n := Options{TLS: &tls.Config{Certificates: donor.TLS.Certificates}}.NewNode(Primary("main", "pg1"))
 	defer n.Close()
 	cl := donor.Client()
 	cl.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

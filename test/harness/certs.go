@@ -93,10 +93,10 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
-// ServerCert is for 127.0.0.1 and 127.0.0.2, and fit for both sides.
+// ServerCert is for 127.0.0.1, and fit for both sides.
 func ServerCert() *x509.Certificate {
 	return &x509.Certificate{
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(127, 0, 0, 2)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 }

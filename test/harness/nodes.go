@@ -23,8 +23,10 @@ func NodesOf(c *nodetest.Cluster, more string) string {
 	return b.String()
 }
 
+// NewSimulated starts a cluster of simulated members, the first of which leads. A port
+// stays a member's while the member is down.
 func NewSimulated(t *testing.T, names ...string) *nodetest.Cluster {
-	c := nodetest.NewCluster("main", names...)
+	c := nodetest.Options{Addr: func(string) string { return FreePort(t) }}.NewCluster("main", names...)
 	t.Cleanup(c.Close)
 	return c
 }

@@ -69,7 +69,7 @@ func startVictim(t *testing.T, before, frontend, text string, trust *tls.Config)
 			t.Logf("log:\n%s", v.log)
 		}
 	})
-	harness.Until(t, "the daemon is ready", func() bool { return len(v.log.Lines("message", "ready: every node was polled")) > 0 })
+	v.log.Await(t, 1, "message", "ready: every node was polled")
 	return v
 }
 
@@ -251,7 +251,10 @@ func TestAbuse(t *testing.T) {
 		v.suffers(name, attack{Addr: addr, Connections: n, PerSecond: 5000, Hold: true, Text: []byte(text)})
 	}
 	held("idle HTTP connections", v.http, many, "")
-	harness.Until(t, "idle connections have ended", func() bool { return v.metric("patroniglue_http_connections") < 16 })
+	harness.Eventually(t, harness.Soon, func() error {
+		got := v.metric("patroniglue_http_connections")
+		return harness.Want(got < 16, "fewer than 16 connections, all others were idle (got %v)", got)
+	})
 	if gone := v.metric("patroniglue_http_connections_overflowed_total"); gone < float64(many-4096) {
 		t.Errorf("%v connections gave way, of %d, want all but 4096", gone, many)
 	}
@@ -273,7 +276,10 @@ func TestAbuse(t *testing.T) {
 	silent := v.metric("patroniglue_http_unanswered_total")
 	flood("request lines of 1 MB", v.http, 200, "GET /"+strings.Repeat("a", 1<<20)+" HTTP/1.1\r\n\r\n")
 	flood("100,000 headers", v.http, 200, "GET / HTTP/1.1\r\nhost: x\r\n"+strings.Repeat("a: b\r\n", 100_000)+"\r\n")
-	harness.Until(t, "400 requests that are none are counted", func() bool { return v.metric("patroniglue_http_unanswered_total")-silent >= 400 })
+	harness.Eventually(t, harness.Soon, func() error {
+		got := v.metric("patroniglue_http_unanswered_total") - silent
+		return harness.Want(got >= 400, "400 unanswered requests (got %v)", got)
+	})
 	flood("lines of 1 MB to the agent", v.agent, 200, strings.Repeat("a", 1<<20))
 	garbage := strings.Repeat("\x16\x03\x01\x00\xff\r\n\x00\xde\xad\r\n\r\n", 100)
 	flood("garbage to HTTP", v.http, 5000, garbage)
@@ -293,8 +299,8 @@ func TestAbuse(t *testing.T) {
 	}
 	pipelined("2,000 pipelined checks", "GET /node/pg1/primary HTTP/1.1\r\nhost: x\r\n\r\n")
 	pipelined("2,000 pipelined posts of refresh", "POST /node/pg1/refresh HTTP/1.1\r\nhost: x\r\n\r\n")
-	harness.Until(t, "nobody holds a connection any more", func() bool {
-		return v.metric("patroniglue_http_connections") < 16 && v.metric("patroniglue_agent_connections") < 16
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(v.metric("patroniglue_http_connections") < 16 && v.metric("patroniglue_agent_connections") < 16, "fewer than 16 connections of each kind")
 	})
 	if lines := v.log.Lines("level", "error"); len(lines) > 0 {
 		t.Errorf("it complained: %s", lines)

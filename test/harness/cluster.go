@@ -1,11 +1,9 @@
 package harness
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -16,15 +14,12 @@ import (
 	"patroniglue/contrib/lab"
 )
 
-// endToEnd is a real cluster and HAProxy, with the program in this process or in
-// one of its own.
+// Cluster is a real cluster of three nodes, with etcd, Patroni and PostgreSQL, and the
+// program over it. HAProxy has to be started, by StartHAProxy.
 type Cluster struct {
-	Lab  *lab.Lab
-	Log  *LogLines // the program's
-	lost bool      // the cluster did not become healthy: no need to wait again
-
-	Cancel context.CancelFunc // ends the program in this process
-	Ended  chan int           // its exit code
+	Lab     *lab.Lab
+	Program *Program
+	lost    bool // the cluster did not become healthy: no need to wait again
 }
 
 // StartLab skips where a lab cannot be had, unless build.sh said that it is
@@ -55,53 +50,34 @@ func StartLab(t *testing.T, o lab.Options) *lab.Lab {
 	return l
 }
 
-// StartEndToEnd runs the program in this process.
-func StartEndToEnd(t *testing.T, s lab.Suite) *Cluster {
-	t.Helper()
-	e := StartWithoutHAProxy(t, lab.Options{Suite: s})
-	if err := e.Lab.Run(t.Context(), "haproxy", "start"); err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-func StartWithoutHAProxy(t *testing.T, o lab.Options) *Cluster {
+// StartCluster starts a cluster and, when its nodes run, the program, with more in its
+// configuration. The program is in this process, or in one of its own where o.Program
+// names a binary.
+func StartCluster(t *testing.T, o lab.Options, more string) *Cluster {
 	t.Helper()
 	begun := time.Now()
 	o.Parts = []string{lab.ETCD, lab.Patroni}
-	l := StartLab(t, o)
-
-	ctx, cancel := context.WithCancel(context.Background())
-	e := &Cluster{Lab: l, Log: new(LogLines), Cancel: cancel, Ended: make(chan int, 1)}
-	running := make(chan struct{})
-	go func() {
-		defer close(running)
-		e.Ended <- Command(ctx, []string{"-config", l.Config}, io.Discard, e.Log)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-running
-		e.Log.onFailure(t)
-	})
-	Eventually(t, 15*time.Second, func() error {
-		select {
-		case code := <-e.Ended:
-			t.Fatalf("the program ended with exit code %d", code)
-		default:
-		}
-		return e.Ready()
-	})
+	e := &Cluster{Lab: StartLab(t, o)}
+	text := ReadFile(t, e.Lab.Config) + more
+	if err := os.WriteFile(e.Lab.Config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if o.Program != "" {
+		e.Program = StartProcess(t, text, exec.Command(o.Program, "-config", e.Lab.Config))
+	} else {
+		e.Program = begin(t, e.Lab.Config)
+		e.Program.awaitReady(t, text)
+	}
 	t.Logf("cluster and program are up after %v", time.Since(begun).Round(time.Second))
 	return e
 }
 
-// Ready is nil when the program has polled every node.
-func (e *Cluster) Ready() error {
-	a, err := e.Ask(e.Lab.HTTP, "GET", "/readyz")
-	if err == nil && a.Status != http.StatusOK {
-		err = fmt.Errorf("/readyz: status %d: %s", a.Status, a.Body)
+// StartHAProxy starts the lab's HAProxy, with what "patroniglue haproxy" prints.
+func (e *Cluster) StartHAProxy(t *testing.T) {
+	t.Helper()
+	if err := e.Lab.Run(t.Context(), "haproxy", "start"); err != nil {
+		t.Fatal(err)
 	}
-	return err
 }
 
 // Normal is what HAProxy shows of a healthy cluster: nothing is DOWN.

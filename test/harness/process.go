@@ -1,48 +1,84 @@
 package harness
 
 import (
-	"errors"
+	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 )
 
-// Process is the program in a process of its own.
-type Process struct {
-	log  *LogLines
-	args []string
-	cmd  *exec.Cmd // nil when it does not run
-}
-
-func StartProcess(t *testing.T, log *LogLines, args ...string) *Process {
+// StartProcess runs the program in a process of its own until the test ends, and returns
+// when every node was polled. The process is cmd, which may be wrapped in whatever in the
+// end becomes the program by exec; nil is the built binary. In both cases text is the
+// configuration.
+func StartProcess(t *testing.T, text string, cmd *exec.Cmd) *Program {
 	t.Helper()
-	p := &Process{log: log, args: args}
+	p := &Program{Log: new(Log), cmd: cmd}
+	if cmd == nil {
+		p.Path = WriteFile(t, "c.toml", text)
+		p.cmd = exec.Command(BuiltBinary(t), "-config", p.Path)
+	}
+	p.startProcess(t)
 	t.Cleanup(func() {
-		if p.cmd != nil {
-			p.Kill(t)
+		if !p.mayEnd {
+			select {
+			case <-p.Ended:
+				t.Errorf("the program ended by itself: %v", p.cmd.ProcessState)
+			default:
+			}
 		}
-		log.onFailure(t)
+		_ = p.Process.Kill() // an error: it has ended
+		<-p.Ended
+		p.Log.showIfFailed(t)
 	})
-	p.Start(t)
+	p.awaitReady(t, text)
 	return p
 }
 
-func (p *Process) Start(t *testing.T) {
+func (p *Program) startProcess(t *testing.T) {
 	t.Helper()
-	cmd := exec.Command(p.args[0], p.args[1:]...)
-	cmd.Stderr = p.log
-	if err := cmd.Start(); err != nil {
+	p.cmd.Stderr = p.Log
+	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p.cmd = cmd
+	cmd, ended := p.cmd, make(chan struct{})
+	p.Process, p.Ended, p.mayEnd = cmd.Process, ended, false
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // its exit code tells
+		p.code = cmd.ProcessState.ExitCode()
+	}()
+}
+
+// State is how the process has ended. It is read after Ended is closed.
+func (p *Program) State() *os.ProcessState { return p.cmd.ProcessState }
+
+// Signal sends a signal to the program's process.
+func (p *Program) Signal(t *testing.T, s os.Signal) {
+	t.Helper()
+	if err := p.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Kill is kill -9. It returns when the process is gone.
-func (p *Process) Kill(t *testing.T) {
+func (p *Program) Kill(t *testing.T) {
 	t.Helper()
-	_ = p.cmd.Process.Kill() // an error: it has ended, as Wait tells
-	err := p.cmd.Wait()
-	p.cmd = nil
-	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.String() != "signal: killed" {
-		t.Errorf("the program ended by itself: %v", err)
+	p.mayEnd = true
+	_ = p.Process.Kill() // an error: it has ended, as the state tells
+	<-p.Ended
+	if status, ok := p.State().Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		t.Errorf("the program ended by itself: %v", p.State())
 	}
+}
+
+// Restart starts the same command again after the process has ended, and returns when
+// every node was polled. What is logged is added to Log.
+func (p *Program) Restart(t *testing.T) {
+	t.Helper()
+	p.begun = len(p.Log.String())
+	old := p.cmd
+	p.cmd = &exec.Cmd{Path: old.Path, Args: old.Args, Env: old.Env, Dir: old.Dir, ExtraFiles: old.ExtraFiles, SysProcAttr: old.SysProcAttr}
+	p.startProcess(t)
+	p.awaitReady(t, "")
 }

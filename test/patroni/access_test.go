@@ -43,7 +43,7 @@ func testDiscoveryReasons(t *testing.T, s lab.Suite) {
 	begin := func(t *testing.T, text string) *harness.Program {
 		t.Helper()
 		p := harness.Begin(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+text)
-		harness.Until(t, "it listens", func() bool { return len(p.Log.Values("http", "message", "supervising")) > 0 })
+		p.Log.Await(t, 1, "message", "supervising")
 		p.HTTP = p.Log.Values("http", "message", "supervising")[0]
 		return p
 	}
@@ -64,7 +64,7 @@ func testDiscoveryReasons(t *testing.T, s lab.Suite) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := begin(t, test.text)
-			p.UntilBody(t, "/health", test.want)
+			p.AwaitBody(t, "/health", test.want)
 		})
 	}
 
@@ -109,21 +109,21 @@ func certificateExpired(t *testing.T, l *lab.Lab, p *harness.Program) {
 		bad = append(bad, content)
 	}
 
-	p.UntilBody(t, "/metrics", "patroniglue_discovery_up 1")
+	p.AwaitBody(t, "/metrics", "patroniglue_discovery_up 1")
 	var watched []float64
-	harness.Until(t, "one watch stream is left", func() bool {
+	harness.Eventually(t, harness.Soon, func() error {
 		watched, err = l.ETCDMetric(t.Context(), "etcd_debugging_mvcc_watch_stream_total")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return watched[0]+watched[1]+watched[2] == 1
+		return harness.Want(watched[0]+watched[1]+watched[2] == 1, "one watch stream (got %v)", watched)
 	})
 	member := lab.ETCD + strconv.Itoa(1+slices.Index(watched, 1))
 	set(bad) // etcd reads it for each connection
 	if err := l.CrashNode(t.Context(), member); err != nil {
 		t.Fatal(err)
 	}
-	p.UntilBody(t, "/health", `"code":"discovery_stale"`, "certificate has expired")
+	p.AwaitBody(t, "/health", `"code":"discovery_stale"`, "certificate has expired")
 	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/node/pg2/primary": 503} {
 		if got := p.Status(t, path); got != want {
 			t.Errorf("GET %s: %d, want %d", path, got, want)
@@ -133,7 +133,7 @@ func certificateExpired(t *testing.T, l *lab.Lab, p *harness.Program) {
 	if err := l.StartNode(t.Context(), member); err != nil {
 		t.Fatal(err)
 	}
-	p.UntilBody(t, "/metrics", "patroniglue_discovery_up 1")
+	p.AwaitBody(t, "/metrics", "patroniglue_discovery_up 1")
 	if _, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health"); strings.Contains(body, "discovery_stale") {
 		t.Errorf("all is well again, but: %s", body)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"sync"
 	"testing"
@@ -32,8 +33,7 @@ func testTwoClaims(t *testing.T, s lab.Suite) {
 	for _, n := range l.Nodes {
 		db.listen(t, n)
 	}
-	e := suite{&harness.Cluster{Lab: l, Log: new(harness.LogLines)}}
-	harness.StartProcess(t, e.Log, program, "-config", l.Config)
+	e := suite{&harness.Cluster{Lab: l, Program: harness.StartProcess(t, harness.ReadFile(t, l.Config), exec.Command(program, "-config", l.Config))}}
 
 	harness.Record(t, 2, 10*time.Millisecond, func() error {
 		conn, err := greet(l.Write)

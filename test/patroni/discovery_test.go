@@ -42,9 +42,9 @@ type sideBySide struct {
 }
 
 func startDiscovering(t *testing.T, s lab.Suite) *sideBySide {
-	d := &sideBySide{suite: suite{harness.StartWithoutHAProxy(t, lab.Options{Suite: s, ThreeETCD: true})}}
+	d := &sideBySide{suite: suite{harness.StartCluster(t, lab.Options{Suite: s, ThreeETCD: true}, "")}}
 	d.second = harness.Start(t, "second.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+d.discovery(t))
-	d.run(t, "haproxy", "start") // whose configuration knows the discovered nodes
+	d.StartHAProxy(t) // whose configuration knows the discovered nodes
 	c := d.Healthy(t)
 	d.both = d.compare(t)
 	// For Patroni an etcd that is away for so long is nothing yet. Failsafe mode would

@@ -2,7 +2,6 @@ package patroni
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -41,36 +40,20 @@ func testBehindHAProxy(t *testing.T, s lab.Suite) {
 }
 
 // behindHAProxy is an endToEnd whose program can be killed.
-type behindHAProxy struct {
-	suite
-	program *harness.Process
-}
+type behindHAProxy struct{ suite }
 
 func startBehindHAProxy(t *testing.T, s lab.Suite) *behindHAProxy {
 	t.Helper()
-	program := harness.BuiltBinary(t)
-	l := harness.StartLab(t, lab.Options{Suite: s, Parts: []string{lab.ETCD, lab.Patroni}, Program: program})
-	config, err := os.OpenFile(l.Config, os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = config.WriteString("\n[checks]\nmax-lag = \"64MB\"\nlag-hold = \"1s\"\n")
-	if err := errors.Join(err, config.Close()); err != nil {
-		t.Fatal(err)
-	}
+	o := lab.Options{Suite: s, Program: harness.BuiltBinary(t)}
+	e := &behindHAProxy{suite{harness.StartCluster(t, o, "\n[checks]\nmax-lag = \"64MB\"\nlag-hold = \"1s\"\n")}}
 	t.Cleanup(func() {
 		if !t.Failed() {
 			return
 		}
-		text, err := os.ReadFile(filepath.Join(l.Dir, "log", "haproxy.log"))
+		text, err := os.ReadFile(filepath.Join(e.Lab.Dir, "log", "haproxy.log"))
 		t.Logf("HAProxy's log (%v):\n%s", err, text)
 	})
-	e := &behindHAProxy{suite: suite{&harness.Cluster{Lab: l, Log: new(harness.LogLines)}}}
-	e.program = harness.StartProcess(t, e.Log, program, "-config", l.Config)
-	harness.Eventually(t, 15*time.Second, e.Ready)
-	if err := l.Run(t.Context(), "haproxy", "start"); err != nil {
-		t.Fatal(err)
-	}
+	e.StartHAProxy(t)
 	return e
 }
 

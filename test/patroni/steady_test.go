@@ -26,7 +26,8 @@ func TestEndToEnd(t *testing.T) {
 }
 
 func testEndToEnd(t *testing.T, s lab.Suite) {
-	e := suite{harness.StartEndToEnd(t, s)}
+	e := suite{harness.StartCluster(t, lab.Options{Suite: s}, "")}
+	e.StartHAProxy(t)
 	t.Run("steady state", e.steadyState)
 	t.Run("quiet", e.quiet)
 	t.Run("status", e.status)
@@ -85,7 +86,7 @@ func refusesTags(check string) bool {
 // quiet: no check makes a line in the log.
 func (e suite) quiet(t *testing.T) {
 	c := e.Healthy(t)
-	before := e.Log.Lines()
+	before := e.Program.Log.Lines()
 	for i := range 100 {
 		n := e.Lab.Nodes[i%3]
 		check := node.CheckNames()[i%len(node.CheckNames())]
@@ -95,7 +96,7 @@ func (e suite) quiet(t *testing.T) {
 		}
 	}
 	e.Healthy(t) // nothing happened meanwhile that is worth a line
-	if added := e.Log.Lines()[len(before):]; len(added) != 0 {
+	if added := e.Program.Log.Lines()[len(before):]; len(added) != 0 {
 		t.Errorf("200 checks while %s leads made %d log lines, want none:\n%s", c.Primary.Name, len(added), strings.Join(added, "\n"))
 	}
 }
@@ -184,16 +185,11 @@ func (e suite) haproxy(t *testing.T) {
 func (e suite) stops(t *testing.T) {
 	e.Healthy(t)
 	begun := time.Now()
-	e.Cancel()
-	select {
-	case code := <-e.Ended:
-		if code != 0 {
-			t.Errorf("run: exit code %d, want 0", code)
-		}
-		t.Logf("stopped after %v", time.Since(begun).Round(time.Millisecond))
-	case <-time.After(10 * time.Second):
-		t.Fatal("the program still runs 10 s after its context ended")
+	e.Program.End()
+	if err := e.Program.Wait(); err != nil {
+		t.Fatal(err)
 	}
+	t.Logf("stopped after %v", time.Since(begun).Round(time.Millisecond))
 	for _, addr := range []string{e.Lab.HTTP, e.Lab.Agent} {
 		if _, err := e.Ask(addr, "GET", "/livez"); err == nil {
 			t.Errorf("%s still answers", addr)

@@ -20,10 +20,9 @@ func (e *behindHAProxy) supervisorRestarts(t *testing.T) {
 	haproxy := e.observe(t)
 	var ready []time.Duration
 	for range 20 {
-		e.program.Kill(t)
+		e.Program.Kill(t)
 		begun := time.Now()
-		e.program.Start(t)
-		harness.Eventually(t, 10*time.Second, e.Ready)
+		e.Program.Restart(t)
 		ready = append(ready, time.Since(begun))
 		// At another moment between two checks of HAProxy each time.
 		time.Sleep(500*time.Millisecond + rand.N(300*time.Millisecond))
@@ -58,7 +57,7 @@ func (e *behindHAProxy) supervisorDown(t *testing.T) {
 		writes, open := e.Writes(t), e.Open(t, e.Lab.Write)
 		harness.ServedSince(t, 10*time.Second, writes, time.Now())
 		killed := time.Now()
-		e.program.Kill(t)
+		e.Program.Kill(t)
 		open.IsCut(t, 10*time.Second)
 		last := killed
 		for _, a := range writes.SoFar() {
@@ -82,7 +81,7 @@ func (e *behindHAProxy) supervisorDown(t *testing.T) {
 			}
 		}
 		begun := time.Now()
-		e.program.Start(t)
+		e.Program.Restart(t)
 		a := harness.ServedSince(t, 15*time.Second, writes, begun)
 		back = append(back, a.Ended.Sub(begun))
 		if a.Node != to.Name {

@@ -36,7 +36,7 @@ func TestDaemonLegacy(t *testing.T) {
 					}
 				}
 			}
-			if n := len(p.Log.Lines("level", "warn", "message", "cache.interval: has no effect, an answer is as old as its TTL allows and never swept")); n != 1 {
+			if n := len(p.Log.Lines("level", "warn", "message", "cache.interval: has no effect, answers expire by their ttl and are not swept")); n != 1 {
 				t.Errorf("the note on cache.interval is logged %d times", n)
 			}
 		})

@@ -391,7 +391,7 @@ func TestDocsOtherLoadBalancers(t *testing.T) {
 	}
 	both := func(what, pg1, pg2 string) {
 		t.Helper()
-		harness.Until(t, what, func() bool { return answers("pg1") == pg1 && answers("pg2") == pg2 })
+		harness.Eventually(t, harness.Soon, func() error { return harness.Want(answers("pg1") == pg1 && answers("pg2") == pg2, "that %s", what) })
 	}
 	both("pg1 leads", "200 503 200", "503 200 200")
 	sim.Switchover("pg2")

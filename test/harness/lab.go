@@ -75,9 +75,29 @@ func StartEndToEnd(t *testing.T, s lab.Suite) *Cluster {
 
 func StartWithoutHAProxy(t *testing.T, o lab.Options) *Cluster {
 	t.Helper()
+	return StartConfigured(t, o, "")
+}
+
+// Configure adds to the lab's configuration of the program.
+func Configure(t *testing.T, l *lab.Lab, more string) {
+	t.Helper()
+	config, err := os.OpenFile(l.Config, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = config.WriteString(more)
+	if err := errors.Join(err, config.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// StartConfigured is StartWithoutHAProxy with more in the program's configuration.
+func StartConfigured(t *testing.T, o lab.Options, more string) *Cluster {
+	t.Helper()
 	begun := time.Now()
 	o.Parts = []string{lab.ETCD, lab.Patroni}
 	l := StartLab(t, o)
+	Configure(t, l, more)
 
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Cluster{Lab: l, Log: new(LogLines), Cancel: cancel, Ended: make(chan int, 1)}

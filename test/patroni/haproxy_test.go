@@ -58,14 +58,7 @@ func startBehindHAProxy(t *testing.T, s lab.Suite) *behindHAProxy {
 	t.Helper()
 	program := harness.BuiltBinary(t)
 	l := harness.StartLab(t, lab.Options{Suite: s, Parts: []string{lab.ETCD, lab.Patroni}, Program: program})
-	config, err := os.OpenFile(l.Config, os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = config.WriteString("\n[checks]\nmax-lag = \"64MB\"\nlag-hold = \"1s\"\n")
-	if err := errors.Join(err, config.Close()); err != nil {
-		t.Fatal(err)
-	}
+	harness.Configure(t, l, "\n[checks]\nmax-lag = \"64MB\"\nlag-hold = \"1s\"\n")
 	t.Cleanup(func() {
 		if !t.Failed() {
 			return

@@ -2,13 +2,13 @@ package cli
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"patroniglue/internal/config"
 	"patroniglue/test/harness"
 )
 
@@ -25,9 +25,15 @@ func TestScripts(t *testing.T) {
 			if name != "installed" {
 				return false, errors.New("unknown condition " + name)
 			}
-			return config.Exists("/etc/patroniglue/patroniglue.toml"), nil
+			return exists("/etc/patroniglue/patroniglue.toml"), nil
 		},
 	})
+}
+
+// exists reports whether path is there.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // exits is the script command "exits CODE PROGRAM ARGUMENTS".

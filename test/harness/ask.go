@@ -57,7 +57,7 @@ func TryToAsk(ctx context.Context, c *tls.Config, method, url string) (*http.Res
 	return resp, string(body), err
 }
 
-// askAgent sends a line, or nothing, and gives the answer.
+// AskAgent sends a line, or nothing, and gives the answer.
 func AskAgent(t *testing.T, addr, send string) string {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
@@ -87,7 +87,7 @@ func Refuses(addr string) bool {
 	return false
 }
 
-// halfRequest opens a connection on which a request has begun.
+// HalfRequest opens a connection on which a request has begun.
 func HalfRequest(t *testing.T, addr string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -107,7 +107,7 @@ func HalfRequest(t *testing.T, addr string) net.Conn {
 	return conn
 }
 
-// askAs is ask with an Authorization header.
+// AskAs is ask with an Authorization header.
 func AskAs(t *testing.T, c *tls.Config, authorization, method, url string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)

@@ -23,17 +23,17 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// small is a simulated cluster of pg1, pg2 and pg3, the program as a process of
+// Small is a simulated cluster of pg1, pg2 and pg3, the program as a process of
 // its own, and a real HAProxy with what "patroniglue haproxy" prints. pg1 leads.
 type Small struct {
 	Suite      lab.Suite // whose HAProxy it is
 	Sim        *nodetest.Cluster
 	Dir        string // has c.toml, haproxy.cfg and admin.sock
-	Http       string // of the program, host:port
+	HTTP       string // of the program, host:port
 	writes     string // where HAProxy takes connections for the primary, host:port
 	Agents     *relay // between HAProxy and the program's agent port
 	Supervisor *exec.Cmd
-	Haproxy    *exec.Cmd
+	HAProxy    *exec.Cmd
 }
 
 func StartSmall(t *testing.T, suite lab.Suite, flags ...string) *Small {
@@ -45,8 +45,8 @@ func StartSmallEdited(t *testing.T, suite lab.Suite, edit func(printed string) s
 	t.Helper()
 	RequireProgramOf(t, suite, "haproxy")
 	agent := FreePort(t)
-	s := &Small{Suite: suite, Sim: NewSimulated(t, "pg1", "pg2", "pg3"), Dir: t.TempDir(), Http: FreePort(t), Agents: startRelay(t, agent)}
-	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", PortOf(s.Http)) + FastPolls + NodesOf(s.Sim, "")
+	s := &Small{Suite: suite, Sim: NewSimulated(t, "pg1", "pg2", "pg3"), Dir: t.TempDir(), HTTP: FreePort(t), Agents: startRelay(t, agent)}
+	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", PortOf(s.HTTP)) + FastPolls + NodesOf(s.Sim, "")
 	for i, n := range s.Sim.Nodes() {
 		text = Replace(t, text, fmt.Sprintf("10.0.0.%d:5432", 11+i), listenAs(t, n.Name()))
 	}
@@ -64,7 +64,7 @@ func StartSmallEdited(t *testing.T, suite lab.Suite, edit func(printed string) s
 	s.StartSupervisor(t)
 	s.StartHAProxy(t)
 	t.Cleanup(func() {
-		for _, c := range []*exec.Cmd{s.Haproxy, s.Supervisor} {
+		for _, c := range []*exec.Cmd{s.HAProxy, s.Supervisor} {
 			c.Process.Kill()
 			c.Wait()
 			if t.Failed() {
@@ -98,7 +98,7 @@ func listenAs(t *testing.T, name string) string {
 	return ln.Addr().String()
 }
 
-// writesTo is the database that a new connection for the primary reaches, "" for none.
+// WritesTo is the database that a new connection for the primary reaches, "" for none.
 func (s *Small) WritesTo() string {
 	c, err := net.DialTimeout("tcp", s.writes, 5*time.Second)
 	if err != nil {
@@ -126,13 +126,13 @@ func (s *Small) StartSupervisor(t *testing.T) {
 
 func (s *Small) StartHAProxy(t *testing.T, args ...string) {
 	t.Helper()
-	s.Haproxy = launch(t, s.Suite.Command(context.Background(), []string{s.Dir}, "haproxy", append([]string{"-db", "-f", s.Path("haproxy.cfg")}, args...)...))
+	s.HAProxy = launch(t, s.Suite.Command(context.Background(), []string{s.Dir}, "haproxy", append([]string{"-db", "-f", s.Path("haproxy.cfg")}, args...)...))
 }
 
 // reload is what systemctl reload haproxy does.
 func (s *Small) reload(t *testing.T) {
 	t.Helper()
-	old := s.Haproxy
+	old := s.HAProxy
 	s.StartHAProxy(t, "-sf", strconv.Itoa(old.Process.Pid))
 	old.Wait()
 }
@@ -186,13 +186,13 @@ func (r *relay) Mend(t *testing.T) {
 
 func (r *relay) Cut() { r.ln.Close() }
 
-// shows waits until HAProxy has these servers in the states that are wanted.
+// Shows waits until HAProxy has these servers in the states that are wanted.
 func (s *Small) Shows(t *testing.T, want map[string]string) {
 	t.Helper()
 	Eventually(t, 20*time.Second, func() error { return s.differs(want) })
 }
 
-// keeps is shows, and that nothing undoes it while HAProxy asks its agents five
+// Keeps is shows, and that nothing undoes it while HAProxy asks its agents five
 // times and its checks once.
 func (s *Small) Keeps(t *testing.T, want map[string]string) {
 	t.Helper()
@@ -252,7 +252,7 @@ func (s *Small) Says(command string) (string, error) {
 	return string(b), err
 }
 
-// servers writes down what pg1, pg2 and pg3 are for writes, then for reads. What
+// Servers writes down what pg1, pg2 and pg3 are for writes, then for reads. What
 // HAProxy calls "no check" is NONE here.
 func Servers(write, read string) map[string]string {
 	m := make(map[string]string)
@@ -275,7 +275,7 @@ func (s *Small) Signal(t *testing.T, what os.Signal) {
 
 var isState = regexp.MustCompile(`(pg_r[wo]/pg\d) is (no check|[A-Z]+)`)
 
-// types runs a block, and stops at every comment that tells states.
+// Types runs a block, and stops at every comment that tells states.
 func (s *Small) Types(t *testing.T, helper, block string) {
 	t.Helper()
 	var script strings.Builder

@@ -34,7 +34,7 @@ type Entry func(ctx context.Context, version string, args []string, stdout, stde
 // in a network namespace of their own where they may have one. TestMain calls it.
 func (s Suite) Main(m *testing.M) {
 	entry = s.Program
-	commands := map[string]func(){"patroniglue": runProgram, "attacker": Attacker}
+	commands := map[string]func(){"patroniglue": runProgram}
 	maps.Copy(commands, s.Commands)
 	testscript.Main(&running{m, s.Online}, commands)
 }

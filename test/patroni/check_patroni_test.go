@@ -89,7 +89,7 @@ func (e suite) checkPatroni(t *testing.T) {
 }
 
 // nodeServices are the services of check_patroni that ask about a node, each with arguments by which it passes for some.
-func nodeServices(d document) []string {
+func nodeServices(d patroniDocument) []string {
 	return []string{
 		"node_is_alive",
 		"node_is_leader",
@@ -118,20 +118,6 @@ var clusterServices = []string{
 	"cluster_is_in_maintenance",
 	"cluster_node_count --warning 3: --critical 2: --healthy-warning 3: --healthy-critical 2:",
 	"cluster_node_count --critical 4:",
-}
-
-// document is what a node's Patroni says of itself, as far as check_patroni's arguments depend on it.
-type document struct {
-	Timeline json.Number
-	Patroni  struct{ Version string }
-}
-
-func (e suite) document(t *testing.T, n lab.Node) (d document) {
-	t.Helper()
-	if err := json.Unmarshal(e.Must(t, n.REST, "GET", "/patroni").Body, &d); err != nil {
-		t.Fatal(err)
-	}
-	return d
 }
 
 // checker is check_patroni in a process that forks one for each question: to start Python takes longer than all the rest.

@@ -79,7 +79,7 @@ func startBehindHAProxy(t *testing.T, s lab.Suite) *behindHAProxy {
 func (e *behindHAProxy) well(t *testing.T) harness.HealthyCluster {
 	t.Helper()
 	c := e.Healthy(t)
-	e.HaproxyShows(t, e.Normal(c))
+	e.HAProxyShows(t, e.Normal(c))
 	return c
 }
 
@@ -183,7 +183,7 @@ func (e *behindHAProxy) begin(t *testing.T, c harness.HealthyCluster, writes, re
 	}
 	t.Logf("%s took %v, then writes were served within %v, reads within %v", command,
 		up.Sub(begun).Round(time.Millisecond), w.Ended.Sub(up).Round(time.Millisecond), r.Ended.Sub(up).Round(time.Millisecond))
-	e.HaproxyShows(t, e.Normal(c))
+	e.HAProxyShows(t, e.Normal(c))
 	servers, err := e.Lab.HAProxyStat(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -264,7 +264,7 @@ func (e *behindHAProxy) replicaCrashed(t *testing.T) {
 	open.IsCut(t, 10*time.Second)
 	want := e.Normal(c)
 	want[write], want[read] = "DOWN", "DOWN"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	t.Logf("DOWN in both backends after %v", time.Since(gone).Round(10*time.Millisecond))
 	time.Sleep(3 * time.Second) // and so it stays, at every look
 	samples := haproxy.Stop()
@@ -303,7 +303,7 @@ func (e *behindHAProxy) replicaLags(t *testing.T) {
 	}
 	want := e.Normal(c)
 	want[server] = "DRAIN"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	drained := time.Now()
 	time.Sleep(3 * time.Second) // HAProxy's own checks take two seconds to end it
 	samples := haproxy.Stop()
@@ -471,7 +471,7 @@ func (e *behindHAProxy) maintenance(t *testing.T) {
 	e.Healthy(t)
 	want := e.Normal(harness.HealthyCluster{Primary: to})
 	want[server] = "MAINT"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	begun := time.Now()
 	time.Sleep(2 * time.Second) // ten questions to the agent, had it not been disabled
 	samples := haproxy.Stop()
@@ -506,7 +506,7 @@ func (e *behindHAProxy) frozen(t *testing.T) {
 	t.Logf("sessions were cut %v after the freeze", open.At.Sub(begun).Round(10*time.Millisecond))
 	want := e.Normal(c)
 	want[server], want[lab.ReadBackend+"/"+c.Primary.Name] = "DOWN", "DOWN"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	e.haproxySays(t, server, "stale: last answer")
 	direct.IsAlive(t)
 	if err := e.Lab.Thaw(t.Context(), c.Primary.Name); err != nil {

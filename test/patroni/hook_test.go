@@ -100,7 +100,7 @@ func (e hooked) startHolding(t *testing.T) {
 			t.Logf("HAProxy said:\n%s", log)
 		}
 	})
-	e.HaproxyShows(t, e.Normal(e.Healthy(t)))
+	e.HAProxyShows(t, e.Normal(e.Healthy(t)))
 }
 
 // switchover lets clients write while a replica takes over, and reports whether the supervisor heard of the stop first by
@@ -111,7 +111,7 @@ func (e hooked) startHolding(t *testing.T) {
 // as by default that happens in every second switchover, so startHooked makes them rare.
 func (e hooked) switchover(t *testing.T) (announced bool) {
 	c := e.Healthy(t)
-	e.HaproxyShows(t, e.Normal(c))
+	e.HAProxyShows(t, e.Normal(c))
 	from, to := c.Primary, c.Replicas[0]
 	lines, said := len(e.Log.Lines()), map[string]string{from.Name: e.nodeLog(t, from), to.Name: e.nodeLog(t, to)}
 

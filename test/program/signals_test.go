@@ -20,7 +20,7 @@ func TestDaemonEnds(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
 	p.End()
-	harness.Until(t, "nothing listens", func() bool { return harness.Refuses(p.Http) && harness.Refuses(p.Agents[0]) })
+	harness.Until(t, "nothing listens", func() bool { return harness.Refuses(p.HTTP) && harness.Refuses(p.Agents[0]) })
 	if err := p.Wait(); err != nil {
 		t.Errorf("run: %v, want nil", err)
 	}
@@ -61,7 +61,7 @@ func TestSignals(t *testing.T) {
 	}
 	t.Run("while a request does not end", func(t *testing.T) {
 		p, cmd := harness.StartBinary(t, config)
-		harness.HalfRequest(t, p.Http)
+		harness.HalfRequest(t, p.HTTP)
 		begun := time.Now()
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -75,7 +75,7 @@ func TestSignals(t *testing.T) {
 	})
 	t.Run("twice", func(t *testing.T) {
 		p, cmd := harness.StartBinary(t, config)
-		harness.HalfRequest(t, p.Http) // else it would end at the first
+		harness.HalfRequest(t, p.HTTP) // else it would end at the first
 		begun := time.Now()
 		for range 100 {
 			if cmd.Process.Signal(syscall.SIGTERM) != nil {

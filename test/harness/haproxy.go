@@ -311,14 +311,6 @@ func (s *Small) Types(t *testing.T, helper, block string) {
 // is asked for. All else is an error.
 var obeyed = regexp.MustCompile(`^$|^50 \(initial 100\)$|^# pxname,svname,status\n(?s:.*)pg_rw,pg1,UP`)
 
-// AcceptedByEveryHAProxy runs a subtest of AcceptedByHAProxy for each suite of Core.
-func AcceptedByEveryHAProxy(t *testing.T, file string) {
-	t.Helper()
-	for _, s := range lab.Suites() {
-		t.Run("accepted by HAProxy of "+s.String(), func(t *testing.T) { AcceptedByHAProxy(t, s, file) })
-	}
-}
-
 // AcceptedByHAProxy fails for everything that haproxy -c says beside "valid". Paths in
 // the file are relative to its directory.
 func AcceptedByHAProxy(t *testing.T, s lab.Suite, file string) {

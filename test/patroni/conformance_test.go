@@ -131,6 +131,7 @@ type patroniDocument struct {
 	SyncStandby    bool `json:"sync_standby"`
 	QuorumStandby  bool `json:"quorum_standby"`
 	PendingRestart bool `json:"pending_restart"`
+	Timeline       json.Number
 	Replication    []struct{ State string }
 	Patroni        struct{ Version string }
 }

@@ -14,8 +14,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// Whoever abuses the ports, the checks of all others are answered rightly, and
-// before HAProxy would give up. With -v it reports how long they took.
+// TestAbuse: whatever some clients do to the ports, the checks of all others are
+// answered rightly, before HAProxy would give up. With -v it reports how long they took.
 //
 //	PATRONIGLUE_ABUSE_FACTOR=3 go test -run TestAbuse -v ./test/abuse
 func TestAbuse(t *testing.T) {
@@ -83,12 +83,12 @@ func TestAbuse(t *testing.T) {
 	harness.Eventually(t, harness.Soon, func() error {
 		return harness.Want(v.metric("patroniglue_http_connections") < 16 && v.metric("patroniglue_agent_connections") < 16, "fewer than 16 connections of each kind")
 	})
-	if lines := v.log.Lines("level", "error"); len(lines) > 0 {
+	if lines := v.program.Log.Lines("level", "error"); len(lines) > 0 {
 		t.Errorf("it complained: %s", lines)
 	}
 }
 
-// The same where checks come by TLS, which costs who answers more than who asks.
+// TestAbuseOfTLS: the same for checks by TLS, which costs the server more than the client.
 func TestAbuseOfTLS(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	ca := harness.NewAuthority(t)
@@ -100,7 +100,7 @@ func TestAbuseOfTLS(t *testing.T) {
 	v.suffers("handshakes that nobody ends", attack{Addr: v.http, Connections: 2000, PerSecond: 1000, Hold: true, Text: hello})
 	v.suffers("half of a handshake's first message", attack{Addr: v.http, Connections: 5000, PerSecond: 5000, Hold: true, Text: hello[:len(hello)/2]})
 	v.suffers("requests without TLS", attack{Addr: v.http, Connections: 5000, PerSecond: 2500, Text: []byte("GET /node/pg1/primary HTTP/1.1\r\nhost: x\r\n\r\n")})
-	if lines := v.log.Lines("level", "error"); len(lines) > 0 {
+	if lines := v.program.Log.Lines("level", "error"); len(lines) > 0 {
 		t.Errorf("it complained: %s", lines)
 	}
 }
@@ -122,7 +122,8 @@ func clientHello(t *testing.T) []byte {
 	return buf[:n]
 }
 
-// And whoever is not let in by the operators' listener.
+// TestAbuseOfTheOperators: the same while clients without the password attack the
+// operators' listener.
 func TestAbuseOfTheOperators(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	hash, err := bcrypt.GenerateFromPassword([]byte("right"), 10) // docs/security.md shows that cost
@@ -137,17 +138,17 @@ func TestAbuseOfTheOperators(t *testing.T) {
 	v.suffers("wrong passwords", attack{Addr: operator, Connections: 5000, PerSecond: 2500, Hold: true, Text: []byte(login)})
 	v.suffers("garbage to the operators' listener", attack{Addr: operator, Connections: 5000, PerSecond: 2500, Text: []byte("\x00\xff\r\n\r\n")})
 	v.suffers("idle connections to the operators' listener", attack{Addr: operator, Connections: 10_000, PerSecond: 5000, Hold: true})
-	if lines := v.log.Lines("level", "error"); len(lines) > 0 {
+	if lines := v.program.Log.Lines("level", "error"); len(lines) > 0 {
 		t.Errorf("it complained: %s", lines)
 	}
 }
 
-// With too few files for its limits it says so, takes fewer connections, and has
-// files left for its polls.
-func TestFewFiles(t *testing.T) {
+// TestTooFewOpenFiles: a daemon that may open too few files for its limits logs that,
+// takes fewer connections, and has files left for its polls.
+func TestTooFewOpenFiles(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	v := startVictim(t, "ulimit -n 256;", "", harness.NodesOf(sim, ""), nil)
-	warnings := v.log.Values("message", "level", "warn")
+	warnings := v.program.Log.Values("message", "level", "warn")
 	want := "limits: at most 72 HTTP and 72 agent connections, because the process may have 256 files open, want 8304 (LimitNOFILE of its systemd unit, or ulimit -n)"
 	if !slices.Contains(warnings, want) {
 		t.Errorf("it warns %q, want %q", warnings, want)
@@ -160,7 +161,7 @@ func TestFewFiles(t *testing.T) {
 		}
 		time.Sleep(6 * time.Second) // beyond the ttl: it has to poll
 	})
-	if lines := v.log.Lines("level", "error"); len(lines) > 0 {
+	if lines := v.program.Log.Lines("level", "error"); len(lines) > 0 {
 		t.Errorf("it complained: %s", lines)
 	}
 }

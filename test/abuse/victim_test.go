@@ -21,53 +21,43 @@ import (
 	"patroniglue/test/harness"
 )
 
-// What the daemon owes, whatever clients do to it with the default limits.
+// What holds for the daemon with its default limits, whatever clients do.
 const (
-	mostMemory  = 384 << 20              // bytes that it may take
-	mostWait    = time.Second            // for a check: then HAProxy takes it for failed (timeout check in haproxy.cfg.tmpl)
-	mostTries   = 3                      // as many failed ones it believes (fall)
-	usuallyWait = 100 * time.Millisecond // for one of two checks; on a busy machine, too
+	mostMemory  = 384 << 20              // bytes that are resident
+	mostWait    = time.Second            // for a check: after that HAProxy counts it as failed (timeout check in haproxy.cfg.tmpl)
+	mostTries   = 3                      // so many failed checks in a row make HAProxy act (fall)
+	usuallyWait = 100 * time.Millisecond // for half of the checks, even on a busy machine
 )
 
-// victim is a daemon in a process of its own, and what is asked of it meanwhile.
+// victim is a daemon in a process of its own, which is asked checks during an attack.
 type victim struct {
 	t           *testing.T
-	http, agent string
+	program     *harness.Program
+	http, agent string // host:port
 	trust       *tls.Config
-	pid         int
-	log         *harness.Log
 	quiet       time.Duration // p99 of checks when nobody else asks
-	mostTimes   float64       // that it may be during an attack; 0 = any
+	mostTimes   float64       // how many times quiet p99 may be during an attack; 0 = any
 }
 
-// startVictim runs the binary with a shell command in front of it, and with more in
-// [frontend], which is TLS where trust is not nil.
+// startVictim runs the binary after a shell command, with more in [frontend], which
+// makes it TLS where trust is not nil, and with text for the rest of the configuration.
 func startVictim(t *testing.T, before, frontend, text string, trust *tls.Config) *victim {
 	t.Helper()
-	v := &victim{t: t, http: harness.FreePort(t), agent: harness.FreePort(t), trust: trust, log: new(harness.Log)}
+	text = "[frontend]\n" + harness.AnyPort + frontend + "[agent]\nlisten = '127.0.0.1:0'\n" + text
+	p := harness.StartProcess(t, text, exec.Command("sh", "-c", before+` exec "$0" -config "$1"`, harness.BuiltBinary(t), harness.WriteFile(t, "c.toml", text)))
+	t.Cleanup(func() {
+		p.Signal(t, syscall.SIGTERM)
+		if err := p.Wait(); err != nil {
+			t.Errorf("the daemon: %v", err)
+		}
+	})
+	v := &victim{t: t, program: p, http: p.HTTP, agent: p.Agents[0], trust: trust}
 	if most := os.Getenv(abuseFactor); most != "" {
 		var err error
 		if v.mostTimes, err = strconv.ParseFloat(most, 64); err != nil {
 			t.Fatalf("%s: %v", abuseFactor, err)
 		}
 	}
-	path := harness.WriteFile(t, "c.toml", "[frontend]\nhost = '127.0.0.1'\nport = "+harness.PortOf(v.http)+"\n"+frontend+"[agent]\nlisten = '"+v.agent+"'\n"+text)
-	cmd := exec.Command("sh", "-c", before+` exec "$0" -config "$1"`, harness.BuiltBinary(t), path)
-	cmd.Stdout, cmd.Stderr = v.log, v.log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	v.pid = cmd.Process.Pid
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the daemon: %v", err)
-		}
-		if t.Failed() {
-			t.Logf("log:\n%s", v.log)
-		}
-	})
-	v.log.Await(t, 1, "message", "ready: every node was polled")
 	return v
 }
 
@@ -78,7 +68,7 @@ func (v *victim) url() string {
 	return "http://" + v.http
 }
 
-// metric gives a sample of /metrics.
+// metric returns a value of /metrics.
 func (v *victim) metric(name string) float64 {
 	v.t.Helper()
 	_, body := harness.Ask(v.t, v.trust, "GET", v.url()+"/metrics")
@@ -93,10 +83,10 @@ func (v *victim) metric(name string) float64 {
 	return f
 }
 
-// peak is the most memory that it had at once since the last time, in bytes.
+// peak returns the most memory that was resident since the last call, in bytes.
 func (v *victim) peak() int {
 	v.t.Helper()
-	proc := fmt.Sprintf("/proc/%d/", v.pid)
+	proc := fmt.Sprintf("/proc/%d/", v.program.Process.Pid)
 	status, err := os.ReadFile(proc + "status")
 	if err != nil {
 		v.t.Fatal(err)
@@ -112,8 +102,8 @@ func (v *victim) peak() int {
 	return kb << 10
 }
 
-// during asks as load balancers do for as long as f takes, at least for a while,
-// and wants every answer to be right, and to be there in time.
+// during asks checks as load balancers do while f runs, for 600 ms at least. Every
+// answer has to be right and to come in time.
 func (v *victim) during(name string, f func()) (p99 time.Duration) {
 	v.t.Helper()
 	var mu sync.Mutex
@@ -178,7 +168,8 @@ func (v *victim) during(name string, f func()) (p99 time.Duration) {
 	return at(99)
 }
 
-// suffers is during, while that attack comes, and once it is there.
+// suffers calls during while the attack begins and, if its connections stay, while they
+// are there. An attack that is too slow for mostTimes is repeated twice.
 func (v *victim) suffers(name string, a attack) {
 	v.t.Helper()
 	for try := 1; ; try++ {

@@ -54,6 +54,13 @@ type unfitError struct{ error }
 
 func (e unfitError) Unwrap() error { return e.error }
 
+// unansweredError is why the running daemon gave no answer.
+type unansweredError struct{ error }
+
+func (e unansweredError) Error() string { return "asking the running daemon: " + e.error.Error() }
+
+func (e unansweredError) Unwrap() error { return e.error }
+
 // Main is the program without its process: args are without the program's name. It
 // gives the exit code.
 func Main(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
@@ -69,13 +76,16 @@ func exitStatus(err error, stderr io.Writer) int {
 		return 0
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") { // each of a journal's lines has to speak for itself
-		fmt.Fprintln(stderr, "patroniglue:", line)
+		fmt.Fprintln(stderr, "patroniglue:", printable(line))
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return 2
 	}
 	if _, ok := errors.AsType[unfitError](err); ok {
 		return 78
+	}
+	if _, ok := errors.AsType[unansweredError](err); ok {
+		return int(statusUnknown)
 	}
 	return 1
 }

@@ -3,11 +3,10 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net/url"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -38,21 +37,19 @@ func historyCommand(ctx context.Context, args []string, configFlag string, stdou
 	if err != nil {
 		return err
 	}
-	query := url.Values{"limit": {strconv.Itoa(*limit)}}
-	for name, value := range map[string]string{"since": *since, "node": *node, "cluster": *inCluster} {
-		if value != "" {
-			query.Set(name, value)
-		}
+	c, err := client.New(cfg)
+	if err != nil {
+		return unansweredError{err}
 	}
+	defer c.Close()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	h, refused, err := client.FetchHistory(ctx, cfg, "/history?"+query.Encode())
-	if err != nil {
-		fmt.Fprintln(stderr, "patroniglue: asking the running daemon:", err)
-		return statusUnknown
+	h, err := c.History(ctx, client.HistoryQuery{Since: *since, Node: *node, Cluster: *inCluster, Limit: *limit})
+	if refused, ok := errors.AsType[*client.RefusedError](err); ok {
+		return fmt.Errorf("asking for the history: %s", refused.Reason)
 	}
-	if refused != "" {
-		return fmt.Errorf("asking for the history: %s", refused)
+	if err != nil {
+		return unansweredError{err}
 	}
 	if *asJSON {
 		err = printJSON(stdout, h)

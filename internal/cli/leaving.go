@@ -6,11 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"time"
 
 	"patroniglue/cluster"
+	"patroniglue/httpapi"
 	"patroniglue/internal/client"
 	"patroniglue/internal/config"
 )
@@ -49,27 +48,24 @@ func leavingCommand(ctx context.Context, args []string, configFlag string, stdou
 	if err != nil {
 		return err
 	}
-	if cfg.Frontend.Token == "" {
-		return errors.New("announcing a stop: want token-file in [frontend] of the configuration")
-	}
-	path := "/node/" + url.PathEscape(name) + "/leaving"
-	if *inCluster != "" {
-		path = "/cluster/" + url.PathEscape(*inCluster) + path
-	}
-	method := http.MethodDelete
-	if !*cancel {
-		method, path = http.MethodPost, path+"?for="+d.String()
-	}
 	asking, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
-	l, err := client.SendLeaving(asking, cfg, method, path)
-	if unanswered, ok := errors.AsType[*url.Error](err); ok {
-		fmt.Fprintln(stderr, "patroniglue: asking the running daemon:", unanswered)
-		return statusUnknown
+	var l httpapi.Leaving
+	c, err := client.New(cfg)
+	switch {
+	case err != nil:
+	case *cancel:
+		l, err = c.CancelLeaving(asking, *inCluster, name)
+	default:
+		l, err = c.AnnounceLeaving(asking, *inCluster, name, *d)
+	}
+	if _, ok := errors.AsType[*client.UnansweredError](err); ok {
+		return unansweredError{err}
 	}
 	if err != nil {
 		return fmt.Errorf("announcing a stop: %w", err)
 	}
+	defer c.Close()
 	if !l.Leaving && !*cancel { // else a switchover would follow that nobody was told of
 		return fmt.Errorf("announcing a stop: %s: %s", l.Node, l.Reason)
 	}

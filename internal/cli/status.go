@@ -49,16 +49,21 @@ func status(ctx context.Context, args []string, configFlag string, stdout, stder
 		return err
 	}
 	err = showStatus(ctx, fs, o, configFlag, stdout)
-	_, said := errors.AsType[exitCode](err)
-	unanswered, isUnanswered := errors.AsType[*client.UnansweredError](err)
-	switch {
-	case err != nil && !said && o.nagios:
+	if _, said := errors.AsType[exitCode](err); err != nil && !said && o.nagios {
 		return nagiosUnknown(stdout, err)
-	case isUnanswered:
-		fmt.Fprintln(stderr, "patroniglue:", printable(unanswered.Error()))
-		return statusUnknown
 	}
 	return err
+}
+
+// askStatus is for one question: a certificate that was renewed since the last one is
+// the one to trust now.
+func askStatus(ctx context.Context, cfg *config.Config, cluster string) (client.Status, error) {
+	c, err := client.New(cfg)
+	if err != nil {
+		return client.Status{}, err
+	}
+	defer c.Close()
+	return c.Status(ctx, cluster)
 }
 
 func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFlag string, stdout io.Writer) error {
@@ -84,9 +89,9 @@ func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFl
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	report, err := client.FetchStatus(ctx, cfg, o.cluster)
+	report, err := askStatus(ctx, cfg, o.cluster)
 	if err != nil {
-		return &client.UnansweredError{Err: err}
+		return unansweredError{err}
 	}
 	switch {
 	case o.json:

@@ -28,7 +28,7 @@ const (
 func watchStatus(ctx context.Context, cfg *config.Config, o statusOptions, stdout io.Writer) error {
 	w := watcher{
 		every: o.every, colour: takesColour(stdout), out: stdout,
-		fetch: func(ctx context.Context) (client.Status, error) { return client.FetchStatus(ctx, cfg, o.cluster) },
+		fetch: func(ctx context.Context) (client.Status, error) { return askStatus(ctx, cfg, o.cluster) },
 	}
 	if obeys(stdout) {
 		w.size = func() (int, int) {

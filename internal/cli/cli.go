@@ -4,11 +4,9 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"strings"
 
 	"patroniglue/internal/config"
 	"patroniglue/internal/daemon"
@@ -34,60 +32,10 @@ cannot be run with; status has its own, leaving and history say 3 when nobody an
 
 `
 
-// exitCode is an error that only sets the exit code: what there is to say was said.
-type exitCode int
-
-func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
-
-// usageError is a mistake on the command line.
-type usageError string
-
-func (e usageError) Error() string { return string(e) }
-
-func usageErrorf(format string, args ...any) error {
-	return usageError(fmt.Sprintf(format, args...))
-}
-
-// unfitError is a configuration that the daemon cannot run with. Its exit code
-// is EX_CONFIG of sysexits(3): to try it again changes nothing.
-type unfitError struct{ error }
-
-func (e unfitError) Unwrap() error { return e.error }
-
-// unansweredError is why the running daemon gave no answer.
-type unansweredError struct{ error }
-
-func (e unansweredError) Error() string { return "asking the running daemon: " + e.error.Error() }
-
-func (e unansweredError) Unwrap() error { return e.error }
-
 // Main is the program without its process: args are without the program's name. It
 // gives the exit code.
 func Main(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
 	return exitStatus(run(ctx, version, args, stdout, stderr), stderr)
-}
-
-// exitStatus says what went wrong, if something did.
-func exitStatus(err error, stderr io.Writer) int {
-	if code, ok := errors.AsType[exitCode](err); ok {
-		return int(code)
-	}
-	if err == nil {
-		return 0
-	}
-	for line := range strings.SplitSeq(err.Error(), "\n") { // each of a journal's lines has to speak for itself
-		fmt.Fprintln(stderr, "patroniglue:", printable(line))
-	}
-	if _, ok := errors.AsType[usageError](err); ok {
-		return 2
-	}
-	if _, ok := errors.AsType[unfitError](err); ok {
-		return 78
-	}
-	if _, ok := errors.AsType[unansweredError](err); ok {
-		return int(statusUnknown)
-	}
-	return 1
 }
 
 // options are the flags in front of a subcommand.
@@ -171,24 +119,4 @@ func run(ctx context.Context, version string, args []string, stdout, stderr io.W
 		log.Warn().Str("file", path).Msg(note)
 	}
 	return d.Run(ctx)
-}
-
-// parse reads flags. Asked for help it prints it to stdout and exits with 0.
-func parse(flags *flag.FlagSet, args []string, stdout io.Writer) error {
-	for _, a := range args {
-		if a == "-h" || a == "-help" || a == "--help" {
-			flags.SetOutput(stdout)
-			break
-		}
-		if a == "" || a[0] != '-' {
-			break
-		}
-	}
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return exitCode(0)
-	case err != nil:
-		return exitCode(2) // the flag set has said why
-	}
-	return nil
 }

@@ -132,11 +132,3 @@ func nagiosLabel(name string) string {
 		return '_'
 	}, name)
 }
-
-// cut shortens to so many bytes at most.
-func cut(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most-3], "") + "..."
-}

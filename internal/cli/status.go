@@ -15,9 +15,6 @@ import (
 	"patroniglue/internal/config"
 )
 
-// statusUnknown is the exit code when the daemon does not answer.
-const statusUnknown exitCode = 3
-
 // statusTimeout is for all answers together: less than the 10 s after which check_nrpe
 // gives up, which Nagios shows as critical.
 const statusTimeout = 8 * time.Second

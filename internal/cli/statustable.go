@@ -2,30 +2,18 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
-	"unicode/utf8"
 
 	"patroniglue/cluster"
 	"patroniglue/httpapi"
 	"patroniglue/internal/client"
 	"patroniglue/node"
 )
-
-// printJSON prints an answer of the daemon, or of whoever is in its place.
-func printJSON(w io.Writer, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err == nil {
-		_, err = w.Write(append(httpapi.Printable(text), '\n'))
-	}
-	return err
-}
 
 // look is how a status is shown. The zero look is for a file.
 type look struct {
@@ -59,17 +47,6 @@ func (l look) paint(v cluster.Level, text string) string {
 		return text
 	}
 	return [...]string{cluster.OK: "\x1b[32m", cluster.Warning: "\x1b[33m", cluster.Critical: "\x1b[1;31m"}[v] + text + "\x1b[m"
-}
-
-// printable makes one line of text from elsewhere, which may not steer a
-// terminal: what answers need not be a patroniglue.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return utf8.RuneError
-		}
-		return r
-	}, s)
 }
 
 func printStatus(w io.Writer, r client.Status, l look) error {

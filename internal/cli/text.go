@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"encoding/json"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"patroniglue/httpapi"
+)
+
+// printJSON prints an answer of the daemon, or of whoever is in its place.
+func printJSON(w io.Writer, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err == nil {
+		_, err = w.Write(append(httpapi.Printable(text), '\n'))
+	}
+	return err
+}
+
+// printable makes one line of text from elsewhere, which may not steer a
+// terminal: what answers need not be a patroniglue.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
+}
+
+// cut shortens to so many bytes at most.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most-3], "") + "..."
+}

@@ -21,7 +21,7 @@ type Options struct {
 	Cluster                        string // "" = all
 	Supervisor                     string // "" = as the configuration says
 	Socket, User                   string
-	Ca, Crt                        string
+	CAFile, CertFile               string
 	Direct, Dedicated              bool
 	AgentInter                     time.Duration // of the write side
 	Hold                           time.Duration // 0 = refuse at once

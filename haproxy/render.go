@@ -54,7 +54,7 @@ func Render(cfg *config.Config, o Options) ([]byte, error) {
 		return nil, err
 	}
 	f := file{
-		checkTLS: checkTLS{ca: o.Ca, crt: o.Crt},
+		checkTLS: checkTLS{ca: o.CAFile, crt: o.CertFile},
 		Bind:     o.Bind, Socket: o.Socket, User: o.User, StatsPort: o.StatsPort, Direct: o.Direct,
 		WriteInter: milliseconds(o.AgentInter), ReadInter: milliseconds(max(o.AgentInter, readInter)),
 		Fallback: cfg.Checks.Fallback != "",
@@ -93,10 +93,10 @@ func Render(cfg *config.Config, o Options) ([]byte, error) {
 		}
 		check = fmt.Sprintf(" addr %s port %d", f.host(host), cfg.Frontend.Port)
 		if cfg.Frontend.Certfile != "" {
-			if cfg.Frontend.ClientCAfile != "" && o.Crt == "" {
+			if cfg.Frontend.ClientCAfile != "" && o.CertFile == "" {
 				errs = append(errs, errors.New("frontend.client-cafile: want -crt FILE, a client certificate for HAProxy's checks"))
 			}
-			check += f.checkSSL(host, o.Ca, o.Ca == "")
+			check += f.checkSSL(host, o.CAFile, o.CAFile == "")
 		}
 	}
 

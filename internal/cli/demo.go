@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -18,17 +17,13 @@ import (
 
 // demo runs the whole supervisor over three simulated nodes and stages a
 // switchover every so often.
-func demo(ctx context.Context, args []string, version string, stdout, stderr io.Writer, log zerolog.Logger) error {
-	fs := flag.NewFlagSet("patroniglue demo", flag.ContinueOnError)
-	fs.SetOutput(stderr)
+func demo(ctx context.Context, c *call, args []string) error {
+	fs := c.newFlags()
 	every := fs.Duration("every", 30*time.Second, "time between two switchovers")
 	listen := fs.String("listen", "", "`ADDRESS` for HTTP (default 127.0.0.1:8009, or a free port when that is taken)")
 	agent := fs.String("agent", "", "`ADDRESS` for the shared agent port (default 127.0.0.1:5555, or a free port)")
-	if err := parse(fs, args, stdout); err != nil {
+	if err := c.parseAll(fs, args); err != nil {
 		return err
-	}
-	if fs.NArg() > 0 {
-		return usageErrorf("demo takes no argument (got %q)", fs.Arg(0))
 	}
 	if *every < 10*time.Second {
 		return usageErrorf("-every: want at least 10s, a switchover takes some five (got %s)", *every)
@@ -38,12 +33,12 @@ func demo(ctx context.Context, args []string, version string, stdout, stderr io.
 	names := []string{"pg1", "pg2", "pg3"}
 	sim := nodetest.NewCluster("demo", names...)
 	defer sim.Close()
-	d, err := demoDaemon(sim, names, httpAddr, agentAddr, version, log)
+	d, err := demoDaemon(sim, names, httpAddr, agentAddr, c.version, c.newLogger())
 	if err != nil {
 		return err
 	}
 	d.Opened = func(http, agents []net.Addr) {
-		demoGuide(stdout, http[0].String(), agents[0].String(), *every)
+		demoGuide(c.stdout, http[0].String(), agents[0].String(), *every)
 	}
 
 	ctx, cancel := context.WithCancel(ctx)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// exitCode is an error that only sets the exit code: what there is to say was said.
+// exitCode is an error that only sets the exit code: everything is printed already.
 type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
@@ -21,29 +21,19 @@ func usageErrorf(format string, args ...any) error {
 	return usageError(fmt.Sprintf(format, args...))
 }
 
-// unfitError is a configuration that the daemon cannot run with. Its exit code
-// is EX_CONFIG of sysexits(3): to try it again changes nothing.
+// unfitError is a configuration that the daemon cannot run with. Its exit code is
+// EX_CONFIG of sysexits(3): another attempt changes nothing.
 type unfitError struct{ error }
 
 func (e unfitError) Unwrap() error { return e.error }
 
-// unansweredError is why the running daemon gave no answer.
-type unansweredError struct{ error }
-
-func (e unansweredError) Error() string { return "asking the running daemon: " + e.error.Error() }
-
-func (e unansweredError) Unwrap() error { return e.error }
-
-// statusUnknown is the exit code when the daemon does not answer.
-const statusUnknown exitCode = 3
-
-// exitStatus says what went wrong, if something did.
+// exitStatus prints what went wrong, if something did, and returns the exit code.
 func exitStatus(err error, stderr io.Writer) int {
-	if code, ok := errors.AsType[exitCode](err); ok {
-		return int(code)
-	}
 	if err == nil {
 		return 0
+	}
+	if code, ok := errors.AsType[exitCode](err); ok {
+		return int(code)
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") { // each of a journal's lines has to speak for itself
 		fmt.Fprintln(stderr, "patroniglue:", printable(line))
@@ -51,11 +41,11 @@ func exitStatus(err error, stderr io.Writer) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return 2
 	}
-	if _, ok := errors.AsType[unfitError](err); ok {
-		return 78
-	}
 	if _, ok := errors.AsType[unansweredError](err); ok {
 		return int(statusUnknown)
+	}
+	if _, ok := errors.AsType[unfitError](err); ok {
+		return 78
 	}
 	return 1
 }

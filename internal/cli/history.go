@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -16,35 +15,31 @@ import (
 	"patroniglue/internal/config"
 )
 
-// historyCommand prints what changed, as the running daemon remembers it, oldest
+// history prints what changed, as the running daemon remembers it, oldest
 // first: the latest stands above the prompt.
-func historyCommand(ctx context.Context, args []string, configFlag string, stdout, stderr io.Writer) error {
-	fs := flag.NewFlagSet("patroniglue history", flag.ContinueOnError)
-	fs.SetOutput(stderr)
-	fs.StringVar(&configFlag, "config", configFlag, "configuration `FILE` that the daemon runs with")
+func history(ctx context.Context, c *call, args []string) error {
+	fs := c.newFlags()
+	c.configFlag(fs)
 	since := fs.String("since", "", "only changes since a `TIME` such as 2026-01-02T15:04:05Z, or since so long ago, such as 1h")
 	node := fs.String("node", "", "only changes of the node `NAME`")
 	inCluster := fs.String("cluster", "", "only changes of the cluster `NAME`")
 	limit := fs.Int("limit", 50, "the latest so many")
 	asJSON := fs.Bool("json", false, "print JSON")
-	if err := parse(fs, args, stdout); err != nil {
+	if err := c.parseAll(fs, args); err != nil {
 		return err
 	}
-	if fs.NArg() > 0 {
-		return usageErrorf("history takes no argument (got %q)", fs.Arg(0))
-	}
-	_, cfg, err := config.Find(configFlag)
+	_, cfg, err := config.Find(c.config)
 	if err != nil {
 		return err
 	}
-	c, err := client.New(cfg)
+	daemon, err := client.New(cfg)
 	if err != nil {
 		return unansweredError{err}
 	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer daemon.Close()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	h, err := c.History(ctx, client.HistoryQuery{Since: *since, Node: *node, Cluster: *inCluster, Limit: *limit})
+	h, err := daemon.History(ctx, client.HistoryQuery{Since: *since, Node: *node, Cluster: *inCluster, Limit: *limit})
 	if refused, ok := errors.AsType[*client.RefusedError](err); ok {
 		return fmt.Errorf("asking for the history: %s", refused.Reason)
 	}
@@ -52,9 +47,9 @@ func historyCommand(ctx context.Context, args []string, configFlag string, stdou
 		return unansweredError{err}
 	}
 	if *asJSON {
-		err = printJSON(stdout, h)
+		err = printJSON(c.stdout, h)
 	} else {
-		err = printHistory(stdout, h)
+		err = printHistory(c.stdout, h)
 	}
 	if err != nil {
 		return fmt.Errorf("printing the history: %w", err)

@@ -84,11 +84,7 @@ func nagiosCluster(c httpapi.ClusterHealth, nodes []httpapi.NodeState) (text str
 			ofNodes = append(ofNodes, fmt.Sprintf("%s_lag=%dB;;;0", label, *n.Lag))
 		}
 	}
-	noun := "replicas"
-	if replicas == 1 {
-		noun = "replica"
-	}
-	text = fmt.Sprintf("%s: %s, %d %s", c.Cluster, leads, replicas, noun)
+	text = fmt.Sprintf("%s: %s, %s", c.Cluster, leads, count(replicas, "replica"))
 	for _, reason := range c.Reasons {
 		text += ", " + nagiosWhy(reason)
 	}

@@ -115,7 +115,7 @@ func TestStatusIsPrintable(t *testing.T) {
 	r.Health.Clusters[0].Cluster, r.Nodes[0].Cluster = "\x1bc", "\x1bc"
 	*r.Nodes[0].State, r.Nodes[0].Postgres = "running\x1b]0;title\a", "\r\n"
 	var out strings.Builder
-	if err := printStatus(&out, r, look{}); err != nil {
+	if err := printStatus(&out, r, style{}); err != nil {
 		t.Fatal(err)
 	}
 	want := `Cluster ` + "\ufffd" + `c: warning

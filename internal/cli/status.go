@@ -3,21 +3,14 @@ package cli
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
 	"patroniglue/cluster"
-	"patroniglue/internal/client"
 	"patroniglue/internal/config"
 )
-
-// statusTimeout is for all answers together: less than the 10 s after which check_nrpe
-// gives up, which Nagios shows as critical.
-const statusTimeout = 8 * time.Second
 
 // statusOptions are the flags of status.
 type statusOptions struct {
@@ -28,53 +21,36 @@ type statusOptions struct {
 
 // status prints what the running daemon knows, as a table like patronictl's with
 // verdicts and reasons. Its exit code is the worst level.
-func status(ctx context.Context, args []string, configFlag string, stdout, stderr io.Writer) error {
+func status(ctx context.Context, c *call, args []string) error {
 	var o statusOptions
-	fs := flag.NewFlagSet("patroniglue status", flag.ContinueOnError)
-	fs.SetOutput(stderr)
-	fs.StringVar(&configFlag, "config", configFlag, "configuration `FILE` that the daemon runs with")
+	fs := c.newFlags()
+	c.configFlag(fs)
 	fs.StringVar(&o.cluster, "cluster", "", "only the cluster of this `NAME`")
 	fs.BoolVar(&o.json, "json", false, "print JSON")
 	fs.BoolVar(&o.nagios, "nagios", false, "print one line for Nagios, Icinga and others, with performance data; exit code 3 (UNKNOWN) after any error")
 	fs.BoolVar(&o.watch, "watch", false, "show it again and again, on a terminal in place, until Ctrl-C")
 	fs.DurationVar(&o.every, "every", time.Second, "how often -watch asks, at least "+minEvery.String())
-	err := parse(fs, args, stdout)
+	err := c.parse(fs, args)
 	if err == exitCode(2) && slices.ContainsFunc(args, isNagiosFlag) {
-		return nagiosUnknown(stdout, errors.New("wrong command line: see patroniglue status -help"))
+		return nagiosUnknown(c.stdout, errors.New("wrong command line: see patroniglue status -help"))
 	}
 	if err != nil {
 		return err
 	}
-	err = showStatus(ctx, fs, o, configFlag, stdout)
+	if err = c.noArguments(fs); err == nil {
+		err = c.showStatus(ctx, o)
+	}
 	if _, said := errors.AsType[exitCode](err); err != nil && !said && o.nagios {
-		return nagiosUnknown(stdout, err)
+		return nagiosUnknown(c.stdout, err)
 	}
 	return err
 }
 
-// askStatus is for one question: a certificate that was renewed since the last one is
-// the one to trust now.
-func askStatus(ctx context.Context, cfg *config.Config, cluster string) (client.Status, error) {
-	c, err := client.New(cfg)
-	if err != nil {
-		return client.Status{}, err
+func (c *call) showStatus(ctx context.Context, o statusOptions) error {
+	if err := o.check(); err != nil {
+		return err
 	}
-	defer c.Close()
-	return c.Status(ctx, cluster)
-}
-
-func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFlag string, stdout io.Writer) error {
-	switch {
-	case fs.NArg() > 0:
-		return usageErrorf("status takes no argument (got %q)", fs.Arg(0))
-	case o.json && o.nagios, o.json && o.watch, o.nagios && o.watch:
-		return usageErrorf("want one of -json, -nagios and -watch")
-	case o.every < minEvery:
-		return usageErrorf("-every: want at least %s (got %s)", minEvery, o.every)
-	case o.every != time.Second && !o.watch:
-		return usageErrorf("-every is for -watch")
-	}
-	_, cfg, err := config.Find(configFlag)
+	_, cfg, err := config.Find(c.config)
 	if err != nil {
 		return err
 	}
@@ -82,27 +58,40 @@ func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFl
 		return fmt.Errorf("-cluster: want %s (got %q)", strings.Join(names, " or "), o.cluster)
 	}
 	if o.watch {
-		return watchStatus(ctx, cfg, o, stdout)
+		return watchStatus(ctx, cfg, o, c.stdout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	report, err := askStatus(ctx, cfg, o.cluster)
+	s, err := askStatus(ctx, cfg, o.cluster)
 	if err != nil {
 		return unansweredError{err}
 	}
 	switch {
 	case o.json:
-		err = printJSON(stdout, report)
+		err = printJSON(c.stdout, s)
 	case o.nagios:
-		_, err = fmt.Fprintln(stdout, nagiosLine(report))
+		_, err = fmt.Fprintln(c.stdout, nagiosLine(s))
 	default:
-		err = printStatus(stdout, report, look{colour: takesColour(stdout)})
+		err = printStatus(c.stdout, s, style{colour: takesColour(c.stdout)})
 	}
 	if err != nil {
 		return fmt.Errorf("printing the status: %w", err)
 	}
-	if report.Health.Level == cluster.OK {
+	if s.Health.Level == cluster.OK {
 		return nil
 	}
-	return exitCode(report.Health.Level)
+	return exitCode(s.Health.Level)
+}
+
+// check finds flags that do not go together.
+func (o statusOptions) check() error {
+	switch {
+	case o.json && o.nagios, o.json && o.watch, o.nagios && o.watch:
+		return usageErrorf("want one of -json, -nagios and -watch")
+	case o.every < minEvery:
+		return usageErrorf("-every: want at least %s (got %s)", minEvery, o.every)
+	case o.every != time.Second && !o.watch:
+		return usageErrorf("-every is for -watch")
+	}
+	return nil
 }

@@ -15,8 +15,8 @@ import (
 	"patroniglue/node"
 )
 
-// look is how a status is shown. The zero look is for a file.
-type look struct {
+// style is how a status is shown. The zero style is for a file.
+type style struct {
 	colour  bool
 	stale   bool // it is what the daemon said before it fell silent
 	columns int  // of the terminal; 0 = as many as it takes
@@ -24,14 +24,14 @@ type look struct {
 
 // level is the level's word, whatever its colour; what is not known any more
 // has none.
-func (l look) level(v cluster.Level) string {
+func (l style) level(v cluster.Level) string {
 	if l.stale {
 		return "was " + v.String()
 	}
 	return l.paint(v, v.String())
 }
 
-func (l look) passes(c httpapi.CheckVerdict) string {
+func (l style) passes(c httpapi.CheckVerdict) string {
 	word := "no"
 	if c.Pass {
 		word = "yes"
@@ -42,14 +42,14 @@ func (l look) passes(c httpapi.CheckVerdict) string {
 	return word
 }
 
-func (l look) paint(v cluster.Level, text string) string {
+func (l style) paint(v cluster.Level, text string) string {
 	if !l.colour {
 		return text
 	}
 	return [...]string{cluster.OK: "\x1b[32m", cluster.Warning: "\x1b[33m", cluster.Critical: "\x1b[1;31m"}[v] + text + "\x1b[m"
 }
 
-func printStatus(w io.Writer, r client.Status, l look) error {
+func printStatus(w io.Writer, r client.Status, l style) error {
 	if len(r.Health.Supervisor.Reasons) > 0 {
 		fmt.Fprintf(w, "This supervisor: %s\n", l.level(r.Health.Supervisor.Level))
 		printReasons(w, l, r.Health.Supervisor.Reasons)
@@ -75,7 +75,7 @@ func printStatus(w io.Writer, r client.Status, l look) error {
 	return nil
 }
 
-func printReasons(w io.Writer, l look, reasons []cluster.Reason) {
+func printReasons(w io.Writer, l style, reasons []cluster.Reason) {
 	for _, reason := range reasons {
 		subject := ""
 		if reason.Node != "" {
@@ -85,7 +85,7 @@ func printReasons(w io.Writer, l look, reasons []cluster.Reason) {
 	}
 }
 
-func printNode(w io.Writer, l look, n httpapi.NodeState) {
+func printNode(w io.Writer, l style, n httpapi.NodeState) {
 	role, state, timeline, lag, age := "unknown", "unknown", "unknown", "unknown", "never"
 	if n.Role != nil && n.State != nil && n.Age != nil {
 		role, state, age = *n.Role, *n.State, fmt.Sprintf("%.1fs", *n.Age)
@@ -115,7 +115,7 @@ func printNode(w io.Writer, l look, n httpapi.NodeState) {
 // printRow prints cells, of which the second is the address, and those from the
 // fifth to the seventh are figures. On a narrow terminal reasons and verdicts
 // would be cut: they matter more.
-func printRow(w io.Writer, l look, cells ...string) {
+func printRow(w io.Writer, l style, cells ...string) {
 	if 0 < l.columns && l.columns < figureColumns {
 		cells = slices.Delete(cells, 4, 7)
 	}

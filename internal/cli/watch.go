@@ -163,10 +163,10 @@ func (w *watcher) frame(h heard, now time.Time) string {
 		if h.err != nil { // what is older stands above
 			h.at = time.Time{}
 		}
-		return strings.Join(watchLines(h, now, w.every, look{}), "\n") + "\n\n"
+		return strings.Join(watchLines(h, now, w.every, style{}), "\n") + "\n\n"
 	}
 	columns, rows := w.size()
-	return screen(watchLines(h, now, w.every, look{colour: w.colour, columns: columns}), columns, rows)
+	return screen(watchLines(h, now, w.every, style{colour: w.colour, columns: columns}), columns, rows)
 }
 
 // From so many columns on addresses, and timeline, lag and age, are shown.
@@ -177,7 +177,7 @@ const (
 
 // watchLines are a header and the status, the clusters in trouble first. What
 // the daemon does not answer any more is said to be past.
-func watchLines(h heard, now time.Time, every time.Duration, l look) []string {
+func watchLines(h heard, now time.Time, every time.Duration, l style) []string {
 	var b bytes.Buffer
 	fmt.Fprint(&b, "patroniglue  ", now.Format(time.DateTime), "  ")
 	switch {
@@ -225,7 +225,7 @@ func whySilent(err error) string {
 	return err.Error()
 }
 
-func countLevels(r client.Status, l look) string {
+func countLevels(r client.Status, l style) string {
 	counts := map[cluster.Level]int{}
 	for _, c := range r.Health.Clusters {
 		counts[c.Level]++

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"patroniglue/cluster"
@@ -65,22 +63,19 @@ func printHistory(w io.Writer, h cluster.History) error {
 	if h.Truncated {
 		fmt.Fprintln(w, "... there were more before")
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "TIME\tCLUSTER\tNODE\tCHANGE\tBEFORE\tAFTER\tWHY")
-	for _, c := range h.Changes {
-		why := c.Reason
-		if c.Gap > 0 {
-			why = fmt.Sprintf("after %s without one", time.Duration(c.Gap*float64(time.Second)).Round(time.Millisecond))
-			if c.Reason != "" {
-				why += ": " + c.Reason
+	var changes table
+	changes.add("TIME", "CLUSTER", "NODE", "CHANGE", "BEFORE", "AFTER", "WHY")
+	for _, change := range h.Changes {
+		why := change.Reason
+		if change.Gap > 0 {
+			why = fmt.Sprintf("after %s without one", time.Duration(change.Gap*float64(time.Second)).Round(time.Millisecond))
+			if change.Reason != "" {
+				why += ": " + change.Reason
 			}
 		}
 		// The time as the log has it, and as -since takes it.
-		cells := []string{c.At.Local().Format("2006-01-02T15:04:05.000Z07:00"), cmp.Or(c.Cluster, "-"), cmp.Or(c.Node, "-"), c.Kind, c.Before, c.After, cmp.Or(why, "-")}
-		for i, cell := range cells {
-			cells[i] = printable(cell)
-		}
-		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+		at := change.At.Local().Format("2006-01-02T15:04:05.000Z07:00")
+		changes.add(at, cmp.Or(change.Cluster, "-"), cmp.Or(change.Node, "-"), change.Kind, change.Before, change.After, cmp.Or(why, "-"))
 	}
-	return tw.Flush()
+	return changes.print(w)
 }

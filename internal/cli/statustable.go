@@ -6,8 +6,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"strings"
-	"text/tabwriter"
 
 	"patroniglue/cluster"
 	"patroniglue/httpapi"
@@ -61,14 +59,14 @@ func printStatus(w io.Writer, r client.Status, l style) error {
 		}
 		fmt.Fprintf(w, "Cluster %s: %s\n", printable(c.Cluster), l.level(c.Level))
 		printReasons(w, l, c.Reasons)
-		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		printRow(tw, l, "NODE", "POSTGRES", "ROLE", "STATE", "TL", "LAG", "AGE", "PRIMARY", "REPLICA", "WHY")
+		nodes := table{indent: "  "}
+		nodes.add(l.cells("NODE", "POSTGRES", "ROLE", "STATE", "TL", "LAG", "AGE", "PRIMARY", "REPLICA", "WHY")...)
 		for _, n := range r.Nodes {
 			if n.Cluster == c.Cluster {
-				printNode(tw, l, n)
+				nodes.add(l.row(n)...)
 			}
 		}
-		if err := tw.Flush(); err != nil {
+		if err := nodes.print(w); err != nil {
 			return err
 		}
 	}
@@ -85,7 +83,8 @@ func printReasons(w io.Writer, l style, reasons []cluster.Reason) {
 	}
 }
 
-func printNode(w io.Writer, l style, n httpapi.NodeState) {
+// row is a node's line of the table.
+func (l style) row(n httpapi.NodeState) []string {
 	role, state, timeline, lag, age := "unknown", "unknown", "unknown", "unknown", "never"
 	if n.Role != nil && n.State != nil && n.Age != nil {
 		role, state, age = *n.Role, *n.State, fmt.Sprintf("%.1fs", *n.Age)
@@ -109,21 +108,18 @@ func printNode(w io.Writer, l style, n httpapi.NodeState) {
 	if !n.Leader {
 		why = n.Checks["replica"].Reason
 	}
-	printRow(w, l, n.Node, cmp.Or(n.Postgres, "-"), role, state, timeline, lag, age, l.passes(n.Checks["primary"]), l.passes(n.Checks["replica"]), why)
+	return l.cells(n.Node, cmp.Or(n.Postgres, "-"), role, state, timeline, lag, age, l.passes(n.Checks["primary"]), l.passes(n.Checks["replica"]), why)
 }
 
-// printRow prints cells, of which the second is the address, and those from the
-// fifth to the seventh are figures. On a narrow terminal reasons and verdicts
-// would be cut: they matter more.
-func printRow(w io.Writer, l style, cells ...string) {
+// cells leaves out what a narrow terminal has no room for: the second cell is the
+// address, and those from the fifth to the seventh are figures. Reasons and verdicts
+// matter more, and would be cut.
+func (l style) cells(cells ...string) []string {
 	if 0 < l.columns && l.columns < figureColumns {
 		cells = slices.Delete(cells, 4, 7)
 	}
 	if 0 < l.columns && l.columns < addressColumns {
 		cells = slices.Delete(cells, 1, 2)
 	}
-	for i, cell := range cells {
-		cells[i] = printable(cell)
-	}
-	fmt.Fprintln(w, "  "+strings.Join(cells, "\t"))
+	return cells
 }

@@ -34,21 +34,21 @@ func nagiosUnknown(stdout io.Writer, err error) error {
 // nagiosLine is a plugin's answer as the Monitoring Plugins Development
 // Guidelines want it: a line of text, "|" and performance data. What is worst comes
 // first. What is not known has no performance data: it is not 0.
-func nagiosLine(r client.Status) string {
+func nagiosLine(s client.Status) string {
 	var texts, ofClusters, ofNodes []string
-	clusters := worstFirst(r.Health.Clusters)
+	clusters := worstFirst(s.Health.Clusters)
 	for _, c := range clusters {
-		text, perf, more := nagiosCluster(c, r.Nodes)
+		text, perf, more := nagiosCluster(c, s.Nodes)
 		texts, ofClusters, ofNodes = append(texts, text), append(ofClusters, perf...), append(ofNodes, more...)
 	}
-	for _, reason := range r.Health.Supervisor.Reasons {
+	for _, reason := range s.Health.Supervisor.Reasons {
 		worse := 0
 		for worse < len(clusters) && clusters[worse].Level > reason.Level {
 			worse++
 		}
 		texts = slices.Insert(texts, worse, nagiosWhy(reason))
 	}
-	line := "PATRONIGLUE " + strings.ToUpper(r.Health.Level.String()) + " - " + cut(nagiosPlain(strings.Join(texts, "; ")), nagiosText) + " |"
+	line := "PATRONIGLUE " + strings.ToUpper(s.Health.Level.String()) + " - " + cut(nagiosPlain(strings.Join(texts, "; ")), nagiosText) + " |"
 	for _, value := range slices.Concat(ofClusters, ofNodes) {
 		if len(line)+1+len(value) > nagiosAll {
 			break

@@ -51,7 +51,7 @@ Cluster main: ok
   从库二  replica           running  7   1.0 MB  0.2s  no       yes      runnin>
   pg3     replica           running  7   2.0 MB  0.2s  no       no       状态未>
 `
-	if d := gocmp.Diff(want, seen(w.frame(heard{report: report, at: now}, now))); d != "" {
+	if d := gocmp.Diff(want, seen(w.frame(heard{status: report, at: now}, now))); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }

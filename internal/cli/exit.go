@@ -35,7 +35,7 @@ func exitStatus(err error, stderr io.Writer) int {
 	if code, ok := errors.AsType[exitCode](err); ok {
 		return int(code)
 	}
-	for line := range strings.SplitSeq(err.Error(), "\n") { // each of a journal's lines has to speak for itself
+	for line := range strings.SplitSeq(err.Error(), "\n") { // in a journal each line has to make sense alone
 		fmt.Fprintln(stderr, "patroniglue:", printable(line))
 	}
 	if _, ok := errors.AsType[usageError](err); ok {

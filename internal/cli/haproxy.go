@@ -20,12 +20,12 @@ func haproxyConfig(ctx context.Context, c *call, args []string) error {
 	var o haproxy.Options
 	fs := c.newFlags()
 	haproxyFlags(fs, &o)
-	lintFile := fs.String("lint", "", "judge this haproxy.cfg, `FILE`, and print none; exit 1 = there are warnings")
+	lintFile := fs.String("lint", "", "print what is dangerous in this haproxy.cfg, `FILE`; exit 1 = there are warnings")
 	if err := c.parseAll(fs, args); err != nil {
 		return err
 	}
 	path, cfg, err := config.Find(c.config)
-	if *lintFile != "" && (err == nil || c.config == "") { // it can do without a configuration, unless one is named
+	if *lintFile != "" && (err == nil || c.config == "") { // without a configuration it checks what it can
 		return lintHAProxy(*lintFile, cfg, c.stdout, c.stderr)
 	}
 	if err != nil {
@@ -55,16 +55,16 @@ func haproxyConfig(ctx context.Context, c *call, args []string) error {
 func haproxyFlags(fs *flag.FlagSet, o *haproxy.Options) {
 	fs.IntVar(&o.WritePort, "write-port", 5000, "`PORT` that leads to the primary; the second cluster has PORT+2, and so on")
 	fs.IntVar(&o.ReadPort, "read-port", 5001, "`PORT` that leads to the replicas; the second cluster has PORT+2, and so on")
-	fs.IntVar(&o.StatsPort, "stats-port", 7000, "`PORT` of HAProxy's own page, on 127.0.0.1; 0 = none")
+	fs.IntVar(&o.StatsPort, "stats-port", 7000, "`PORT` of HAProxy's statistics page, on 127.0.0.1; 0 = none")
 	fs.StringVar(&o.Bind, "bind", "", "`ADDRESS` where HAProxy takes connections to the nodes (default: all)")
 	fs.StringVar(&o.Cluster, "cluster", "", "only the cluster of this `NAME`")
 	fs.StringVar(&o.Supervisor, "supervisor", "", "`HOST` where HAProxy finds this patroniglue (default: frontend.host and agent.listen, 127.0.0.1 for all addresses)")
 	fs.StringVar(&o.Socket, "socket", "/run/haproxy/admin.sock", "`PATH` of HAProxy's stats socket")
-	fs.StringVar(&o.User, "user", "haproxy", "`NAME` of the user and the group that HAProxy becomes; \"\" = it stays what it is")
-	fs.StringVar(&o.CAFile, "ca", "", "PEM `FILE` of the authorities by which HAProxy verifies an https frontend, or with -direct each https Patroni")
-	fs.StringVar(&o.CertFile, "crt", "", "PEM `FILE` with the certificate and the key that HAProxy's checks show, where a client certificate is required")
+	fs.StringVar(&o.User, "user", "haproxy", "`NAME` of the user and the group that HAProxy switches to; \"\" = it does not switch")
+	fs.StringVar(&o.CAFile, "ca", "", "PEM `FILE` of the authorities with which HAProxy verifies an https frontend, or with -direct each https Patroni")
+	fs.StringVar(&o.CertFile, "crt", "", "PEM `FILE` with the certificate and the key that HAProxy's checks present, where a client certificate is required")
 	fs.BoolVar(&o.Direct, "direct", false, "HAProxy's own check asks each Patroni, not this patroniglue")
-	fs.BoolVar(&o.Dedicated, "dedicated", false, "agents on the ports of each node, not on the shared one")
+	fs.BoolVar(&o.Dedicated, "dedicated", false, "use the agent ports of each node, not the shared one")
 	fs.DurationVar(&o.AgentInter, "agent-inter", 50*time.Millisecond, "how often agents are asked who is primary, and how long connecting to one may take: a `DURATION`, 10ms to 1s; for reads at least 200ms")
 	fs.DurationVar(&o.Hold, "hold", 0, "keep new connections to the write side waiting for at most this `DURATION`, 1s to 60s, while there is no primary; 0 = refuse them")
 	fs.StringVar(&o.Lua, "lua", "", "`PATH` where HAProxy finds the Lua file of -hold (default /etc/haproxy/"+haproxy.LuaName+"; -o has its own)")
@@ -73,8 +73,8 @@ func haproxyFlags(fs *flag.FlagSet, o *haproxy.Options) {
 
 // lintHAProxy prints what is dangerous in a haproxy.cfg for Patroni. It judges
 // the listen and backend sections in mode tcp that use option httpchk or
-// agent-check; whether HAProxy accepts the file is haproxy -c's to say. Without
-// cfg it does not know the nodes' names.
+// agent-check; haproxy -c tells whether HAProxy accepts the file. Without cfg
+// the nodes' names are not known.
 func lintHAProxy(file string, cfg *config.Config, stdout, stderr io.Writer) error {
 	data, err := os.ReadFile(file)
 	if err != nil {

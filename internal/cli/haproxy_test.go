@@ -23,8 +23,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// TestHAProxyConfig makes one file of every kind. HAProxy has to accept it
-// without a word, and our own linter too.
+// TestHAProxyConfig makes one file of every kind. HAProxy has to accept it without a
+// warning, and so has our own linter.
 func TestHAProxyConfig(t *testing.T) {
 	const withTLS = "[frontend]\nhost = \"10.0.0.5\"\ncertfile = \"pair.pem\"\nkeyfile = \"pair.pem\"\n"
 	tests := []struct {

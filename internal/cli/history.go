@@ -18,10 +18,10 @@ import (
 func history(ctx context.Context, c *call, args []string) error {
 	fs := c.newFlags()
 	c.configFlag(fs)
-	since := fs.String("since", "", "only changes since a `TIME` such as 2026-01-02T15:04:05Z, or since so long ago, such as 1h")
+	since := fs.String("since", "", "only changes since this `TIME`, such as 2026-01-02T15:04:05Z, or within this duration, such as 1h")
 	node := fs.String("node", "", "only changes of the node `NAME`")
 	inCluster := fs.String("cluster", "", "only changes of the cluster `NAME`")
-	limit := fs.Int("limit", 50, "the latest so many")
+	limit := fs.Int("limit", 50, "only the latest `N` changes")
 	asJSON := fs.Bool("json", false, "print JSON")
 	if err := c.parseAll(fs, args); err != nil {
 		return err

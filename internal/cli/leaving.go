@@ -15,8 +15,8 @@ import (
 // leavingOptions are what follows the command leaving.
 type leavingOptions struct {
 	node, cluster string
-	holds         time.Duration
-	wait          time.Duration
+	holds         time.Duration // the announcement, at most
+	wait          time.Duration // before the command returns
 	cancel        bool
 }
 
@@ -52,14 +52,15 @@ func leaving(ctx context.Context, c *call, args []string) error {
 	return err
 }
 
+// parseLeaving reads the node, and the flags before and after it.
 func (c *call) parseLeaving(args []string) (leavingOptions, error) {
 	var o leavingOptions
 	fs := c.newFlags()
 	c.configFlag(fs)
-	fs.DurationVar(&o.holds, "for", cluster.DefaultLeaving, "for how long at most, up to "+cluster.MaxLeaving.String())
-	fs.StringVar(&o.cluster, "cluster", "", "the node's cluster: its `NAME`, where several have a node of that name")
-	fs.BoolVar(&o.cancel, "cancel", false, "take it back")
-	fs.DurationVar(&o.wait, "wait", 400*time.Millisecond, "how long load balancers may take to hear, and short transactions to end: 300ms and two of HAProxy's agent-inter")
+	fs.DurationVar(&o.holds, "for", cluster.DefaultLeaving, "how long the announcement holds at most, up to "+cluster.MaxLeaving.String())
+	fs.StringVar(&o.cluster, "cluster", "", "`NAME` of the node's cluster, where several have a node of that name")
+	fs.BoolVar(&o.cancel, "cancel", false, "take the announcement back")
+	fs.DurationVar(&o.wait, "wait", 400*time.Millisecond, "how long load balancers may take to hear of it, and short transactions to end: 300ms plus twice HAProxy's agent-inter")
 	if err := c.parse(fs, args); err != nil {
 		return o, err
 	}

@@ -28,7 +28,7 @@ func status(ctx context.Context, c *call, args []string) error {
 	fs.StringVar(&o.cluster, "cluster", "", "only the cluster of this `NAME`")
 	fs.BoolVar(&o.json, "json", false, "print JSON")
 	fs.BoolVar(&o.nagios, "nagios", false, "print one line for Nagios, Icinga and others, with performance data; exit code 3 (UNKNOWN) after any error")
-	fs.BoolVar(&o.watch, "watch", false, "show it again and again, on a terminal in place, until Ctrl-C")
+	fs.BoolVar(&o.watch, "watch", false, "show it again and again until Ctrl-C, in place on a terminal")
 	fs.DurationVar(&o.every, "every", time.Second, "how often -watch asks, at least "+minEvery.String())
 	err := c.parse(fs, args)
 	if err == exitCode(2) && slices.ContainsFunc(args, isNagiosFlag) {
@@ -46,6 +46,7 @@ func status(ctx context.Context, c *call, args []string) error {
 	return err
 }
 
+// showStatus asks and prints, once or until ctx ends.
 func (c *call) showStatus(ctx context.Context, o statusOptions) error {
 	if err := o.check(); err != nil {
 		return err
@@ -83,11 +84,11 @@ func (c *call) showStatus(ctx context.Context, o statusOptions) error {
 	return exitCode(s.Health.Level)
 }
 
-// check finds flags that do not go together.
+// check finds flags that exclude one another, and values that are none.
 func (o statusOptions) check() error {
 	switch {
 	case o.json && o.nagios, o.json && o.watch, o.nagios && o.watch:
-		return usageErrorf("want one of -json, -nagios and -watch")
+		return usageErrorf("want only one of -json, -nagios and -watch")
 	case o.every < minEvery:
 		return usageErrorf("-every: want at least %s (got %s)", minEvery, o.every)
 	case o.every != time.Second && !o.watch:

@@ -7,7 +7,7 @@ import (
 	"patroniglue/httpapi"
 )
 
-// From so many columns on addresses, and timeline, lag and age, are shown.
+// How many columns a terminal needs for the addresses, and for timeline, lag and age.
 const (
 	addressColumns = 100
 	figureColumns  = 72

@@ -36,12 +36,12 @@ func TestTable(t *testing.T) {
 // -watch cuts where the window ends, not after so many characters.
 func TestWatchWideNames(t *testing.T) {
 	now := time.Date(2026, 11, 23, 3, 4, 5, 0, time.UTC)
-	report := reportOf("main", cluster.OK)
-	report.Nodes[1].Node = "从库二"
-	report.Nodes[2].Checks["replica"] = report.Nodes[1].Checks["replica"]
-	verdict := report.Nodes[2].Checks["primary"]
+	s := statusOf("main", cluster.OK)
+	s.Nodes[1].Node = "从库二"
+	s.Nodes[2].Checks["replica"] = s.Nodes[1].Checks["replica"]
+	verdict := s.Nodes[2].Checks["primary"]
 	verdict.Reason = "状态未知"
-	report.Nodes[2].Checks["replica"] = verdict
+	s.Nodes[2].Checks["replica"] = verdict
 	w := watcher{every: time.Second, size: func() (int, int) { return 80, 24 }}
 	want := `patroniglue  2026-11-23 03:04:05  answered 0.0s ago, asked every 1s
 
@@ -51,7 +51,7 @@ Cluster main: ok
   从库二  replica           running  7   1.0 MB  0.2s  no       yes      runnin>
   pg3     replica           running  7   2.0 MB  0.2s  no       no       状态未>
 `
-	if d := gocmp.Diff(want, seen(w.frame(heard{status: report, at: now}, now))); d != "" {
+	if d := gocmp.Diff(want, seen(w.frame(heard{status: s, at: now}, now))); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/term"
 )
 
-// terminalSize returns the columns and rows of a terminal; ok is false for what is
-// none. A serial line knows no size: it is taken for 80 by 24.
+// terminalSize returns the columns and rows of a terminal; ok is false if w is none. A
+// serial line knows no size: it counts as 80 by 24.
 func terminalSize(w io.Writer) (columns, rows int, ok bool) {
 	f, ok := w.(*os.File)
 	if !ok {

@@ -11,7 +11,7 @@ import (
 	"patroniglue/httpapi"
 )
 
-// printJSON prints an answer of the daemon, or of whoever is in its place.
+// printJSON prints an answer of the daemon, or of the program in its place.
 func printJSON(w io.Writer, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err == nil {
@@ -20,8 +20,8 @@ func printJSON(w io.Writer, v any) error {
 	return err
 }
 
-// printable makes one line of text from elsewhere, which may not steer a
-// terminal: what answers need not be a patroniglue.
+// printable replaces line ends and what else could steer a terminal: the text may come
+// from a program that is no patroniglue.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -39,7 +39,7 @@ func count(n int, noun string) string {
 	return strconv.Itoa(n) + " " + noun
 }
 
-// cut shortens to so many bytes at most.
+// cut shortens a text to at most so many bytes.
 func cut(s string, most int) string {
 	if len(s) <= most {
 		return s

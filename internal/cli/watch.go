@@ -23,8 +23,8 @@ const (
 	watchTimeout = 2500 * time.Millisecond // for one question to the daemon, all nodes together
 )
 
-// watchStatus shows the status again and again until ctx ends: redrawn in place
-// on a terminal, else one table after another.
+// watchStatus shows the status again and again until ctx ends: on a terminal in place,
+// elsewhere one table after another.
 func watchStatus(ctx context.Context, cfg *config.Config, o statusOptions, stdout io.Writer) error {
 	w := watcher{
 		every: o.every, colour: takesColour(stdout), out: stdout,
@@ -33,7 +33,7 @@ func watchStatus(ctx context.Context, cfg *config.Config, o statusOptions, stdou
 	if obeys(stdout) {
 		w.size = func() (int, int) {
 			columns, rows, _ := terminalSize(stdout)
-			return max(columns, 1), max(rows, 1) // it may be gone: writing will say so
+			return max(columns, 1), max(rows, 1) // a terminal that is gone has none: writing to it fails
 		}
 	}
 	resized, stopped := make(chan os.Signal, 1), make(chan os.Signal, 1)
@@ -45,10 +45,10 @@ func watchStatus(ctx context.Context, cfg *config.Config, o statusOptions, stdou
 	}
 	w.resized, w.stopped = resized, stopped
 	w.stop = func() error {
-		// Go's runtime does not give SIGTSTP back. This signal stops as well, and
-		// as little where no shell is there to continue us.
+		// Go's runtime cannot restore what SIGTSTP does by default. SIGTTIN stops the
+		// process as well, and like SIGTSTP not where no shell could continue it.
 		err := syscall.Kill(syscall.Getpid(), syscall.SIGTTIN)
-		time.Sleep(20 * time.Millisecond) // another thread may be the one that takes it
+		time.Sleep(20 * time.Millisecond) // the signal may be delivered to another thread
 		return err
 	}
 	if err := w.run(ctx); err != nil {
@@ -57,7 +57,7 @@ func watchStatus(ctx context.Context, cfg *config.Config, o statusOptions, stdou
 	return nil
 }
 
-// watcher asks, and shows the answers.
+// watcher asks for the status at regular intervals, and shows the answers.
 type watcher struct {
 	every            time.Duration
 	fetch            func(context.Context) (client.Status, error)
@@ -75,7 +75,7 @@ type answer struct {
 	err    error
 }
 
-// heard is what the answers so far come to.
+// heard sums up the answers so far.
 type heard struct {
 	status client.Status // the last one, if at is set
 	at     time.Time     // when it was asked for
@@ -83,7 +83,7 @@ type heard struct {
 	silent time.Time     // since when there are errors
 }
 
-// add takes the next answer.
+// add takes the next answer into account.
 func (h *heard) add(a answer) {
 	switch {
 	case a.err == nil:
@@ -123,7 +123,7 @@ func (w *watcher) run(ctx context.Context) (err error) {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if asking { // what is shown grows old before the reader's eyes
+			if asking { // the ages on the screen go on
 				break
 			}
 			asking = true
@@ -147,6 +147,7 @@ func (w *watcher) run(ctx context.Context) (err error) {
 	}
 }
 
+// ask puts one question, which ends in time.
 func (w *watcher) ask(ctx context.Context, answers chan<- answer) {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
@@ -160,10 +161,10 @@ func (w *watcher) write(s string) error {
 	return err
 }
 
-// frame is all that is shown at once, for a terminal or for a file.
+// frame is everything that is shown at once, on a terminal or in a file.
 func (w *watcher) frame(h heard, now time.Time) string {
 	if w.size == nil {
-		if h.err != nil { // what is older stands above
+		if h.err != nil { // the last status stands above
 			h.at = time.Time{}
 		}
 		return strings.Join(watchLines(h, now, w.every, style{}), "\n") + "\n\n"
@@ -172,8 +173,8 @@ func (w *watcher) frame(h heard, now time.Time) string {
 	return screen(watchLines(h, now, w.every, style{colour: w.colour, columns: columns}), columns, rows)
 }
 
-// watchLines are a header and the status, the clusters in trouble first. What
-// the daemon does not answer any more is said to be past.
+// watchLines are a header and the status, the clusters in trouble first. While the
+// daemon does not answer, levels and verdicts are marked as past.
 func watchLines(h heard, now time.Time, every time.Duration, st style) []string {
 	var b bytes.Buffer
 	fmt.Fprint(&b, "patroniglue  ", now.Format(time.DateTime), "  ")

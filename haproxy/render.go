@@ -6,10 +6,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"text/template"
@@ -163,44 +160,4 @@ func Render(cfg *config.Config, o Options) ([]byte, error) {
 		return nil, err
 	}
 	return b.Bytes(), nil
-}
-
-// host writes an address as HAProxy takes it in every place, and notes names.
-func (f *file) host(host string) string {
-	ip, err := netip.ParseAddr(host)
-	switch {
-	case err != nil:
-		f.Named = true
-	case ip.Is6():
-		return "[" + host + "]"
-	}
-	return word(host)
-}
-
-// direct is how HAProxy checks a node without the supervisor.
-func (f *file) direct(n config.Node) (string, error) {
-	host, port := n.URL.Hostname(), cmp.Or(n.URL.Port(), map[string]string{"http": "80", "https": "443"}[n.URL.Scheme])
-	number, err := net.LookupPort("tcp", port)
-	if err != nil {
-		return "", fmt.Errorf("node %q: url: %w", n.Name, err)
-	}
-	options := fmt.Sprintf(" addr %s port %d", f.host(host), number)
-	if n.URL.Scheme != "https" {
-		return options, nil
-	}
-	if n.Certfile != "" && f.crt == "" {
-		// Patroni may not require it, but a check that is refused looks like a dead node.
-		return "", fmt.Errorf("node %q: certfile: want -crt FILE, as HAProxy takes certificate and key from one file", n.Name)
-	}
-	return options + f.checkSSL(host, cmp.Or(f.ca, n.CAfile, "@system-ca"), n.Insecure && f.ca == ""), nil
-}
-
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9._:/@,+=~-]+$`)
-
-// haproxyWord quotes what HAProxy would not read as one word.
-func word(s string) string {
-	if plainWord.MatchString(s) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -3,7 +3,6 @@ package haproxy
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"regexp"
 	"strings"
 
@@ -70,41 +69,6 @@ func checkNodes(clusters []cluster, dedicated bool) error {
 		errs = append([]error{fmt.Errorf(`postgres: want the host:port of the database of node %s (got nothing)`, strings.Join(silent, ", "))}, errs...)
 	}
 	return errors.Join(errs...)
-}
-
-// supervisorHost is where HAProxy reaches what listens on host: beside it, when
-// that says no more than "here".
-func supervisorHost(host, override string) string {
-	ip, err := netip.ParseAddr(host)
-	switch {
-	case override == "localhost":
-		return "127.0.0.1"
-	case override != "":
-		return override
-	case host == "" || host == "localhost" || err == nil && ip.IsUnspecified():
-		return "127.0.0.1"
-	}
-	return host
-}
-
-// haproxyTLS is what HAProxy's checks know about certificates.
-type checkTLS struct {
-	ca, crt    string
-	Unverified string // what would have to be given to verify a check that is not verified
-}
-
-func (t *checkTLS) checkSSL(host, ca string, unverified bool) string {
-	options := " check-ssl verify required ca-file " + word(ca)
-	if unverified {
-		t.Unverified = "-ca FILE"
-		options = " check-ssl verify none"
-	} else if _, err := netip.ParseAddr(host); err != nil {
-		options += " verifyhost " + word(host) // HAProxy compares names only, never IP addresses
-	}
-	if t.crt != "" {
-		options += " crt " + word(t.crt)
-	}
-	return options
 }
 
 var plainPath = regexp.MustCompile(`^[A-Za-z0-9._~/-]*$`)

@@ -11,30 +11,29 @@ import (
 	"patroniglue/internal/config"
 )
 
-// haproxyOptions are the flags of the subcommand haproxy.
+// Options are the flags of the command haproxy.
 type Options struct {
 	WritePort, ReadPort, StatsPort int
 	Bind                           string // "" = all addresses
 	Cluster                        string // "" = all
 	Supervisor                     string // "" = as the configuration says
 	Socket, User                   string
-	CAFile, CertFile               string
-	Direct, Dedicated              bool
+	CAFile, CertFile               string        // PEM; CertFile has the key too
+	Direct                         bool          // checks ask each Patroni
+	Dedicated                      bool          // agents have a port for each node
 	AgentInter                     time.Duration // of the write side
 	Hold                           time.Duration // 0 = refuse at once
-	Lua                            string        // "" = in dir, or where Debian's HAProxy has its files
-	Dir                            string        // where to write, absolute; "" = standard output
+	Lua                            string        // "" = in Dir, or where Debian's HAProxy has its files
+	Dir                            string        // for Write, absolute; "" = none
 }
 
-// readInter is how often agents are asked about reads, at most: nobody waits for
-// a replica as writers do for a primary.
+// readInter is how often agents are asked about reads, at most: nobody waits for a
+// replica as writers wait for a primary.
 const readInter = 200 * time.Millisecond
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }
 
-// luaName is the name of the file that -hold needs.
-const LuaName = "patroniglue-hold.lua"
-
+// checkFlags finds values that HAProxy, or its users, could not live with.
 func checkFlags(o Options) error {
 	var errs []error
 	if !filepath.IsAbs(o.Socket) || strings.Contains(o.Socket, ",") { // where HAProxy begins another address

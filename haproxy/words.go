@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// host writes an address as HAProxy takes it in every place, and notes names.
-func (f *file) host(host string) string {
+// host writes a host as HAProxy takes it in every place, and records that there are names.
+func (b *builder) host(host string) string {
 	ip, err := netip.ParseAddr(host)
 	switch {
 	case err != nil:
-		f.Named = true
+		b.file.Named = true
 	case ip.Is6():
 		return "[" + host + "]"
 	}
@@ -20,7 +20,7 @@ func (f *file) host(host string) string {
 
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9._:/@,+=~-]+$`)
 
-// haproxyWord quotes what HAProxy would not read as one word.
+// word quotes a text that HAProxy would not read as one word.
 func word(s string) string {
 	if plainWord.MatchString(s) {
 		return s

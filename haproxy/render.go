@@ -27,10 +27,10 @@ type file struct {
 	ReadInter    string
 	StatsPort    int
 	Direct       bool
-	Fallback     bool   // checks.fallback is set
-	Named        bool   // an address is a name, not an IP address
-	Unverified   bool   // a check by https proves nothing
-	Hold         int    // seconds; 0 = refuse at once
+	Fallback     bool // checks.fallback is set
+	Named        bool // an address is a name, not an IP address
+	Unverified   bool // a check by https proves nothing
+	Hold         int  // seconds; 0 = refuse at once
 	Lua          string
 	Proxies      []proxy
 }

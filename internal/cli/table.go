@@ -36,11 +36,11 @@ func (t *table) print(w io.Writer) error {
 	}
 	var b strings.Builder
 	for _, row := range t.rows {
-		line := t.indent
+		padded := make([]string, len(row))
 		for i, cell := range row {
-			line += runewidth.FillRight(cell, widths[i]) + "  "
+			padded[i] = runewidth.FillRight(cell, widths[i])
 		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		b.WriteString(strings.TrimRight(t.indent+strings.Join(padded, "  "), " ") + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

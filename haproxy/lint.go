@@ -30,8 +30,8 @@ func (w Warning) String() string {
 	return text
 }
 
-// Lint finds what is dangerous for a Patroni cluster in a haproxy.cfg, and returns how many
-// sections it has judged. The nodes' names are those of cfg; if that is nil, names are not
+// Lint warns of anything dangerous for a Patroni cluster in a haproxy.cfg, and returns how
+// many sections it has judged. The nodes' names are those of cfg; if that is nil, names are not
 // judged.
 func Lint(text string, cfg *config.Config) (warnings []Warning, judged int) {
 	l := readConfig(text)

@@ -237,13 +237,13 @@ func (p *lintProxy) shortestInter() time.Duration {
 }
 
 // parseTime reads a time as HAProxy does, in milliseconds where no unit is given
-// (configuration.txt 2.6, 2.5 "Time format"). It returns 0 for what is no time.
+// (configuration.txt 2.6, 2.5 "Time format"). It returns 0 for anything else.
 func parseTime(s string) time.Duration {
 	if _, err := strconv.ParseUint(s, 10, 31); err == nil {
 		s += "ms"
 	}
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, _ := strconv.ParseUint(days, 10, 15) // 0 for what is none
+		n, _ := strconv.ParseUint(days, 10, 15) // 0 for anything else
 		return time.Duration(n) * 24 * time.Hour
 	}
 	d, _ := time.ParseDuration(s) // likewise

@@ -160,7 +160,7 @@ func (b *builder) server(p proxy, n config.Node, agentRoute string) server {
 		}
 	}
 	if b.o.Dedicated {
-		host, port, _ := config.SplitAddress(n.Agent[p.question()]) // checkNodes finds what is wrong with it
+		host, port, _ := config.SplitAddress(n.Agent[p.question()]) // checkNodes reports a wrong one
 		s.Options += b.agentAddress(host, port)
 	} else {
 		s.Options += fmt.Sprintf(` agent-send "%s%s/%s\n"`, agentRoute, n.Name, p.question())

@@ -40,7 +40,7 @@ func (c *call) run(ctx context.Context, args []string) error {
 	flags.BoolVar(&c.options.version, "version", false, "print the version and exit")
 	flags.BoolVar(&c.verbose, "verbose", false, "log changes of state (the default)")
 	flags.BoolVar(&c.debug, "debug", false, "log repetitions too")
-	flags.BoolVar(&c.quiet, "quiet", false, "log only what is wrong")
+	flags.BoolVar(&c.quiet, "quiet", false, "log only problems")
 	flags.Usage = func() {
 		printUsage(flags.Output())
 		flags.PrintDefaults()

@@ -20,7 +20,7 @@ func haproxyConfig(ctx context.Context, c *call, args []string) error {
 	var o haproxy.Options
 	fs := c.newFlags()
 	haproxyFlags(fs, &o)
-	lintFile := fs.String("lint", "", "print what is dangerous in this haproxy.cfg, `FILE`; exit 1 = there are warnings")
+	lintFile := fs.String("lint", "", "print no haproxy.cfg, but warn of anything dangerous in this `FILE`; exit 1 = there are warnings")
 	if err := c.parseAll(fs, args); err != nil {
 		return err
 	}
@@ -65,16 +65,16 @@ func haproxyFlags(fs *flag.FlagSet, o *haproxy.Options) {
 	fs.StringVar(&o.CertFile, "crt", "", "PEM `FILE` with the certificate and the key that HAProxy's checks present, where a client certificate is required")
 	fs.BoolVar(&o.Direct, "direct", false, "HAProxy's own check asks each Patroni, not this patroniglue")
 	fs.BoolVar(&o.Dedicated, "dedicated", false, "use the agent ports of each node, not the shared one")
-	fs.DurationVar(&o.AgentInter, "agent-inter", 50*time.Millisecond, "how often agents are asked who is primary, and how long connecting to one may take: a `DURATION`, 10ms to 1s; for reads at least 200ms")
+	fs.DurationVar(&o.AgentInter, "agent-inter", 50*time.Millisecond, "how often agents are asked about the primary, and how long connecting to one may take: a `DURATION`, 10ms to 1s; for reads at least 200ms")
 	fs.DurationVar(&o.Hold, "hold", 0, "keep new connections to the write side waiting for at most this `DURATION`, 1s to 60s, while there is no primary; 0 = refuse them")
 	fs.StringVar(&o.Lua, "lua", "", "`PATH` where HAProxy finds the Lua file of -hold (default /etc/haproxy/"+haproxy.LuaName+"; -o has its own)")
 	fs.StringVar(&o.Dir, "o", "", "write haproxy.cfg, and with -hold the Lua file that it loads, into this `DIR`")
 }
 
-// lintHAProxy prints what is dangerous in a haproxy.cfg for Patroni. It judges
-// the listen and backend sections in mode tcp that use option httpchk or
-// agent-check; haproxy -c tells whether HAProxy accepts the file. Without cfg
-// the nodes' names are not known.
+// lintHAProxy warns of anything dangerous in a haproxy.cfg for Patroni. It judges the
+// listen and backend sections in mode tcp that use option httpchk or agent-check;
+// haproxy -c tells whether HAProxy accepts the file. Without cfg the nodes' names are
+// not known.
 func lintHAProxy(file string, cfg *config.Config, stdout, stderr io.Writer) error {
 	data, err := os.ReadFile(file)
 	if err != nil {

@@ -15,9 +15,12 @@ import (
 	"patroniglue/internal/config"
 )
 
-// maxAnswer bounds what is read of an answer, in bytes. The longest history that a
-// daemon keeps by default is a tenth of it.
-const maxAnswer = 64 << 20
+// maxAnswer is how much of an answer is read, in bytes, and maxChange how much more for
+// each change of a history: most have a third of that.
+const (
+	maxAnswer = 8 << 20
+	maxChange = 1 << 10
+)
 
 // Client asks one daemon. It is safe for concurrent use.
 type Client struct {
@@ -71,12 +74,13 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 type question struct {
 	method, path string
 	query        url.Values
-	withToken    bool // it is refused without
+	withToken    bool  // the daemon refuses it without
+	most         int64 // bytes of the answer
 }
 
 // get asks a question that changes nothing.
 func (c *Client) get(ctx context.Context, path string, query url.Values, into any, ours func() bool) error {
-	return c.ask(ctx, question{http.MethodGet, path, query, c.onOperator}, into, ours)
+	return c.ask(ctx, question{http.MethodGet, path, query, c.onOperator, maxAnswer}, into, ours)
 }
 
 // ask decodes the answer to a question, of which ours then says whether it is one of a
@@ -90,8 +94,8 @@ func (c *Client) ask(ctx context.Context, q question, into any, ours func() bool
 	if err != nil {
 		return &UnansweredError{err}
 	}
-	if len(body) > maxAnswer {
-		return &StrangerError{address, status, fmt.Errorf("more than %d MiB", maxAnswer>>20)}
+	if int64(len(body)) > q.most {
+		return &StrangerError{address, status, fmt.Errorf("more than %d MiB", q.most>>20)}
 	}
 	if status != http.StatusOK {
 		var refusal struct {
@@ -113,7 +117,7 @@ func (c *Client) ask(ctx context.Context, q question, into any, ours func() bool
 	return nil
 }
 
-// send returns an answer as it came, or one byte more than the allowed of it.
+// send returns an answer as it came; of one that is too long, one byte too many.
 func (c *Client) send(ctx context.Context, q question, address string) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, q.method, address, nil)
 	if err != nil {
@@ -127,7 +131,7 @@ func (c *Client) send(ctx context.Context, q question, address string) (status i
 		return 0, nil, err
 	}
 	defer resp.Body.Close()
-	if body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1)); err != nil {
+	if body, err = io.ReadAll(io.LimitReader(resp.Body, q.most+1)); err != nil {
 		return 0, nil, fmt.Errorf("reading the answer of %s: %w", address, err)
 	}
 	return resp.StatusCode, body, nil

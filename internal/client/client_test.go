@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -178,10 +179,10 @@ func TestErrors(t *testing.T) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		}, leaving, new(*StrangerError), "/node/pg1/leaving: status code 307" + doubt},
 		{"too much", func(w http.ResponseWriter, r *http.Request) {
-			for range 65 {
+			for range 9 {
 				w.Write(make([]byte, 1<<20))
 			}
-		}, status, new(*StrangerError), "/health: status code 200" + doubt + " (more than 64 MiB)"},
+		}, status, new(*StrangerError), "/health: status code 200" + doubt + " (more than 8 MiB)"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -236,6 +237,24 @@ func TestUnanswered(t *testing.T) {
 	asking, isURL := errors.AsType[*url.Error](err)
 	if _, ok := errors.AsType[*UnansweredError](err); !ok || !isURL || !strings.HasSuffix(asking.Error(), ": connection refused") {
 		t.Errorf("of nobody: got %T %v, want connection refused", err, err)
+	}
+}
+
+// A history has the more room the more changes are asked for.
+func TestLongHistory(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, `{"changes":[]}`)
+		for range 9 {
+			w.Write(bytes.Repeat([]byte(" "), 1<<20))
+		}
+	}))
+	defer s.Close()
+	c := open(t, configFor(t, s))
+	if _, err := c.History(t.Context(), HistoryQuery{Limit: 10_000}); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.History(t.Context(), HistoryQuery{Limit: 1}); err == nil || !strings.HasSuffix(err.Error(), " (more than 8 MiB)") {
+		t.Errorf("got %v, want more than 8 MiB", err)
 	}
 }
 

@@ -25,7 +25,7 @@ func (e *RefusedError) Error() string {
 type StrangerError struct {
 	URL    string
 	Status int
-	Err    error // what is wrong with the answer; nil where it is merely not ours
+	Err    error // the fault of the answer; nil where it is merely another program's
 }
 
 func (e *StrangerError) Error() string {

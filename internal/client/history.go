@@ -2,13 +2,15 @@ package client
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"strconv"
 
 	"patroniglue/cluster"
 )
 
-// HistoryQuery selects changes. The daemon reads it and says what is wrong with it.
+// HistoryQuery selects changes. Its values are not checked here: the daemon refuses wrong
+// ones with a reason.
 type HistoryQuery struct {
 	Since   string // a time, or a duration back from now; "" = all that is kept
 	Cluster string // "" = all
@@ -30,7 +32,9 @@ func (q HistoryQuery) values() url.Values {
 func (c *Client) History(ctx context.Context, q HistoryQuery) (cluster.History, error) {
 	var h cluster.History
 	// A patroniglue sends an empty list, not none, where nothing changed.
-	err := c.get(ctx, "/history", q.values(), &h, func() bool { return h.Changes != nil })
+	ours := func() bool { return h.Changes != nil }
+	most := maxAnswer + maxChange*int64(min(max(q.Limit, 0), 1_000_000)) // more is never kept
+	err := c.ask(ctx, question{http.MethodGet, "/history", q.values(), c.onOperator, most}, &h, ours)
 	if err != nil {
 		return cluster.History{}, err
 	}

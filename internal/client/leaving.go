@@ -27,7 +27,7 @@ func (c *Client) leaving(ctx context.Context, method, cluster, node string, quer
 		return httpapi.Leaving{}, errors.New("want token-file in [frontend] of the configuration")
 	}
 	var l httpapi.Leaving
-	q := question{method, nodePath(cluster, node) + "/leaving", query, true}
+	q := question{method, nodePath(cluster, node) + "/leaving", query, true, maxAnswer}
 	if err := c.ask(ctx, q, &l, func() bool { return l.Node != "" }); err != nil {
 		return httpapi.Leaving{}, err
 	}

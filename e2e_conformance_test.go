@@ -28,7 +28,8 @@ func TestConformance(t *testing.T) {
 
 func (e *endToEnd) conforms(t *testing.T) {
 	c := e.patroniHealthy(t)
-	t.Logf("Patroni %s", e.document(t, c.primary).Patroni.Version)
+	version := e.document(t, c.primary).Patroni.Version
+	t.Logf("Patroni %s", version)
 	t.Run("settled", func(t *testing.T) { e.conformance(t, c) })
 	t.Run("after a switchover", func(t *testing.T) {
 		if err := e.lab.Switchover(t.Context(), c.replicas[0].Name); err != nil {
@@ -75,7 +76,7 @@ func (e *endToEnd) conforms(t *testing.T) {
 			}
 			return true
 		}},
-		// It follows a cluster that does not exist. Patroni 4.1 gives the lock to another member, 3.0 and 4.0 do not.
+		// It follows a cluster that does not exist.
 		{"standby cluster", `{"standby_cluster": {"host": "127.0.0.1", "port": 1}, "postgresql": {"parameters": {"max_locks_per_transaction": 64}}}`, 0, func(t *testing.T) bool {
 			now := healthyCluster{major: c.major}
 			for _, n := range all {
@@ -98,6 +99,9 @@ func (e *endToEnd) conforms(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			if c.major < tt.major {
 				t.Skipf("Patroni %d has no such thing", c.major)
+			}
+			if tt.name == "standby cluster" && !strings.HasPrefix(version, "3.") && !strings.HasPrefix(version, "4.0.") {
+				t.Skip("NOT COMPARED: since 4.1 the lock goes to another member, and who follows whom goes on changing")
 			}
 			e.change(t, c.primary, "PATCH", "/config", tt.config)
 			eventually(t, 60*time.Second, func() error {

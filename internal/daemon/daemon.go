@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -128,23 +126,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return err
 }
 
-// listenError says what would help where that is known.
-func listenError(err error) error {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%w: want a free port, or an end of the program that has this one (ss -ltnp shows it)", err)
-	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("%w: want a port from 1024, or the capability CAP_NET_BIND_SERVICE (patroniglue.service shows how)", err)
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("%w: want an address of this machine, or none for all", err)
-	}
-	return err
-}
-
 // newDaemon gives each package what it needs of the configuration at path. It
 // opens no port and contacts nobody.
 func New(path string, cfg *config.Config, version string, log zerolog.Logger) (*Daemon, error) {
-	d := &Daemon{version: version, path: path, log: log, history: history.New(cfg.History.File, cfg.History.Size, log), ports: newPorts(log)}
+	d := &Daemon{version: version, path: path, log: log, history: history.New(cfg.History.File, cfg.History.Size, log)}
+	d.ports = newPorts(log, d.fast)
 	certificates := func() []httpapi.Certificate { return d.plan.Load().certificates() }
 	d.metrics = metrics.New()
 	d.discovered = newDiscovered(d)
@@ -159,7 +145,6 @@ func New(path string, cfg *config.Config, version string, log zerolog.Logger) (*
 		Certificates: certificates, Reasons: d.reasons, AgentLine: agentapi.AppendLine,
 	})
 	d.agents = agentapi.New(agentapi.Config{Asker: d.sup, Settings: p.agents, Log: log})
-	d.ports.fast = d.fast
 	d.metrics.Register(metrics.Sources{
 		Views: d.sup.Views, Http: d.http, Agents: d.agents, Certificates: certificates, Reloads: d.reloads.state, Discovery: d.discovered.state,
 		Version: version,

@@ -134,7 +134,7 @@ func run(ctx context.Context, version string, args []string, stdout, stderr io.W
 	path, cfg, err := config.Find(o.config)
 	var d *daemon.Daemon
 	if err == nil {
-		d, err = daemon.New(path, cfg, version, log)
+		d, err = daemon.New(daemon.Options{Config: cfg, Path: path, Version: version, Log: log})
 	}
 	if err != nil && !o.check {
 		return unfitError{err}
@@ -156,9 +156,6 @@ func run(ctx context.Context, version string, args []string, stdout, stderr io.W
 		}
 		fmt.Fprintf(stdout, "%s: ok, %d %s%s\n", path, len(cfg.Nodes), nodes, discovery)
 		return nil
-	}
-	for _, note := range d.Notes() {
-		log.Warn().Str("file", path).Msg(note)
 	}
 	return d.Run(ctx)
 }

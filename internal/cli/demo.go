@@ -38,12 +38,18 @@ func demo(ctx context.Context, args []string, version string, stdout, stderr io.
 	names := []string{"pg1", "pg2", "pg3"}
 	sim := nodetest.NewCluster("demo", names...)
 	defer sim.Close()
-	d, err := demoDaemon(sim, names, httpAddr, agentAddr, version, log)
+	cfg, err := demoConfig(sim, names, httpAddr, agentAddr)
 	if err != nil {
 		return err
 	}
-	d.Opened = func(http, agents []net.Addr) {
-		demoGuide(stdout, http[0].String(), agents[0].String(), *every)
+	d, err := daemon.New(daemon.Options{
+		Config: cfg, Version: version, Log: log,
+		Opened: func(http, agents []net.Addr) {
+			demoGuide(stdout, http[0].String(), agents[0].String(), *every)
+		},
+	})
+	if err != nil {
+		return err
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -56,7 +62,7 @@ func demo(ctx context.Context, args []string, version string, stdout, stderr io.
 	return d.Run(ctx)
 }
 
-func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr, version string, log zerolog.Logger) (*daemon.Daemon, error) {
+func demoConfig(sim *nodetest.Cluster, names []string, httpAddr, agentAddr string) (*config.Config, error) {
 	cfg := config.Default()
 	host, port, err := config.SplitAddress(httpAddr)
 	if err != nil {
@@ -70,7 +76,7 @@ func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr, vers
 		}
 		cfg.Nodes = append(cfg.Nodes, config.Node{Name: name, Member: name, Cluster: "demo", Scope: "demo", URL: u, Backend: cfg.Backend})
 	}
-	return daemon.New("", cfg, version, log)
+	return cfg, nil
 }
 
 func demoGuide(w io.Writer, http, agent string, every time.Duration) {

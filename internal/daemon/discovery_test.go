@@ -65,7 +65,7 @@ func TestDiscoveryForgets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New("", cfg, "test", zerolog.Nop())
+	d, err := New(Options{Config: cfg, Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestDiscoveryForgets(t *testing.T) {
 	}
 	is := func(want string) {
 		t.Helper()
-		harness.Until(t, want, func() bool { d.discovered.look(time.Now()); return names() == want })
+		harness.Until(t, want, func() bool { d.discovered.refresh(time.Now()); return names() == want })
 	}
 	is("pg1, pg2, pg3")
 	if err := d.sup.WaitReady(ctx); err != nil {
@@ -102,14 +102,14 @@ func TestDiscoveryForgets(t *testing.T) {
 	is("pg1, pg2 left, pg3 left")
 	sim.Node("pg3").Close()
 	harness.Until(t, "pg3 answers no more", func() bool { return d.sup.Views()[0].Members[2].Entry.Failures > 0 })
-	d.discovered.look(time.Now().Add(discovery.ForgetAfter - time.Minute))
+	d.discovered.refresh(time.Now().Add(discovery.ForgetAfter - time.Minute))
 	if got := names(); got != "pg1, pg2 left, pg3 left" {
 		t.Errorf("after 59 minutes: %s", got)
 	}
 	// By this clock pg2 has not answered for an hour either: give it what it would have.
 	gone := time.Now()
 	harness.Until(t, "pg2 answered since", func() bool { return d.sup.Views()[0].Members[1].Entry.Began.After(gone.Add(time.Second)) })
-	d.discovered.look(gone.Add(discovery.ForgetAfter + 500*time.Millisecond))
+	d.discovered.refresh(gone.Add(discovery.ForgetAfter + 500*time.Millisecond))
 	if got := names(); got != "pg1, pg2 left" {
 		t.Errorf("after an hour: %s", got)
 	}
@@ -121,7 +121,7 @@ func fleet(b testing.TB, clusters int) (*Daemon, []discovery.Member) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	d, err := New("", cfg, "test", zerolog.Nop())
+	d, err := New(Options{Config: cfg, Log: zerolog.Nop()})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -154,10 +154,10 @@ func benchmarkDiscovery(b *testing.B, change int) {
 				next[i].Left = time.Unix(1e9, 0)
 			}
 		}
-		p, err := d.plan.Load().with(found{members: next}, d.metrics)
+		p, err := d.plan.Load().withMembers(found{members: next}, d.metrics)
 		if err != nil {
 			b.Fatal(err)
 		}
-		d.watch(p)
+		d.install(p)
 	}
 }

@@ -13,44 +13,45 @@ import (
 	"patroniglue/node"
 )
 
-// notAsked is who listed an address that cannot be asked, or may not.
-type notAsked struct {
+// notPolled is the poller of a member that cannot be polled, or must not be: it always
+// fails, and contacts nothing.
+type notPolled struct {
 	why     string
 	timeout time.Duration
 }
 
-func (n *notAsked) failure() error {
+func (n *notPolled) failure() error {
 	return &node.Failure{Kind: node.KindOther, Err: errors.New(n.why)}
 }
 
-// Poll is part of cluster.Poller; it contacts nobody.
-func (n *notAsked) Poll(context.Context) (node.Report, error) { return node.Report{}, n.failure() }
+// Poll is part of cluster.Poller.
+func (n *notPolled) Poll(context.Context) (node.Report, error) { return node.Report{}, n.failure() }
 
 // Settings is part of cluster.Poller.
-func (n *notAsked) Settings(context.Context) (node.Settings, error) {
+func (n *notPolled) Settings(context.Context) (node.Settings, error) {
 	return node.Settings{}, n.failure()
 }
 
 // URL is part of cluster.Poller.
-func (n *notAsked) URL() string { return "" }
+func (n *notPolled) URL() string { return "" }
 
 // Timeout is part of cluster.Poller.
-func (n *notAsked) Timeout() time.Duration { return n.timeout }
+func (n *notPolled) Timeout() time.Duration { return n.timeout }
 
-// pollerKey is all that makes one poller differ from another. Its url is text: a
-// pointer would be another one each time.
+// pollerKey is all that makes one poller differ from another.
 type pollerKey struct {
-	cluster, node, url string
-	refused            string // why it is not polled
-	timeout            time.Duration
-	tls                backendTLS
+	cluster, node string
+	url           string // as text, because pointers to equal URLs differ
+	refused       string // why it is not polled; "" = it is
+	timeout       time.Duration
+	tls           backendTLS
 }
 
-// addClusters sorts nodes into their clusters, in the order of the file, and then
-// those that were discovered by name.
+// addClusters adds all nodes, each to its cluster: first those of the configuration, in
+// its order, and then those that were discovered, by name.
 func (p *plan) addClusters(before *plan, m *metrics.Metrics) error {
-	index := make(map[string]int)
-	add := func(name, scope string, n *cluster.NodeConfig, b *config.Backend) {
+	index := make(map[string]int) // of clusters, by name
+	add := func(name, scope string, n cluster.NodeConfig, b *config.Backend) {
 		at, ok := index[name]
 		if !ok {
 			at = len(p.clusters.Clusters)
@@ -59,49 +60,62 @@ func (p *plan) addClusters(before *plan, m *metrics.Metrics) error {
 		}
 		n.Interval, n.PrimaryInterval, n.FastInterval, n.Fall = b.Interval, b.PrimaryInterval, b.FastInterval, b.Fall
 		c := &p.clusters.Clusters[at]
-		c.Nodes = append(c.Nodes, *n)
+		c.Nodes = append(c.Nodes, n)
 	}
-	for i := range p.cfg.Nodes {
-		n := &p.cfg.Nodes[i]
-		transport, how, err := p.transport(&n.Backend, nil, before)
-		if err != nil {
-			return fmt.Errorf("node %q: %w", n.Name, err)
-		}
-		key := pollerKey{n.Cluster, n.Name, n.URL.String(), "", n.Timeout, how}
-		poller := p.poller(key, n.URL, transport, before, m)
-		add(n.Cluster, n.Scope, &cluster.NodeConfig{Name: n.Name, Member: n.Member, Postgres: n.Postgres, Client: poller}, &n.Backend)
+	if err := p.addConfigured(add, before, m); err != nil {
+		return err
 	}
 	if !p.cfg.Discovery.On() {
 		return nil
 	}
-	b, static := &p.cfg.Backend, staticOf(p.cfg)
-	transport, how, err := p.transport(b, p.cfg.Discovery.Allow, before)
+	return p.addDiscovered(add, before, m)
+}
+
+// addNode adds a node to a cluster, which it makes where it is the first one.
+type addNode func(cluster, scope string, n cluster.NodeConfig, b *config.Backend)
+
+func (p *plan) addConfigured(add addNode, before *plan, m *metrics.Metrics) error {
+	for i := range p.cfg.Nodes {
+		n := &p.cfg.Nodes[i]
+		transport, tls, err := p.transport(&n.Backend, nil, before)
+		if err != nil {
+			return fmt.Errorf("node %q: %w", n.Name, err)
+		}
+		key := pollerKey{cluster: n.Cluster, node: n.Name, url: n.URL.String(), timeout: n.Timeout, tls: tls}
+		poller := p.poller(key, n.URL, transport, before, m)
+		add(n.Cluster, n.Scope, cluster.NodeConfig{Name: n.Name, Member: n.Member, Postgres: n.Postgres, Client: poller}, &n.Backend)
+	}
+	return nil
+}
+
+func (p *plan) addDiscovered(add addNode, before *plan, m *metrics.Metrics) error {
+	b, configured := &p.cfg.Backend, configuredOf(p.cfg)
+	transport, tls, err := p.transport(b, p.cfg.Discovery.Allow, before)
 	if err != nil {
 		return fmt.Errorf("backend: %w", err)
 	}
 	for i := range p.members {
 		d := &p.members[i]
-		refused, configured := static.judge(d)
-		if configured {
+		if configured.has(d) {
 			continue
 		}
-		key := pollerKey{cluster: d.Scope, node: d.Name, timeout: b.Timeout, tls: how}
-		if key.refused = refused; refused == "" {
+		key := pollerKey{cluster: d.Scope, node: d.Name, refused: configured.refusal(d), timeout: b.Timeout, tls: tls}
+		if key.refused == "" {
 			key.url = d.API.String()
 		}
 		poller := p.poller(key, d.API, transport, before, m)
-		add(d.Scope, d.Scope, &cluster.NodeConfig{Name: d.Name, Member: d.Name, Postgres: d.Postgres, Client: poller, Left: d.Left}, b)
+		add(d.Scope, d.Scope, cluster.NodeConfig{Name: d.Name, Member: d.Name, Postgres: d.Postgres, Client: poller, Left: d.Left}, b)
 	}
 	return nil
 }
 
-// poller is as before where nothing differs.
+// poller is that of the plan before where nothing differs.
 func (p *plan) poller(key pollerKey, u *url.URL, transport *node.Transport, before *plan, m *metrics.Metrics) cluster.Poller {
 	poller := before.pollers[key]
 	switch {
 	case poller != nil:
 	case key.refused != "":
-		poller = &notAsked{key.refused, key.timeout}
+		poller = &notPolled{key.refused, key.timeout}
 	default:
 		poller = m.Measure(key.cluster, key.node, node.NewClient(node.Options{URL: u, Timeout: key.timeout, Transport: transport}))
 	}

@@ -77,12 +77,11 @@ func startQuiet(t *testing.T, text string) *quietDaemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(path, cfg, "test", zerolog.Nop())
+	opened := make(chan struct{})
+	d, err := New(Options{Config: cfg, Path: path, Log: zerolog.Nop(), Opened: func(_, _ []net.Addr) { close(opened) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	opened := make(chan struct{})
-	d.Opened = func(_, _ []net.Addr) { close(opened) }
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
@@ -103,8 +102,8 @@ func (q *quietDaemon) reload(t *testing.T, text string) {
 		r := &q.d.reloads
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if r.config != nil {
-			t.Fatal(r.config)
+		if r.configErr != nil {
+			t.Fatal(r.configErr)
 		}
 		return r.succeeded
 	}
@@ -117,7 +116,7 @@ func (q *quietDaemon) reload(t *testing.T, text string) {
 	}
 	for end := time.Now().Add(20 * time.Second); loaded() == before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("it was not loaded anew")
+			t.Fatal("it was not reloaded")
 		}
 	}
 }

@@ -22,10 +22,11 @@ type backendTLS struct {
 	cafile, certfile, keyfile string
 	insecure                  bool
 	contents                  [sha256.Size]byte // of the three files
-	allow                     string            // who may be dialled
+	allow                     string            // networks that may be dialled, as text
 }
 
-// transport dials nobody but allow, where that is not empty.
+// transport is how a node is polled: that of the plan before where nothing differs. It
+// dials only addresses in allow, unless that is empty.
 func (p *plan) transport(n *config.Backend, allow []netip.Prefix, before *plan) (*node.Transport, backendTLS, error) {
 	files := p.cfg.Files
 	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, p.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
@@ -55,6 +56,7 @@ func (p *plan) transport(n *config.Backend, allow []netip.Prefix, before *plan) 
 	return t, key, nil
 }
 
+// contentsOf is a sum of the contents of three files.
 func (p *plan) contentsOf(names ...string) (sum [sha256.Size]byte) {
 	key := [3]string(names)
 	if sum, ok := p.sums[key]; ok {
@@ -69,14 +71,14 @@ func (p *plan) contentsOf(names ...string) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// serverTLS is nil where no certificate is configured.
-func serverTLS(cfg *config.Config, of, certfile, keyfile, clientCAfile string) (*tls.Config, error) {
+// serverTLS is the TLS of a listener; nil = no certificate is configured.
+func serverTLS(cfg *config.Config, listener, certfile, keyfile, clientCAfile string) (*tls.Config, error) {
 	if certfile == "" {
 		return nil, nil
 	}
 	pair, err := tls.X509KeyPair(cfg.Files[certfile], cfg.Files[keyfile])
 	if err != nil {
-		return nil, fmt.Errorf("reading the %s's certificate: %w", of, err)
+		return nil, fmt.Errorf("reading the %s's certificate: %w", listener, err)
 	}
 	c := &tls.Config{
 		Certificates: []tls.Certificate{pair}, MinVersion: cfg.Frontend.TLSMinVersion, CipherSuites: cfg.Frontend.TLSCiphers,
@@ -91,7 +93,7 @@ func serverTLS(cfg *config.Config, of, certfile, keyfile, clientCAfile string) (
 	return c, nil
 }
 
-// certificates are those that we show to others, as they are in use.
+// certificates are those that this program shows to others.
 func (p *plan) certificates() []httpapi.Certificate {
 	var out []httpapi.Certificate
 	add := func(use, file string, c *tls.Config) {
@@ -118,6 +120,7 @@ func (p *plan) certificates() []httpapi.Certificate {
 	return out
 }
 
+// authorities are the CA certificates in a file.
 func authorities(files map[string][]byte, path string) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(files[path]) {

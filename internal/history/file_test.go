@@ -51,8 +51,9 @@ func historyOf(t *testing.T, sup *cluster.Supervisor) []cluster.Change {
 // begin opens a history and restores it, as a daemon does at start.
 func begin(t *testing.T, path string, size int) (*File, *cluster.Supervisor, *harness.Log) {
 	log := new(harness.Log)
-	h, sup := New(path, size, zerolog.New(log)), unpolled(size)
-	h.Restore(sup)
+	sup := unpolled(size)
+	h := New(sup, path, size, zerolog.New(log))
+	h.Restore()
 	t.Cleanup(h.Close)
 	return h, sup, log
 }
@@ -61,10 +62,10 @@ func TestHistoryFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 100)
 	toggle(t, sup, 3)
-	h.Flush(sup)
+	h.Flush()
 	toggle(t, sup, 2)
-	h.Flush(sup)
-	h.Flush(sup) // nothing new
+	h.Flush()
+	h.Flush() // nothing new
 	h.Close()
 	written := historyOf(t, sup)
 	if got, want := harness.LinesOf(t, path), harness.AsJSON(t, written); len(want) != 10 || !reflect.DeepEqual(got, want) {
@@ -75,7 +76,7 @@ func TestHistoryFile(t *testing.T) {
 	h, sup, log := begin(t, path, 100)
 	harness.Same(t, historyOf(t, sup), written)
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	written = historyOf(t, sup)
 	if got, want := harness.LinesOf(t, path), harness.AsJSON(t, written); len(want) != 12 || !reflect.DeepEqual(got, want) {
@@ -103,13 +104,13 @@ func TestHistoryFileRotated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 100)
 	toggle(t, sup, 3)
-	h.Flush(sup)
+	h.Flush()
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
 	h.Close() // as rotated makes it
 	toggle(t, sup, 2)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	want := historyOf(t, sup)
 	for _, size := range []int{3, 7, 10, 100} {
@@ -137,7 +138,7 @@ func TestHistoryFileRotated(t *testing.T) {
 		t.Errorf("log: %s", log)
 	}
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	if got, want := harness.LinesOf(t, path), harness.AsJSON(t, historyOf(t, sup))[4:]; !reflect.DeepEqual(got, want) {
 		t.Errorf("the file has\n%q\nwant\n%q", got, want)
@@ -150,7 +151,7 @@ func TestHistoryFileWithGarbage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 100)
 	toggle(t, sup, 2)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	want := historyOf(t, sup)
 	good := harness.AsJSON(t, want)
@@ -167,7 +168,7 @@ func TestHistoryFileWithGarbage(t *testing.T) {
 		t.Errorf("log: %s", log)
 	}
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	want = historyOf(t, sup)
 	_, sup, _ = begin(t, path, 100)
@@ -184,7 +185,7 @@ func TestHistoryFileOnAFullDisk(t *testing.T) {
 	h, sup, log := begin(t, path, 100)
 	for range 5 {
 		toggle(t, sup, 1)
-		h.Flush(sup)
+		h.Flush()
 	}
 	if got := log.Lines("level", "error", "file", path, "error", "write "+path+": no space left on device"); len(got) != 1 || strings.Count(log.String(), "\n") != 1 {
 		t.Errorf("log while it is full: %s", log)
@@ -192,9 +193,9 @@ func TestHistoryFileOnAFullDisk(t *testing.T) {
 	if err := os.Remove(path); err != nil { // there is room again
 		t.Fatal(err)
 	}
-	h.Flush(sup)
-	h.Flush(sup)
-	if got := log.Lines("level", "info", "message", "history is written again"); len(got) != 1 || strings.Count(log.String(), "\n") != 2 {
+	h.Flush()
+	h.Flush()
+	if got := log.Lines("level", "info", "message", "history file is written again"); len(got) != 1 || strings.Count(log.String(), "\n") != 2 {
 		t.Errorf("log when there is room again: %s", log)
 	}
 	if got, want := harness.LinesOf(t, path), harness.AsJSON(t, historyOf(t, sup)); len(want) != 10 || !reflect.DeepEqual(got, want) {
@@ -207,13 +208,13 @@ func TestHistoryFileAfterHalfALine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 100)
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	if _, err := h.f.WriteString(`{"id":12`); err != nil {
 		t.Fatal(err)
 	}
 	h.torn = true // as line notes when it wrote less than all
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	want := historyOf(t, sup)
 	_, sup, log := begin(t, path, 100)
@@ -229,20 +230,20 @@ func TestHistoryFileThatCannotBe(t *testing.T) {
 	path := filepath.Join(dir, "history.jsonl")
 	h, sup, log := begin(t, path, 100)
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	if got := log.Lines("level", "error", "error", "open "+path+": no such file or directory"); len(got) != 1 {
 		t.Errorf("log: %s", log)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	h.Flush(sup)
+	h.Flush()
 	if got := harness.LinesOf(t, path); len(got) != 2 {
 		t.Errorf("the file has %q", got)
 	}
 
 	h, _, log = begin(t, dir, 100) // a directory
-	h.Flush(sup)
+	h.Flush()
 	if got := log.Lines("level", "error", "error", "open "+dir+": is a directory"); len(got) != 1 {
 		t.Errorf("log: %s", log)
 	}
@@ -253,9 +254,9 @@ func TestHistoryFileThatLoses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 3)
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	toggle(t, sup, 4) // a disk that hangs meanwhile
-	h.Flush(sup)
+	h.Flush()
 	lines := harness.LinesOf(t, path)
 	if len(lines) != 6 || !strings.Contains(lines[2], `"lost":5}`) || !reflect.DeepEqual(lines[3:], harness.AsJSON(t, historyOf(t, sup))) {
 		t.Errorf("the file has\n%q", lines)
@@ -277,7 +278,7 @@ func TestHistoryFileLoop(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			h.Write(ctx, sup)
+			h.Run(ctx)
 		}()
 		toggle(t, sup, 1)
 		synctest.Wait()
@@ -286,8 +287,8 @@ func TestHistoryFileLoop(t *testing.T) {
 		}
 		toggle(t, sup, 1) // before the signal
 		synctest.Wait()
-		h.Rotated()
-		h.Rotated()
+		h.Reopen()
+		h.Reopen()
 		synctest.Wait()
 		toggle(t, sup, 1)
 		synctest.Wait()
@@ -302,7 +303,7 @@ func TestHistoryFileLoop(t *testing.T) {
 		if err := os.Symlink("/dev/full", path); err != nil {
 			t.Fatal(err)
 		}
-		h.Rotated()
+		h.Reopen()
 		synctest.Wait()
 		toggle(t, sup, 1)
 		synctest.Wait()

@@ -205,8 +205,8 @@ func (p *Program) LeavingRecords() []string {
 }
 
 const (
-	LoadedAnew    = "the configuration is loaded anew"
-	NotLoadedAnew = "the configuration is not loaded anew: all stays as it was"
+	LoadedAnew    = "configuration reloaded"
+	NotLoadedAnew = "reload failed, keeping the old configuration"
 )
 
 // reload writes another configuration and sends SIGHUP, to this process where

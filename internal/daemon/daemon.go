@@ -77,7 +77,7 @@ func New(o Options) (*Daemon, error) {
 		Views: d.sup.Views, HTTP: d.http, Agents: d.agents, Certificates: d.certificates, Reloads: d.reloads.state,
 		Discovery: d.discovered.state, Version: o.Version,
 	})
-	d.metrics.Keep(p.clusters.Clusters)
+	d.metrics.SetClusters(p.clusters.Clusters)
 	return d, nil
 }
 
@@ -85,7 +85,7 @@ func New(o Options) (*Daemon, error) {
 func (d *Daemon) install(p *plan) {
 	d.plan.Store(p)
 	d.sup.Apply(p.clusters)
-	d.metrics.Keep(p.clusters.Clusters)
+	d.metrics.SetClusters(p.clusters.Clusters)
 }
 
 // certificates are those that this program shows to others.

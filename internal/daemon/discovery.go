@@ -8,20 +8,19 @@ import (
 	"sync/atomic"
 	"time"
 
-	"patroniglue/cluster"
 	"patroniglue/discovery"
 	"patroniglue/internal/config"
 	"patroniglue/internal/metrics"
 )
 
 // discovered has what discovery found, and installs it. All but watcher and problems is
-// owned by the goroutine of watchConfig, so that a reload and a refresh never race.
+// owned by the goroutine of runReloads, so that a reload and a refresh never race.
 type discovered struct {
 	d        *Daemon
 	watcher  *discovery.Watcher
 	problems atomic.Pointer[[]string] // that concern no polled node, in a fixed order
 	current  edition                  // that is installed
-	log      problemLog
+	logged   problemLog
 	silent   bool            // etcd does not answer, which was logged
 	file     *discovery.File // where the members are saved; nil = not used yet
 	unsaved  bool            // the file may differ from the current edition
@@ -42,7 +41,7 @@ type found struct {
 }
 
 func newDiscovered(d *Daemon) *discovered {
-	return &discovered{d: d, log: problemLog{log: d.log}, watcher: discovery.NewWatcher(func(scope string) {
+	return &discovered{d: d, logged: problemLog{log: d.log}, watcher: discovery.NewWatcher(func(scope string) {
 		_ = d.sup.RefreshCluster(scope) // an error: this scope is not polled yet
 	})}
 }
@@ -137,7 +136,7 @@ func (f *discovered) install(e edition) {
 		}
 	}
 	f.problems.Store(&problems)
-	f.log.update(slices.Concat(unpolled, problems))
+	f.logged.update(slices.Concat(unpolled, problems))
 }
 
 // refresh installs what has changed: because etcd lists something else, or because time
@@ -204,61 +203,6 @@ func (f *discovered) answered(scope, name string) time.Time {
 		return m.Entry.Began
 	}
 	return time.Time{}
-}
-
-// logStatus logs once that etcd does not answer, and once that it does.
-func (f *discovered) logStatus(s discovery.Status, now time.Time) {
-	switch since, silent := silence(&s, now); {
-	case silent && !f.silent:
-		f.silent = true
-		f.d.log.Error().Err(s.Err).Time("since", since).Msg("discovery: etcd does not answer, keeping the known members")
-	case s.Live && f.silent:
-		f.silent = false
-		f.d.log.Info().Msg("discovery: etcd answers")
-	}
-}
-
-// silence reports whether etcd does not answer, and since when. Before its first answer
-// one error suffices.
-func silence(s *discovery.Status, now time.Time) (since time.Time, silent bool) {
-	since, silent = s.Stale(now)
-	return since, silent || !s.Live && s.Heard.IsZero() && s.Err != nil
-}
-
-// reasons are the problems of discovery at now.
-func (f *discovered) reasons(now time.Time) (reasons []cluster.Reason) {
-	if !f.d.plan.Load().cfg.Discovery.On() {
-		return nil
-	}
-	level := cluster.Warning
-	add := func(code, text string) {
-		reasons = append(reasons, cluster.Reason{Code: code, Level: level, Text: text})
-	}
-	if len(f.d.sup.Views()) == 0 {
-		level = cluster.Critical // there is nothing to answer for
-	}
-	s := f.watcher.Status()
-	since, silent := silence(&s, now)
-	switch pending := f.d.sup.Pending(); {
-	case pending != "":
-		add(cluster.CodeDiscoveryStale, pending)
-	case silent:
-		text := "discovery: etcd has not answered since " + since.UTC().Format("2006-01-02 15:04:05 UTC") + ", keeping the known members"
-		if s.Err != nil {
-			text += ": " + s.Err.Error()
-		}
-		add(cluster.CodeDiscoveryStale, text)
-	}
-	if problems := f.problems.Load(); problems != nil {
-		const most = 10
-		for _, text := range (*problems)[:min(len(*problems), most)] {
-			add(cluster.CodeDiscoveryProblem, "discovery: "+text)
-		}
-		if more := len(*problems) - most; more > 0 {
-			add(cluster.CodeDiscoveryProblem, fmt.Sprintf("discovery: %d more problems, see the log", more))
-		}
-	}
-	return reasons
 }
 
 // state is discovery's state as metrics show it; nil while it is off.

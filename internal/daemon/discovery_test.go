@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,14 +28,14 @@ func TestDiscoveryDials(t *testing.T) {
 	contacted := make(chan struct{}, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { contacted <- struct{}{}; io.WriteString(w, "{}") }))
 	defer server.Close()
-	p := &plan{cfg: config.Default(), transports: make(map[backendTLS]*node.Transport), sums: make(map[[3]string][sha256.Size]byte)}
+	b := newPollerBuilder(config.Default(), &plan{}, nil)
 	for _, tc := range []struct {
 		allow, err string
 	}{
 		{"10.0.0.0/8", "is not asked: it is not in discovery.allow"},
 		{"127.0.0.0/8", ""},
 	} {
-		transport, _, err := p.transport(&p.cfg.Backend, []netip.Prefix{netip.MustParsePrefix(tc.allow), netip.MustParsePrefix("fe80::/10")}, &plan{})
+		transport, _, err := b.transport(&b.cfg.Backend, []netip.Prefix{netip.MustParsePrefix(tc.allow), netip.MustParsePrefix("fe80::/10")})
 		if err != nil {
 			t.Fatal(err)
 		}

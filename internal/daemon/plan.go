@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"crypto/sha256"
 	"slices"
 	"time"
 
@@ -26,8 +25,7 @@ type plan struct {
 	transports map[backendTLS]*node.Transport
 	http       httpapi.Settings
 	agents     agentapi.Settings
-	notes      []string                        // of the configuration, and about limits that were lowered
-	sums       map[[3]string][sha256.Size]byte // of the contents of files
+	notes      []string // of the configuration, and about limits that were lowered
 }
 
 // newPlan makes a plan. What is the same in the plan before, which may be nil, is taken
@@ -65,8 +63,7 @@ func (p *plan) withMembers(found found, m *metrics.Metrics) (*plan, error) {
 
 // setMembers sets all that depends on the discovered members.
 func (p *plan) setMembers(found found, before *plan, m *metrics.Metrics) error {
-	p.pollers, p.transports, p.sums = make(map[pollerKey]cluster.Poller), make(map[backendTLS]*node.Transport), make(map[[3]string][sha256.Size]byte)
-	p.members, p.clusters.Clusters, p.clusters.Pending = found.members, nil, found.pending
+	p.members = found.members
 	files := 0
 	for _, a := range p.cfg.Addresses() {
 		files += filesOf(a)
@@ -74,7 +71,13 @@ func (p *plan) setMembers(found found, before *plan, m *metrics.Metrics) error {
 	limits, lowered := fitLimits(p.cfg.Limits, openFiles(), len(p.cfg.Nodes)+len(found.members), files)
 	p.http.MaxConns, p.http.MaxStreams, p.agents.MaxConns = limits.HTTPConnections, limits.EventStreams, limits.AgentConnections
 	p.notes = slices.Concat(p.cfg.Notes, lowered)
-	return p.addClusters(before, m)
+
+	b := newPollerBuilder(p.cfg, before, m)
+	if err := b.addAll(found.members); err != nil {
+		return err
+	}
+	p.clusters.Clusters, p.clusters.Pending, p.pollers, p.transports = b.clusters, found.pending, b.pollers, b.transports
+	return nil
 }
 
 // clusterConfig is the configuration of the supervisor, without clusters.

@@ -2,12 +2,14 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/url"
 	"time"
 
 	"patroniglue/cluster"
+	"patroniglue/discovery"
 	"patroniglue/internal/config"
 	"patroniglue/internal/metrics"
 	"patroniglue/node"
@@ -47,78 +49,97 @@ type pollerKey struct {
 	tls           backendTLS
 }
 
-// addClusters adds all nodes, each to its cluster: first those of the configuration, in
-// its order, and then those that were discovered, by name.
-func (p *plan) addClusters(before *plan, m *metrics.Metrics) error {
-	index := make(map[string]int) // of clusters, by name
-	add := func(name, scope string, n cluster.NodeConfig, b *config.Backend) {
-		at, ok := index[name]
-		if !ok {
-			at = len(p.clusters.Clusters)
-			index[name] = at
-			p.clusters.Clusters = append(p.clusters.Clusters, cluster.ClusterConfig{Name: name, Scope: scope})
-		}
-		n.Interval, n.PrimaryInterval, n.FastInterval, n.Fall = b.Interval, b.PrimaryInterval, b.FastInterval, b.Fall
-		c := &p.clusters.Clusters[at]
-		c.Nodes = append(c.Nodes, n)
-	}
-	if err := p.addConfigured(add, before, m); err != nil {
-		return err
-	}
-	if !p.cfg.Discovery.On() {
-		return nil
-	}
-	return p.addDiscovered(add, before, m)
+// pollerBuilder makes the clusters of a plan with their pollers. What is the same in the
+// plan before is taken over from it.
+type pollerBuilder struct {
+	cfg     *config.Config
+	before  *plan
+	metrics *metrics.Metrics
+	index   map[string]int                  // of clusters, by name
+	sums    map[[3]string][sha256.Size]byte // of the contents of files, by their names
+
+	clusters   []cluster.ClusterConfig
+	pollers    map[pollerKey]cluster.Poller
+	transports map[backendTLS]*node.Transport
 }
 
-// addNode adds a node to a cluster, which it makes where it is the first one.
-type addNode func(cluster, scope string, n cluster.NodeConfig, b *config.Backend)
+func newPollerBuilder(cfg *config.Config, before *plan, m *metrics.Metrics) *pollerBuilder {
+	return &pollerBuilder{
+		cfg: cfg, before: before, metrics: m, index: make(map[string]int), sums: make(map[[3]string][sha256.Size]byte),
+		pollers: make(map[pollerKey]cluster.Poller), transports: make(map[backendTLS]*node.Transport),
+	}
+}
 
-func (p *plan) addConfigured(add addNode, before *plan, m *metrics.Metrics) error {
-	for i := range p.cfg.Nodes {
-		n := &p.cfg.Nodes[i]
-		transport, tls, err := p.transport(&n.Backend, nil, before)
+// addAll adds all nodes: first those of the configuration, in its order, and then the
+// discovered members, which are in the order of their names.
+func (b *pollerBuilder) addAll(members []discovery.Member) error {
+	if err := b.addConfigured(); err != nil {
+		return err
+	}
+	if !b.cfg.Discovery.On() {
+		return nil
+	}
+	return b.addDiscovered(members)
+}
+
+func (b *pollerBuilder) addConfigured() error {
+	for i := range b.cfg.Nodes {
+		n := &b.cfg.Nodes[i]
+		transport, tls, err := b.transport(&n.Backend, nil)
 		if err != nil {
 			return fmt.Errorf("node %q: %w", n.Name, err)
 		}
 		key := pollerKey{cluster: n.Cluster, node: n.Name, url: n.URL.String(), timeout: n.Timeout, tls: tls}
-		poller := p.poller(key, n.URL, transport, before, m)
-		add(n.Cluster, n.Scope, cluster.NodeConfig{Name: n.Name, Member: n.Member, Postgres: n.Postgres, Client: poller}, &n.Backend)
+		poller := b.poller(key, n.URL, transport)
+		b.add(n.Cluster, n.Scope, cluster.NodeConfig{Name: n.Name, Member: n.Member, Postgres: n.Postgres, Client: poller}, &n.Backend)
 	}
 	return nil
 }
 
-func (p *plan) addDiscovered(add addNode, before *plan, m *metrics.Metrics) error {
-	b, configured := &p.cfg.Backend, configuredOf(p.cfg)
-	transport, tls, err := p.transport(b, p.cfg.Discovery.Allow, before)
+func (b *pollerBuilder) addDiscovered(members []discovery.Member) error {
+	backend, configured := &b.cfg.Backend, configuredOf(b.cfg)
+	transport, tls, err := b.transport(backend, b.cfg.Discovery.Allow)
 	if err != nil {
 		return fmt.Errorf("backend: %w", err)
 	}
-	for i := range p.members {
-		d := &p.members[i]
-		if configured.has(d) {
+	for i := range members {
+		m := &members[i]
+		if configured.has(m) {
 			continue
 		}
-		key := pollerKey{cluster: d.Scope, node: d.Name, refused: configured.refusal(d), timeout: b.Timeout, tls: tls}
+		key := pollerKey{cluster: m.Scope, node: m.Name, refused: configured.refusal(m), timeout: backend.Timeout, tls: tls}
 		if key.refused == "" {
-			key.url = d.API.String()
+			key.url = m.API.String()
 		}
-		poller := p.poller(key, d.API, transport, before, m)
-		add(d.Scope, d.Scope, cluster.NodeConfig{Name: d.Name, Member: d.Name, Postgres: d.Postgres, Client: poller, Left: d.Left}, b)
+		poller := b.poller(key, m.API, transport)
+		b.add(m.Scope, m.Scope, cluster.NodeConfig{Name: m.Name, Member: m.Name, Postgres: m.Postgres, Client: poller, Left: m.Left}, backend)
 	}
 	return nil
 }
 
+// add adds a node to a cluster, which the first node makes.
+func (b *pollerBuilder) add(name, scope string, n cluster.NodeConfig, backend *config.Backend) {
+	at, ok := b.index[name]
+	if !ok {
+		at = len(b.clusters)
+		b.index[name] = at
+		b.clusters = append(b.clusters, cluster.ClusterConfig{Name: name, Scope: scope})
+	}
+	n.Interval, n.PrimaryInterval, n.FastInterval, n.Fall = backend.Interval, backend.PrimaryInterval, backend.FastInterval, backend.Fall
+	c := &b.clusters[at]
+	c.Nodes = append(c.Nodes, n)
+}
+
 // poller is that of the plan before where nothing differs.
-func (p *plan) poller(key pollerKey, u *url.URL, transport *node.Transport, before *plan, m *metrics.Metrics) cluster.Poller {
-	poller := before.pollers[key]
+func (b *pollerBuilder) poller(key pollerKey, u *url.URL, transport *node.Transport) cluster.Poller {
+	poller := b.before.pollers[key]
 	switch {
 	case poller != nil:
 	case key.refused != "":
 		poller = &notPolled{key.refused, key.timeout}
 	default:
-		poller = m.Measure(key.cluster, key.node, node.NewClient(node.Options{URL: u, Timeout: key.timeout, Transport: transport}))
+		poller = b.metrics.Measure(key.cluster, key.node, node.NewClient(node.Options{URL: u, Timeout: key.timeout, Transport: transport}))
 	}
-	p.pollers[key] = poller
+	b.pollers[key] = poller
 	return poller
 }

@@ -27,10 +27,10 @@ type backendTLS struct {
 
 // transport is how a node is polled: that of the plan before where nothing differs. It
 // dials only addresses in allow, unless that is empty.
-func (p *plan) transport(n *config.Backend, allow []netip.Prefix, before *plan) (*node.Transport, backendTLS, error) {
-	files := p.cfg.Files
-	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, p.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
-	t := cmp.Or(p.transports[key], before.transports[key])
+func (b *pollerBuilder) transport(n *config.Backend, allow []netip.Prefix) (*node.Transport, backendTLS, error) {
+	files := b.cfg.Files
+	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, b.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
+	t := cmp.Or(b.transports[key], b.before.transports[key])
 	if t == nil {
 		t = node.NewTransport()
 		if len(allow) > 0 {
@@ -52,22 +52,22 @@ func (p *plan) transport(n *config.Backend, allow []netip.Prefix, before *plan) 
 			t.TLSClientConfig.Certificates = []tls.Certificate{pair}
 		}
 	}
-	p.transports[key] = t
+	b.transports[key] = t
 	return t, key, nil
 }
 
 // contentsOf is a sum of the contents of three files.
-func (p *plan) contentsOf(names ...string) (sum [sha256.Size]byte) {
+func (b *pollerBuilder) contentsOf(names ...string) (sum [sha256.Size]byte) {
 	key := [3]string(names)
-	if sum, ok := p.sums[key]; ok {
+	if sum, ok := b.sums[key]; ok {
 		return sum
 	}
 	h := sha256.New()
 	for _, name := range names {
-		fmt.Fprintf(h, "%d\n%s", len(p.cfg.Files[name]), p.cfg.Files[name])
+		fmt.Fprintf(h, "%d\n%s", len(b.cfg.Files[name]), b.cfg.Files[name])
 	}
 	h.Sum(sum[:0])
-	p.sums[key] = sum
+	b.sums[key] = sum
 	return sum
 }
 

@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -42,4 +43,37 @@ func TestOpenPassed(t *testing.T) {
 			got.Close()
 		}
 	}
+}
+
+// Another address of a port that is in use can be listened on only where the listeners
+// that have the port are about to close.
+func TestOpenBeside(t *testing.T) {
+	var o Opener
+	open := func(addr string, port int, closing ...net.Listener) (net.Listener, error) {
+		return o.Open(t.Context(), net.ListenConfig{}, addr, port, closing)
+	}
+	one, err := open("127.0.0.1:0", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer one.Close()
+	other, err := open("127.0.0.1:0", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	port := one.Addr().(*net.TCPAddr).Port
+	all := fmt.Sprint(":", port)
+	for name, closing := range map[string][]net.Listener{"nothing closes": nil, "another port closes": {other}} {
+		ln, err := open(all, port, closing...)
+		want := "listen tcp " + all + ": bind: address already in use: want a free port, or stop the program that has it (ss -ltnp shows it)"
+		if ln != nil || err == nil || err.Error() != want {
+			t.Errorf("while %s: %v, want %s", name, err, want)
+		}
+	}
+	beside, err := open(all, port, other, one)
+	if err != nil {
+		t.Fatalf("while the listener closes: %v", err)
+	}
+	beside.Close()
 }

@@ -21,7 +21,7 @@ type Metrics struct {
 	durations    *prometheus.HistogramVec         // of polls, by cluster
 	failures     map[node.Kind]prometheus.Counter // of polls; read-only after New
 	nodeFailures *prometheus.CounterVec           // of polls, by node
-	kept         map[labels]bool                  // series that exist; owned by the caller of Keep
+	series       map[labels]bool                  // series that exist; owned by the caller of SetClusters
 }
 
 // New makes the metrics of polls and of the process. [Metrics.Register] adds the others.

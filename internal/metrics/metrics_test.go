@@ -57,7 +57,7 @@ func startScraped(ttl time.Duration, clusters ...cluster.ClusterConfig) scraped 
 		Reloads:      func() ReloadState { return ReloadState{Successful: true} },
 		Discovery:    func() *DiscoveryState { return nil },
 	})
-	m.Keep(clusters)
+	m.SetClusters(clusters)
 	return scraped{sup, server}
 }
 

@@ -18,28 +18,28 @@ func (m *Metrics) Measure(cluster, node string, p cluster.Poller) cluster.Poller
 	return &measuredPoller{p, m, cluster, node}
 }
 
-// Keep makes the series of polls of these clusters and their nodes exist, from 0, and
+// SetClusters makes the series of polls of these clusters and their nodes exist, from 0, and
 // removes those of others.
-func (m *Metrics) Keep(clusters []cluster.ClusterConfig) {
-	kept := make(map[labels]bool)
+func (m *Metrics) SetClusters(clusters []cluster.ClusterConfig) {
+	series := make(map[labels]bool)
 	for _, c := range clusters {
-		kept[labels{c.Name, ""}] = true
+		series[labels{c.Name, ""}] = true
 		m.durations.WithLabelValues(c.Name)
 		for _, n := range c.Nodes {
-			kept[labels{c.Name, n.Name}] = true
+			series[labels{c.Name, n.Name}] = true
 			m.nodeFailures.WithLabelValues(c.Name, n.Name)
 		}
 	}
-	for old := range m.kept {
+	for old := range m.series {
 		switch {
-		case kept[old]:
+		case series[old]:
 		case old.node == "":
 			m.durations.DeleteLabelValues(old.cluster)
 		default:
 			m.nodeFailures.DeleteLabelValues(old.cluster, old.node)
 		}
 	}
-	m.kept = kept
+	m.series = series
 }
 
 // measuredPoller is a poller whose polls are counted and measured.

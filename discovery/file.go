@@ -10,8 +10,8 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// File keeps the members of a [Book], so that a start while etcd cannot be reached knows
-// whom to poll. It is for one goroutine.
+// File keeps the members of a [Book], so that a daemon which starts while etcd cannot be
+// reached knows which members to poll. It is for one goroutine.
 type File struct {
 	path    string
 	content []byte // as it was read or written last; nil = unknown

@@ -52,7 +52,7 @@ type Daemon struct {
 	running    *errgroup.Group // of all parts; set by Run
 }
 
-// New makes a daemon, which opens no port and contacts nobody before Run. An error is
+// New makes a daemon, which opens no port and makes no connection before Run. An error is
 // about the configuration.
 func New(o Options) (*Daemon, error) {
 	d := &Daemon{

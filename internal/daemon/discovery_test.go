@@ -23,7 +23,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// A name that is announced may resolve to anything: who dials looks at the address.
+// An announced name may resolve to any address, so the dialer checks the address.
 func TestDiscoveryDials(t *testing.T) {
 	contacted := make(chan struct{}, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { contacted <- struct{}{}; io.WriteString(w, "{}") }))
@@ -53,7 +53,8 @@ func TestDiscoveryDials(t *testing.T) {
 	}
 }
 
-// Who left and answers no more is forgotten after an hour, and only then.
+// A member that is no longer listed and no longer answers is forgotten after an hour, not
+// earlier.
 func TestDiscoveryForgets(t *testing.T) {
 	e := discoverytest.Start(t)
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
@@ -100,12 +101,12 @@ func TestDiscoveryForgets(t *testing.T) {
 	e.Delete("/service/main/members/pg3")
 	is("pg1, pg2 left, pg3 left")
 	sim.Node("pg3").Close()
-	harness.Until(t, "pg3 answers no more", func() bool { return d.sup.Views()[0].Members[2].Entry.Failures > 0 })
+	harness.Until(t, "pg3 no longer answers", func() bool { return d.sup.Views()[0].Members[2].Entry.Failures > 0 })
 	d.discovered.refresh(time.Now().Add(discovery.ForgetAfter - time.Minute))
 	if got := names(); got != "pg1, pg2 left, pg3 left" {
 		t.Errorf("after 59 minutes: %s", got)
 	}
-	// By this clock pg2 has not answered for an hour either: give it what it would have.
+	// By this clock pg2 has not answered for an hour either: wait for a later answer.
 	gone := time.Now()
 	harness.Until(t, "pg2 answered since", func() bool { return d.sup.Views()[0].Members[1].Entry.Began.After(gone.Add(time.Second)) })
 	d.discovered.refresh(gone.Add(discovery.ForgetAfter + 500*time.Millisecond))
@@ -114,7 +115,7 @@ func TestDiscoveryForgets(t *testing.T) {
 	}
 }
 
-// fleet is a daemon that discovered clusters of three, without ports and polls.
+// fleet is a daemon that does not run, and members of clusters of three for it.
 func fleet(b testing.TB, clusters int) (*Daemon, []discovery.Member) {
 	cfg, err := config.Parse("c.toml", []byte("discovery.etcd = ['http://127.0.0.1:1']"), harness.Files{}.Read)
 	if err != nil {
@@ -134,10 +135,10 @@ func fleet(b testing.TB, clusters int) (*Daemon, []discovery.Member) {
 	return d, members
 }
 
-// What it costs that one member of 3,000 moves.
+// BenchmarkDiscoveryMove moves one of 3,000 members.
 func BenchmarkDiscoveryMove(b *testing.B) { benchmarkDiscovery(b, 1) }
 
-// What it costs that all of them leave, or come back.
+// BenchmarkDiscoveryLeave makes all 3,000 members leave, or come back.
 func BenchmarkDiscoveryLeave(b *testing.B) { benchmarkDiscovery(b, 3000) }
 
 func benchmarkDiscovery(b *testing.B, change int) {

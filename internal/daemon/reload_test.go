@@ -17,8 +17,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// A thousand reloads leave nothing behind: no goroutine, no descriptor, no
-// memory, no series of a metric.
+// A thousand reloads leave nothing behind: no goroutine, file, memory or series of a
+// metric.
 func TestReloadLeaksNothing(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	ca := harness.NewAuthority(t)
@@ -38,7 +38,7 @@ func TestReloadLeaksNothing(t *testing.T) {
 	measure := func() (c counts) {
 		t.Helper()
 		p.reload(t, text(0)) // without TLS
-		for range 3 {        // for what ends soon
+		for range 3 {        // because some goroutines end a little later
 			time.Sleep(200 * time.Millisecond)
 			runtime.GC()
 		}
@@ -64,7 +64,7 @@ func TestReloadLeaksNothing(t *testing.T) {
 	}
 }
 
-// quietDaemon runs in this process without a log.
+// quietDaemon is a daemon that runs in this process without a log.
 type quietDaemon struct {
 	d    *Daemon
 	path string
@@ -95,7 +95,7 @@ func startQuiet(t *testing.T, text string) *quietDaemon {
 	return &quietDaemon{d, path}
 }
 
-// reload sends SIGHUP and waits until the configuration was loaded.
+// reload replaces the configuration, sends SIGHUP, and waits until that has succeeded.
 func (q *quietDaemon) reload(t *testing.T, text string) {
 	t.Helper()
 	loaded := func() uint64 {

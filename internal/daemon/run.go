@@ -67,7 +67,7 @@ func (d *Daemon) start(ctx context.Context) {
 	for _, p := range []part{
 		{"polls", d.sup.Run},                    // of every node, and what follows from them
 		{"discovery", d.discovered.watcher.Run}, // reads from etcd which members there are
-		{"reloads", unfailing(d.runReloads)},   // of the configuration and its files; installs what discovery read
+		{"reloads", unfailing(d.runReloads)},    // of the configuration and its files; installs what discovery read
 		{"history", unfailing(d.history.Run)},   // writes changes to the history file
 		{"log", unfailing(func(ctx context.Context) { logChanges(ctx, changes, d.log) })},
 		{"health", unfailing(d.logHealth)},      // logs problems of the supervisor itself

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"crypto/tls"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -29,22 +28,13 @@ func discoverySettings(cfg *config.Config, before *plan) (*discovery.Settings, e
 	case before.source != nil && sameSource(before.cfg, cfg):
 		return before.source, nil
 	}
-	s := &discovery.Settings{Endpoints: d.Etcd, Namespaces: d.Namespaces, Scopes: d.Scopes, Username: d.Username, Password: d.Password, TLS: &tls.Config{}}
-	if d.CAfile != "" {
-		pool, err := authorities(cfg.Files, d.CAfile)
-		if err != nil {
-			return nil, fmt.Errorf("discovery: %w", err)
-		}
-		s.TLS.RootCAs = pool
+	tls, err := clientTLS(cfg.Files, d.CAfile, d.Certfile, d.Keyfile)
+	if err != nil {
+		return nil, fmt.Errorf("discovery: %w", err)
 	}
-	if d.Certfile != "" {
-		pair, err := tls.X509KeyPair(cfg.Files[d.Certfile], cfg.Files[d.Keyfile])
-		if err != nil {
-			return nil, fmt.Errorf("discovery: reading the client certificate: %w", err)
-		}
-		s.TLS.Certificates = []tls.Certificate{pair}
-	}
-	return s, nil
+	return &discovery.Settings{
+		Endpoints: d.Etcd, Namespaces: d.Namespaces, Scopes: d.Scopes, Username: d.Username, Password: d.Password, TLS: tls,
+	}, nil
 }
 
 // sameSource reports whether both configurations read the same of etcd in the same way.

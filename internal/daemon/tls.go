@@ -28,28 +28,18 @@ type backendTLS struct {
 // transport is how a node is polled: that of the plan before where nothing differs. It
 // dials only addresses in allow, unless that is empty.
 func (b *pollerBuilder) transport(n *config.Backend, allow []netip.Prefix) (*node.Transport, backendTLS, error) {
-	files := b.cfg.Files
 	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, b.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
 	t := cmp.Or(b.transports[key], b.before.transports[key])
 	if t == nil {
+		client, err := clientTLS(b.cfg.Files, n.CAfile, n.Certfile, n.Keyfile)
+		if err != nil {
+			return nil, key, err
+		}
+		client.InsecureSkipVerify = n.Insecure
 		t = node.NewTransport()
+		t.TLSClientConfig = client
 		if len(allow) > 0 {
 			t.DialContext = (&net.Dialer{KeepAlive: -1, Control: discovery.DialOnly(allow)}).DialContext
-		}
-		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: n.Insecure}
-		if n.CAfile != "" {
-			pool, err := authorities(files, n.CAfile)
-			if err != nil {
-				return nil, key, err
-			}
-			t.TLSClientConfig.RootCAs = pool
-		}
-		if n.Certfile != "" {
-			pair, err := tls.X509KeyPair(files[n.Certfile], files[n.Keyfile])
-			if err != nil {
-				return nil, key, fmt.Errorf("reading the client certificate: %w", err)
-			}
-			t.TLSClientConfig.Certificates = []tls.Certificate{pair}
 		}
 	}
 	b.transports[key] = t
@@ -69,6 +59,27 @@ func (b *pollerBuilder) contentsOf(names ...string) (sum [sha256.Size]byte) {
 	h.Sum(sum[:0])
 	b.sums[key] = sum
 	return sum
+}
+
+// clientTLS is the TLS of a client: with the system's authorities unless cafile is given,
+// and without a certificate unless certfile is given.
+func clientTLS(files map[string][]byte, cafile, certfile, keyfile string) (*tls.Config, error) {
+	c := &tls.Config{}
+	if cafile != "" {
+		pool, err := authorities(files, cafile)
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = pool
+	}
+	if certfile != "" {
+		pair, err := tls.X509KeyPair(files[certfile], files[keyfile])
+		if err != nil {
+			return nil, fmt.Errorf("reading the client certificate: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
 }
 
 // serverTLS is the TLS of a listener; nil = no certificate is configured.

@@ -19,7 +19,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// unpolled is a supervisor that polls nobody: what changes is what toggle does.
+// unpolled is a supervisor that polls nothing: all its changes come from toggle.
 func unpolled(size int) *cluster.Supervisor {
 	return cluster.New(cluster.Config{TTL: time.Second, History: size, Clusters: []cluster.ClusterConfig{{
 		Name: "main", Nodes: []cluster.NodeConfig{{Name: "pg1", Client: node.NewClient(node.Options{URL: &url.URL{Scheme: "http", Host: "pg1:8008"}, Timeout: time.Second})}},
@@ -72,7 +72,7 @@ func TestHistoryFile(t *testing.T) {
 		t.Errorf("the file has\n%q\nwant\n%q", got, want)
 	}
 
-	// The next start has them, and goes on; one with a smaller memory has the latest.
+	// The next start reads them back and appends to them; with a smaller size it reads the latest.
 	h, sup, log := begin(t, path, 100)
 	harness.Same(t, historyOf(t, sup), written)
 	toggle(t, sup, 1)
@@ -99,7 +99,7 @@ func TestHistoryFile(t *testing.T) {
 	}
 }
 
-// A restart after a rotation has what was before, too.
+// A start after a rotation also reads what was written before it.
 func TestHistoryFileRotated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 100)
@@ -108,7 +108,7 @@ func TestHistoryFileRotated(t *testing.T) {
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
-	h.Close() // as rotated makes it
+	h.Close() // as after Reopen
 	toggle(t, sup, 2)
 	h.Flush()
 	h.Close()
@@ -121,7 +121,7 @@ func TestHistoryFileRotated(t *testing.T) {
 		}
 	}
 
-	// The daemon was down when it was rotated, and half a line is at its end.
+	// The file was rotated while the daemon was down, and ends in half a line.
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
@@ -145,8 +145,8 @@ func TestHistoryFileRotated(t *testing.T) {
 	}
 }
 
-// A crash in the middle of a line, an editor, a foreign line: what is no change
-// is skipped and said, what is one stays.
+// Lines that are no changes, by a crash, an editor or another program, are skipped and
+// logged. All changes stay.
 func TestHistoryFileWithGarbage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 100)
@@ -175,7 +175,7 @@ func TestHistoryFileWithGarbage(t *testing.T) {
 	harness.Same(t, historyOf(t, sup), want)
 }
 
-// While the disk is full changes wait in memory, and one log line says so.
+// While the disk is full changes wait in memory, and that is logged once.
 func TestHistoryFileOnAFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "history.jsonl")
@@ -224,7 +224,7 @@ func TestHistoryFileAfterHalfALine(t *testing.T) {
 	}
 }
 
-// A directory that is missing or forbidden is said, and the daemon supervises.
+// A file that cannot be opened is logged, and written once it can be.
 func TestHistoryFileThatCannotBe(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "missing")
 	path := filepath.Join(dir, "history.jsonl")
@@ -249,7 +249,7 @@ func TestHistoryFileThatCannotBe(t *testing.T) {
 	}
 }
 
-// What was dropped before it could be written is counted in the file.
+// The file counts the changes that were dropped before they could be written.
 func TestHistoryFileThatLoses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 3)

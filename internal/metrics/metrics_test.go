@@ -72,7 +72,7 @@ func (d scraped) poll(t testing.TB) {
 	}
 }
 
-// An alert by time without a primary, or by changes of it, needs what was
+// Alerts about the time without a primary, and about changes of it, need what happened
 // between two scrapes.
 func TestMetricsOfAFailover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -101,25 +101,25 @@ func TestMetricsOfAFailover(t *testing.T) {
 			`node_lag_bytes{cluster="main",node="pg1"}`: "",
 		})
 
-		// The primary demotes itself; nobody looks at /metrics until a minute is over.
+		// The primary demotes itself; /metrics is not read for a minute.
 		pg1.Set(clustertest.Says(503, strings.Replace(leaderSays, "primary", "demoted", 1)))
 		time.Sleep(20 * time.Second)
 		pg2.Set(clustertest.Says(200, leaderSays))
 		time.Sleep(40 * time.Second)
 		synctest.Wait()
 		text := harness.Scrape(t, d.http.Handler())
-		var without, told float64
+		var without, gaps float64
 		h, err := d.sup.History(cluster.Filter{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range h.Changes {
 			if c.Kind == cluster.KindPrimary {
-				told += c.Gap
+				gaps += c.Gap
 			}
 		}
-		if _, err := fmt.Sscan(harness.ValueOf(text, `patroniglue_cluster_without_primary_seconds_total{cluster="main"}`), &without); err != nil || without != told || without < 19.5 || without > 20.5 {
-			t.Errorf("time without a primary: %v s (%v), want 20, and %v as in the history", without, err, told)
+		if _, err := fmt.Sscan(harness.ValueOf(text, `patroniglue_cluster_without_primary_seconds_total{cluster="main"}`), &without); err != nil || without != gaps || without < 19.5 || without > 20.5 {
+			t.Errorf("time without a primary: %v s (%v), want 20, and %v as in the history", without, err, gaps)
 		}
 		want("after the failover", map[string]string{
 			`cluster_has_primary{cluster="main"}`: "1", `cluster_primary_changes_total{cluster="main"}`: "1",
@@ -135,7 +135,7 @@ func TestMetricsOfAFailover(t *testing.T) {
 			`health_level{cluster="main"}`: "2", `health_reason{cluster="main",code="split_brain",node=""}`: "2",
 		})
 
-		// What is no longer believed is not told.
+		// What is no longer believed has no sample.
 		pg1.Set(clustertest.Refuses())
 		pg2.Set(clustertest.Refuses())
 		time.Sleep(5 * time.Second)
@@ -148,7 +148,7 @@ func TestMetricsOfAFailover(t *testing.T) {
 	})
 }
 
-// A node may say anything: no sample has its words, none of them ends a line.
+// No sample has text from a node, which could end a line.
 func TestMetricsOfAHostileNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bad := `x\"} 1\nevil_metric{a=\"\u0000\u2028`
@@ -172,8 +172,7 @@ func TestMetricsOfAHostileNode(t *testing.T) {
 	})
 }
 
-// Whatever nodes say and clients ask: Prometheus must not be filled by it. What
-// was never said or asked before makes no series.
+// What nodes say and clients ask must not fill Prometheus: new words make no series.
 func TestMetricsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pg1, pg2 := clustertest.New(t, "pg1", clustertest.Says(200, leaderSays)), clustertest.New(t, "pg2", clustertest.Says(503, replicaSays))
@@ -214,7 +213,7 @@ func TestMetricsAreBounded(t *testing.T) {
 	})
 }
 
-// BenchmarkScrape is the whole of /metrics for 3,000 nodes with certificates, but for the network.
+// BenchmarkScrape answers /metrics for 3,000 nodes with certificates, without the network.
 func BenchmarkScrape(b *testing.B) {
 	for _, size := range []int{3, 3000} {
 		var clusters []cluster.ClusterConfig

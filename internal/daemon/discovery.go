@@ -18,7 +18,7 @@ import (
 type discovered struct {
 	d        *Daemon
 	watcher  *discovery.Watcher
-	problems atomic.Pointer[[]string] // that concern no polled node, in a fixed order
+	problems atomic.Pointer[[]string] // in a fixed order; without those of members that are not polled, because their verdicts have them
 	current  edition                  // that is installed
 	logged   problemLog
 	silent   bool            // etcd does not answer, which was logged

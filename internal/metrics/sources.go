@@ -34,5 +34,5 @@ type DiscoveryState struct {
 	Status   discovery.Status // of the connection to etcd
 	Listed   int              // members that etcd lists
 	Left     int              // members that it no longer lists
-	Problems int              // that concern no polled node
+	Problems int              // without those of members that are not polled
 }

@@ -68,7 +68,7 @@ func Render(cfg *config.Config, o Options) ([]byte, error) {
 	}
 
 	// The supervisor routes by the node's name alone where that is unique.
-	several, repeated := len(config.ClusterNames(cfg)) > 1, cfg.Discovery.On() // who comes later may have the same name
+	several, repeated := len(cfg.ClusterNames()) > 1, cfg.Discovery.On() // who comes later may have the same name
 	seen := make(map[string]bool)
 	for _, n := range cfg.Nodes {
 		repeated = repeated || seen[n.Name]

@@ -29,7 +29,7 @@ type cluster struct {
 // haproxyClusters are the clusters in the order of the file, or the one wanted.
 func clusters(cfg *config.Config, only string) ([]cluster, error) {
 	var out []cluster
-	for _, name := range config.ClusterNames(cfg) {
+	for _, name := range cfg.ClusterNames() {
 		if only != "" && name != only {
 			continue
 		}
@@ -42,7 +42,7 @@ func clusters(cfg *config.Config, only string) ([]cluster, error) {
 		out = append(out, c)
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("-cluster: want %s (got %q)", strings.Join(config.ClusterNames(cfg), " or "), only)
+		return nil, fmt.Errorf("-cluster: want %s (got %q)", strings.Join(cfg.ClusterNames(), " or "), only)
 	}
 	return out, nil
 }

@@ -172,7 +172,7 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 		}
 	}()
 	if dir == "" {
-		if dir, err = os.MkdirTemp("", "patroniglue-lab-"); err != nil {
+		if dir, err = os.MkdirTemp(fastest(), "patroniglue-lab-"); err != nil {
 			return nil, fmt.Errorf("making the lab's directory: %w", err)
 		}
 	}

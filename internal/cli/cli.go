@@ -131,7 +131,7 @@ func run(ctx context.Context, version string, args []string, stdout, stderr io.W
 	default:
 		return usageErrorf("unknown command %q, want status, history, leaving, haproxy or demo, or none to run; see patroniglue -help", command)
 	}
-	path, cfg, err := config.Find(o.config)
+	path, cfg, err := config.FindAndLoad(o.config)
 	var d *daemon.Daemon
 	if err == nil {
 		d, err = daemon.New(daemon.Options{Config: cfg, Path: path, Version: version, Log: log})

@@ -45,7 +45,7 @@ func haproxyCommand(ctx context.Context, args []string, configFlag string, stdou
 	if fs.NArg() > 0 {
 		return usageErrorf("haproxy takes no argument (got %q)", fs.Arg(0))
 	}
-	path, cfg, err := config.Find(configFlag)
+	path, cfg, err := config.FindAndLoad(configFlag)
 	if err != nil && lintFile != "" && configFlag == "" {
 		return haproxyLint(lintFile, nil, stdout, stderr)
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"patroniglue/haproxy"
-	"patroniglue/internal/config"
 	"patroniglue/test/harness"
 )
 
@@ -226,7 +225,7 @@ func TestHAProxyWritesFiles(t *testing.T) {
 	}
 	_, err = write("-hold", "10s", "-o", ".")
 	wantErr := "replacing " + here + "/haproxy.cfg: its first line does not say that this command has written it: move it away first"
-	if fmt.Sprint(err) != wantErr || config.Exists("patroniglue-hold.lua") {
+	if fmt.Sprint(err) != wantErr || exists("patroniglue-hold.lua") {
 		t.Errorf("over a file of somebody: got %v, want %s, and nothing written", err, wantErr)
 	}
 }
@@ -253,7 +252,7 @@ func TestHAProxyLintPatroni(t *testing.T) {
 func TestHAProxyLintFile(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("HOME", t.TempDir()) // without a configuration, unless the machine has one in /etc
-	if config.Exists("/etc/patroniglue/patroniglue.toml") {
+	if exists("/etc/patroniglue/patroniglue.toml") {
 		t.Skip("this machine has a configuration of its own")
 	}
 	tests := []struct {

@@ -34,7 +34,7 @@ func historyCommand(ctx context.Context, args []string, configFlag string, stdou
 	if fs.NArg() > 0 {
 		return usageErrorf("history takes no argument (got %q)", fs.Arg(0))
 	}
-	_, cfg, err := config.Find(configFlag)
+	_, cfg, err := config.FindAndLoad(configFlag)
 	if err != nil {
 		return err
 	}

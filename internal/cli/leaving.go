@@ -45,7 +45,7 @@ func leavingCommand(ctx context.Context, args []string, configFlag string, stdou
 	case *wait < 0:
 		return usageErrorf("-wait: want 0 or more (got %s)", *wait)
 	}
-	_, cfg, err := config.Find(configFlag)
+	_, cfg, err := config.FindAndLoad(configFlag)
 	if err != nil {
 		return err
 	}

@@ -72,11 +72,11 @@ func showStatus(ctx context.Context, fs *flag.FlagSet, o statusOptions, configFl
 	case o.every != time.Second && !o.watch:
 		return usageErrorf("-every is for -watch")
 	}
-	_, cfg, err := config.Find(configFlag)
+	_, cfg, err := config.FindAndLoad(configFlag)
 	if err != nil {
 		return err
 	}
-	if names := config.ClusterNames(cfg); o.cluster != "" && !slices.Contains(names, o.cluster) && !cfg.Discovery.On() {
+	if names := cfg.ClusterNames(); o.cluster != "" && !slices.Contains(names, o.cluster) && !cfg.Discovery.On() {
 		return fmt.Errorf("-cluster: want %s (got %q)", strings.Join(names, " or "), o.cluster)
 	}
 	if o.watch {

@@ -76,14 +76,14 @@ func statusNodes(ctx context.Context, cfg *config.Config, client *http.Client, b
 		var out struct {
 			Reasons map[string]string `json:"reasons"` // by node
 		}
-		if !config.NamePattern.MatchString(c.Cluster) {
+		if !config.ValidName(c.Cluster) {
 			continue // no patroniglue of ours
 		}
 		if err := getJSON(ctx, client, base+"/cluster/"+c.Cluster+"/liveness", &out); err != nil {
 			return nil, err
 		}
 		for _, name := range slices.Sorted(maps.Keys(out.Reasons)) {
-			if n := (nodeOf{c.Cluster, name}); config.NamePattern.MatchString(name) && !slices.Contains(configured, n) {
+			if n := (nodeOf{c.Cluster, name}); config.ValidName(name) && !slices.Contains(configured, n) {
 				nodes = append(nodes, n)
 			}
 		}

@@ -81,8 +81,8 @@ func TestDiscoveryForgets(t *testing.T) {
 		for _, v := range d.sup.Views() {
 			for _, m := range v.Members {
 				name := m.Name
-				if !m.Left.IsZero() {
-					name += " left"
+				if !m.Unlisted.IsZero() {
+					name += " unlisted"
 				}
 				all = append(all, name)
 			}
@@ -99,18 +99,18 @@ func TestDiscoveryForgets(t *testing.T) {
 	}
 	e.Delete("/service/main/members/pg2")
 	e.Delete("/service/main/members/pg3")
-	is("pg1, pg2 left, pg3 left")
+	is("pg1, pg2 unlisted, pg3 unlisted")
 	sim.Node("pg3").Close()
 	harness.Until(t, "pg3 no longer answers", func() bool { return d.sup.Views()[0].Members[2].Entry.Failures > 0 })
 	d.discovered.refresh(time.Now().Add(discovery.ForgetAfter - time.Minute))
-	if got := names(); got != "pg1, pg2 left, pg3 left" {
+	if got := names(); got != "pg1, pg2 unlisted, pg3 unlisted" {
 		t.Errorf("after 59 minutes: %s", got)
 	}
 	// By this clock pg2 has not answered for an hour either: wait for a later answer.
 	gone := time.Now()
 	harness.Until(t, "pg2 answered since", func() bool { return d.sup.Views()[0].Members[1].Entry.Began.After(gone.Add(time.Second)) })
 	d.discovered.refresh(gone.Add(discovery.ForgetAfter + 500*time.Millisecond))
-	if got := names(); got != "pg1, pg2 left" {
+	if got := names(); got != "pg1, pg2 unlisted" {
 		t.Errorf("after an hour: %s", got)
 	}
 }
@@ -151,7 +151,7 @@ func benchmarkDiscovery(b *testing.B, change int) {
 			if change == 1 {
 				next[i].API = &url.URL{Scheme: "http", Host: fmt.Sprintf("10.0.0.1:%d", 1000+n%2)}
 			} else if n%2 == 0 {
-				next[i].Left = time.Unix(1e9, 0)
+				next[i].Unlisted = time.Unix(1e9, 0)
 			}
 		}
 		p, err := d.plan.Load().withMembers(found{members: next}, d.metrics)

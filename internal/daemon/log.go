@@ -74,7 +74,7 @@ func textOf(c cluster.Change) string {
 		return text("wrong", "node has the wrong identity and is left out", "node has the right identity")
 	case cluster.KindLeaving:
 		return text("yes", "node is about to stop and no longer leads", "announced stop is over")
-	case cluster.KindLeft:
+	case cluster.KindUnlisted:
 		return text("yes", "the DCS no longer lists the node", "the DCS lists the node again")
 	case cluster.KindReplica:
 		return "replica check changed"

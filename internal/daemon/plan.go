@@ -65,7 +65,7 @@ func (p *plan) withMembers(found found, m *metrics.Metrics) (*plan, error) {
 func (p *plan) setMembers(found found, before *plan, m *metrics.Metrics) error {
 	p.members = found.members
 	files := 0
-	for _, a := range p.cfg.Addresses() {
+	for _, a := range p.cfg.ListenAddresses() {
 		files += filesOf(a)
 	}
 	limits, lowered := fitLimits(p.cfg.Limits, openFiles(), len(p.cfg.Nodes)+len(found.members), files)

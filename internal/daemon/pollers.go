@@ -112,7 +112,7 @@ func (b *pollerBuilder) addDiscovered(members []discovery.Member) error {
 			key.url = m.API.String()
 		}
 		poller := b.poller(key, m.API, transport)
-		b.add(m.Scope, m.Scope, cluster.NodeConfig{Name: m.Name, Member: m.Name, Postgres: m.Postgres, Client: poller, Left: m.Left}, backend)
+		b.add(m.Scope, m.Scope, cluster.NodeConfig{Name: m.Name, Member: m.Name, Postgres: m.Postgres, Client: poller, Unlisted: m.Unlisted}, backend)
 	}
 	return nil
 }

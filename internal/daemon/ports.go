@@ -18,7 +18,7 @@ import (
 
 // port is an open socket on which a service is answered.
 type port struct {
-	config.Address // as configured; a reload may change what is answered there
+	config.ListenAddress // as configured; a reload may change what is answered there
 	net.Listener
 	question atomic.Pointer[cluster.Question] // of a dedicated agent port
 	stop     context.CancelFunc               // ends the answering; set when it begins
@@ -51,7 +51,7 @@ func (p *ports) adopt() (err error) {
 
 // prepare returns a port for each wanted address: those that are open already, and new
 // ones, all of them or none. Ports that are no longer wanted stay open.
-func (p *ports) prepare(ctx context.Context, wanted []config.Address) ([]*port, error) {
+func (p *ports) prepare(ctx context.Context, wanted []config.ListenAddress) ([]*port, error) {
 	leaving := slices.Clone(*p.open.Load())
 	next := make([]*port, len(wanted))
 	for i, w := range wanted {
@@ -77,7 +77,7 @@ func (p *ports) prepare(ctx context.Context, wanted []config.Address) ([]*port, 
 }
 
 // openPort listens on an address. The leaving ports are about to close.
-func (p *ports) openPort(ctx context.Context, wanted config.Address, leaving []*port) (*port, error) {
+func (p *ports) openPort(ctx context.Context, wanted config.ListenAddress, leaving []*port) (*port, error) {
 	var lc net.ListenConfig
 	doing := "listening for HTTP"
 	if wanted.Service == config.AgentChecks {
@@ -93,7 +93,7 @@ func (p *ports) openPort(ctx context.Context, wanted config.Address, leaving []*
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
-	o := &port{Address: wanted, Listener: ln}
+	o := &port{ListenAddress: wanted, Listener: ln}
 	if wanted.Fast {
 		linger, answer := p.fast(o)
 		if o.Listener, err = listen.Fast(ln, linger, answer); err != nil {
@@ -111,11 +111,11 @@ func (p *ports) begun(next []*port) []*port {
 
 // commit makes next the open ports. It returns those that are new and those that are
 // no longer wanted.
-func (p *ports) commit(next []*port, wanted []config.Address) (begun, leaving []*port) {
+func (p *ports) commit(next []*port, wanted []config.ListenAddress) (begun, leaving []*port) {
 	begun = p.begun(next)
 	leaving = slices.DeleteFunc(slices.Clone(*p.open.Load()), func(o *port) bool { return slices.Contains(next, o) })
 	for i, o := range next {
-		o.Path = wanted[i].Path
+		o.Key = wanted[i].Key
 		o.question.Store(questionOf(wanted[i]))
 	}
 	p.open.Store(&next)
@@ -124,7 +124,7 @@ func (p *ports) commit(next []*port, wanted []config.Address) (begun, leaving []
 }
 
 // questionOf is the question that a dedicated agent port answers; nil for every other port.
-func questionOf(a config.Address) *cluster.Question {
+func questionOf(a config.ListenAddress) *cluster.Question {
 	if a.Check == "" {
 		return nil
 	}
@@ -153,13 +153,13 @@ func (p *ports) logPassed(open, begun []*port) {
 	}
 	for _, o := range begun {
 		if !slices.ContainsFunc(passed, hasAddr(o.Addr())) {
-			p.log.Warn().Str("address", o.HostPort).Str("for", o.Path).Msg("systemd passed no socket for this address: while the daemon restarts, connections are refused there")
+			p.log.Warn().Str("address", o.HostPort).Str("for", o.Key).Msg("systemd passed no socket for this address: while the daemon restarts, connections are refused there")
 		}
 	}
 	var wanted []string
 	var addrs []net.Addr
 	for _, o := range open {
-		wanted, addrs = append(wanted, o.HostPort+" ("+o.Path+")"), append(addrs, o.Addr())
+		wanted, addrs = append(wanted, o.HostPort+" ("+o.Key+")"), append(addrs, o.Addr())
 	}
 	for _, addr := range passed {
 		unfit := !slices.ContainsFunc(addrs, hasAddr(addr))

@@ -66,8 +66,6 @@ func (d *Daemon) reloadFiles(ctx context.Context, files *changedFiles) {
 	changed, err := config.Parse(d.path, cfg.Text, read)
 	if err == nil {
 		err = d.apply(ctx, changed)
-	} else {
-		err = &config.Error{Path: d.path, Err: err}
 	}
 	d.reloads.recordFiles(err)
 	if err != nil {
@@ -84,7 +82,7 @@ func (d *Daemon) apply(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return &config.Error{Path: d.path, Err: err}
 	}
-	wanted := cfg.Addresses()
+	wanted := cfg.ListenAddresses()
 	ports, err := d.ports.prepare(ctx, wanted)
 	if err != nil {
 		return err
@@ -105,6 +103,6 @@ func (d *Daemon) apply(ctx context.Context, cfg *config.Config) error {
 	}
 	d.history.Configure(cfg.History.File, cfg.History.Size)
 	d.logNotes(p.notes)
-	d.log.Info().Strs("changed", cfg.Since(before.cfg)).Stringer("http", d.ports.addrs(config.FrontendHTTP)[0]).Msg("configuration reloaded")
+	d.log.Info().Strs("changed", cfg.ChangesSince(before.cfg)).Stringer("http", d.ports.addrs(config.FrontendHTTP)[0]).Msg("configuration reloaded")
 	return nil
 }

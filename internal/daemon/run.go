@@ -37,7 +37,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err := d.ports.adopt(); err != nil {
 		return err
 	}
-	wanted := d.plan.Load().cfg.Addresses()
+	wanted := d.plan.Load().cfg.ListenAddresses()
 	ports, err := d.ports.prepare(ctx, wanted)
 	if err != nil {
 		return err
@@ -98,7 +98,7 @@ func (d *Daemon) begin(ctx context.Context, p part) {
 // serve answers on a port until its stop is called.
 func (d *Daemon) serve(ctx context.Context, p *port) {
 	ctx, p.stop = context.WithCancel(ctx)
-	d.begin(ctx, part{p.Path, func(ctx context.Context) error {
+	d.begin(ctx, part{p.Key, func(ctx context.Context) error {
 		defer p.stop()
 		switch p.Service {
 		case config.FrontendHTTP:

@@ -78,7 +78,7 @@ func collectNode(s samples, v *cluster.View, m *cluster.Member, now time.Time) {
 	s.is(nodeElected, v.Leader == m.Name, v.Cluster, m.Name)
 	_, leaves := m.Leaving(now)
 	s.is(nodeLeaving, leaves, v.Cluster, m.Name)
-	if !m.Left.IsZero() {
+	if !m.Unlisted.IsZero() {
 		s.gauge(nodeUnlisted, 1, v.Cluster, m.Name)
 	}
 	if m.Polled {
@@ -169,7 +169,7 @@ func (c *collector) collectDaemon(s samples) {
 		}
 		s.counter(discoveryRestarts, float64(d.Status.Restarts))
 		s.gauge(discoveryMembers, float64(d.Listed), "listed")
-		s.gauge(discoveryMembers, float64(d.Left), "left")
+		s.gauge(discoveryMembers, float64(d.Unlisted), "unlisted")
 		s.gauge(discoveryProblems, float64(d.Problems))
 	}
 	r := c.Reloads()

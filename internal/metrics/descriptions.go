@@ -18,7 +18,7 @@ var (
 	nodeIdentityWrong = desc("node_identity_wrong", "1 if the node is another member than configured, or belongs to another cluster, else 0.", nodeLabels...)
 	nodeLeaving       = desc("node_leaving", "1 while an announced stop of the node holds, else 0.", nodeLabels...)
 	nodeCertificate   = desc("node_certificate_expiry_timestamp_seconds", "When the certificate expires that the node's REST API showed last, in Unix time.", nodeLabels...)
-	nodeUnlisted      = desc("node_left", "1 while the DCS no longer lists the node; other nodes have no sample.", nodeLabels...)
+	nodeUnlisted      = desc("node_unlisted", "1 while the DCS no longer lists the node; other nodes have no sample.", nodeLabels...)
 
 	clusterHasPrimary     = desc("cluster_has_primary", "1 if a node passes the check of the leader (the primary, or in a standby cluster its leader), else 0.", "cluster")
 	clusterChanges        = desc("cluster_primary_changes_total", "How often another node than before passed the check of the leader.", "cluster")
@@ -50,7 +50,7 @@ var (
 
 	discoveryUp       = desc("discovery_up", "1 if the watch of etcd works, else 0.")
 	discoveryHeard    = desc("discovery_last_heard_timestamp_seconds", "When etcd last answered, in Unix time.")
-	discoveryMembers  = desc("discovery_members", "Members known by discovery: listed by etcd, or left.", "state")
+	discoveryMembers  = desc("discovery_members", "Members known by discovery: listed by etcd, or unlisted.", "state")
 	discoveryProblems = desc("discovery_problems", "Problems with what etcd lists, without those of nodes that are not polled.")
 	discoveryRestarts = desc("discovery_restarts_total", "How often everything was read again from etcd.")
 

@@ -33,6 +33,6 @@ type ReloadState struct {
 type DiscoveryState struct {
 	Status   discovery.Status // of the connection to etcd
 	Listed   int              // members that etcd lists
-	Left     int              // members that it no longer lists
+	Unlisted int              // members that it no longer lists
 	Problems int              // without those of members that are not polled
 }

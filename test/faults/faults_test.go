@@ -213,7 +213,7 @@ var faults = []fault{
 	{
 		name: "two primaries", begin: func(s *faulty) { s.sim.SplitBrain(false, "pg1", "pg2") }, end: func(s *faulty) { s.sim.Switchover("pg2") }, lasts: 8 * time.Second,
 		passes: []string{"pg1", "", "pg2"}, out: interval + interval/10 + 2*fast + moment, back: 3 * fast,
-		reason: "not elected: claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: nobody is elected", agent: "ready down #not elected: ",
+		reason: "not elected: claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: no node is elected", agent: "ready down #not elected: ",
 	},
 	{
 		name: "all nodes gone at once", begin: func(s *faulty) { s.all(nodetest.Refuse) }, end: func(s *faulty) { s.all(nodetest.None) }, lasts: 3 * time.Second,

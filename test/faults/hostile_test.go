@@ -81,7 +81,7 @@ func testHostileNode(t *testing.T, words, where string) {
 
 	get := func(path string) string {
 		t.Helper()
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+path)
+		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+path)
 		return body
 	}
 	printed := func(args ...string) string {
@@ -125,7 +125,7 @@ func testHostileNode(t *testing.T, words, where string) {
 		document(path, get(path))
 	}
 	for _, path := range []string{"/ui/main/live", "/events?cluster=main&since=1h"} {
-		resp, err := http.Get("http://" + p.Http + path)
+		resp, err := http.Get("http://" + p.HTTP + path)
 		if err != nil {
 			t.Fatal(err)
 		}

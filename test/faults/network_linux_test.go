@@ -90,7 +90,7 @@ func (n *networked) says(t *testing.T, node string, status int, reason, agent st
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DialContext: n.dial, DisableKeepAlives: true}, Timeout: 10 * time.Second}
 	harness.Eventually(t, 20*time.Second, func() error {
-		resp, err := client.Get("http://" + n.p.Http + "/node/" + node + "/primary")
+		resp, err := client.Get("http://" + n.p.HTTP + "/node/" + node + "/primary")
 		if err != nil {
 			return err
 		}

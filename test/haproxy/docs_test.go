@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -104,7 +105,7 @@ func TestWhenAPartDies(t *testing.T) {
 			s.Keeps(t, harness.Servers("MAINT UP MAINT", "UP MAINT UP"))
 		}},
 		{"HAProxy killed", nil, func(t *testing.T, s *harness.Small) {
-			end(t, s.Haproxy, os.Kill)
+			end(t, s.HAProxy, os.Kill)
 			s.StartHAProxy(t)
 			s.Keeps(t, harness.Normal)
 		}},
@@ -271,7 +272,7 @@ func TestDocsRescue(t *testing.T) {
 		{name: "watched"},
 		{name: "reload"},
 	}
-	replacements := []string{"/run/haproxy/admin.sock", s.Path("admin.sock"), "127.0.0.1 port 8009", "127.0.0.1 port " + harness.PortOf(s.Http)}
+	replacements := []string{"/run/haproxy/admin.sock", s.Path("admin.sock"), "127.0.0.1 port 8009", "127.0.0.1 port " + harness.PortOf(s.HTTP)}
 	for i, n := range s.Sim.Nodes() {
 		replacements = append(replacements, fmt.Sprintf("10.0.0.%d port 8008", 11+i), "127.0.0.1 port "+harness.PortOf(n.Addr()))
 	}
@@ -317,7 +318,7 @@ func TestDocsMovingOver(t *testing.T) {
 	}
 	program := func(args ...string) string {
 		var out bytes.Buffer
-		if code := harness.Command(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &out, &out); code > 1 || strings.Contains(out.String(), "patroniglue: ") {
+		if code := harness.Command(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &out, &out); code > 1 || code == 1 && strings.Contains(out.String(), "patroniglue: ") {
 			t.Fatalf("exit code %d: %s", code, &out)
 		}
 		return out.String()
@@ -378,12 +379,12 @@ func TestDocsOtherLoadBalancers(t *testing.T) {
 	here := make(map[string]*harness.Program)
 	for _, name := range []string{"pg1", "pg2"} {
 		here[name] = harness.Start(t, name+".toml", harness.Replace(t, configs["here"].text,
-			`host = ""`, `host = "127.0.0.1"`, "port = 8010", "port = 0", "http://127.0.0.1:8009", "http://"+all.Http, `"pg1"`, `"`+name+`"`, "/pg1", "/"+name))
+			`host = ""`, `host = "127.0.0.1"`, "port = 8010", "port = 0", "http://127.0.0.1:8009", "http://"+all.HTTP, `"pg1"`, `"`+name+`"`, "/pg1", "/"+name))
 	}
 	answers := func(name string) string {
 		var codes []string
 		for _, path := range []string{"/primary", "/replica", "/read-only"} {
-			resp, _ := harness.Ask(t, nil, "GET", "http://"+here[name].Http+path)
+			resp, _ := harness.Ask(t, nil, "GET", "http://"+here[name].HTTP+path)
 			codes = append(codes, strconv.Itoa(resp.StatusCode))
 		}
 		return strings.Join(codes, " ")
@@ -409,7 +410,7 @@ func TestDocsOtherLoadBalancers(t *testing.T) {
 		t.Fatal("docs/haproxy.md: no script for keepalived")
 	}
 	for name, want := range map[string]bool{"pg1": true, "pg2": false} {
-		line := harness.Replace(t, script[1], "127.0.0.1:8009", all.Http, "/pg1/", "/"+name+"/")
+		line := harness.Replace(t, script[1], "127.0.0.1:8009", all.HTTP, "/pg1/", "/"+name+"/")
 		if err := exec.CommandContext(t.Context(), "sh", "-c", line).Run(); (err == nil) != want {
 			t.Errorf("%s: %v, want success %t", line, err, want)
 		}
@@ -421,7 +422,7 @@ func TestDocsOtherLoadBalancers(t *testing.T) {
 		t.Fatalf("docs/haproxy.md: %d monitors for F5, want 2", len(monitors))
 	}
 	for _, m := range monitors {
-		answer := rawAnswer(t, all.Http, strings.NewReplacer(`\r`, "\r", `\n`, "\n").Replace(m[2]))
+		answer := rawAnswer(t, all.HTTP, strings.NewReplacer(`\r`, "\r", `\n`, "\n").Replace(m[2]))
 		if got, want := regexp.MustCompile(m[3]).MatchString(answer), m[1] == "pg1"; got != want {
 			t.Errorf("monitor of %s: received %q, in service %t, want %t", m[1], answer, got, want)
 		}
@@ -464,18 +465,16 @@ func TestDocsConfigurations(t *testing.T) {
 // TestDocsProofs: the tests that the documentation names exist.
 func TestDocsProofs(t *testing.T) {
 	var tests strings.Builder
-	for _, dir := range []string{".", "cluster", "discovery"} {
-		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-		if err != nil {
-			t.Fatal(err)
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
 		}
-		for _, file := range files {
-			b, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tests.Write(b)
-		}
+		text, err := os.ReadFile(path)
+		tests.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, doc := range []string{"docs/haproxy.md", "docs/reliability.md"} {
 		text, err := os.ReadFile(doc)
@@ -515,7 +514,7 @@ func TestDocsAgentScript(t *testing.T) {
 	}
 	s.Write(t, "haproxy.cfg", file)
 	s.StartHAProxy(t)
-	t.Cleanup(func() { end(t, s.Haproxy, os.Kill) })
+	t.Cleanup(func() { end(t, s.HAProxy, os.Kill) })
 	s.Keeps(t, map[string]string{"primary/pg1": "UP", "primary/pg2": "MAINT"})
 	sim.Switchover("pg2")
 	s.Keeps(t, map[string]string{"primary/pg1": "MAINT", "primary/pg2": "UP"})

@@ -87,7 +87,7 @@ func newHolding(t *testing.T, hold time.Duration) *holding {
 	text := "[frontend]\n" + harness.AnyPort + "[agent]\nlisten = '" + agents + "'\n" + harness.FastPolls + nodes
 	p := harness.Start(t, "c.toml", text)
 	// HAProxy has to be told the ports that the kernel chose.
-	p.Config = harness.WriteFile(t, "c.toml", harness.Replace(t, text, agents, p.Agents[0], "port = 0", "port = "+harness.PortOf(p.Http)))
+	p.Config = harness.WriteFile(t, "c.toml", harness.Replace(t, text, agents, p.Agents[0], "port = 0", "port = "+harness.PortOf(p.HTTP)))
 	code, stdout, stderr := p.Command(t, "haproxy", "-hold", hold.String(), "-o", h.dir, "-bind", "127.0.0.1", "-write-port", harness.PortOf(h.addr),
 		"-read-port", harness.PortOf(harness.FreePort(t)), "-stats-port", "0", "-user", "", "-socket", h.socket)
 	if code != 0 {

@@ -61,7 +61,7 @@ func StartBrowser(t *testing.T) *browser {
 	return &browser{ctx: ctx, axe: string(axe)}
 }
 
-// tab is one page in it. When its test ends there was nothing on its console,
+// Tab is one page in it. When its test ends there was nothing on its console,
 // it asked nobody but the server that it was opened on, and whatever document
 // came had a strict policy.
 type Tab struct {
@@ -81,7 +81,7 @@ func (b *browser) Open(t *testing.T, url string) *Tab {
 	return p
 }
 
-// blank has no page yet. It is in a window of its own, unless told otherwise.
+// Blank has no page yet. It is in a window of its own, unless told otherwise.
 func (b *browser) Blank(t *testing.T, options ...chromedp.ContextOption) *Tab {
 	t.Helper()
 	p := &Tab{axe: b.axe}
@@ -161,14 +161,14 @@ func (p *Tab) hear(event any) {
 	}
 }
 
-// allow takes complaints of the network for what is expected from now on.
+// Allow takes complaints of the network for what is expected from now on.
 func (p *Tab) Allow(texts ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.allowed = texts
 }
 
-// do fails the test after a time that is long for everything.
+// Do fails the test after a time that is long for everything.
 func (p *Tab) Do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(p.Ctx, 30*time.Second)
@@ -178,7 +178,7 @@ func (p *Tab) Do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// call sends one of the browser's own commands.
+// Call sends one of the browser's own commands.
 func Call[P, R any](t *testing.T, p *Tab, command cdp.Command[P, R], params P) R {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(p.Ctx, 30*time.Second)
@@ -205,7 +205,7 @@ func Evaluate[T any](t *testing.T, p *Tab, expression string) T {
 	return v
 }
 
-// until waits for an expression to be true. A page that is being loaded answers
+// Until waits for an expression to be true. A page that is being loaded answers
 // nothing, or for the one before.
 func (p *Tab) Until(t *testing.T, expression string) {
 	t.Helper()
@@ -215,19 +215,19 @@ func (p *Tab) Until(t *testing.T, expression string) {
 	})
 }
 
-// says waits for a text in what the selector finds, however it is broken into lines.
+// Says waits for a text in what the selector finds, however it is broken into lines.
 func (p *Tab) Says(t *testing.T, selector, text string) {
 	t.Helper()
 	p.Until(t, fmt.Sprintf("document.querySelector(%q).textContent.replace(/\\s+/g, ' ').includes(%q)", selector, text))
 }
 
-// isLive waits until the page's script has heard of the server.
+// IsLive waits until the page's script has heard of the server.
 func (p *Tab) IsLive(t *testing.T) {
 	t.Helper()
 	p.Until(t, "document.documentElement.dataset.live === 'yes'")
 }
 
-// occupy does what somebody does who reads: scrolls down, opens the details of a
+// Occupy does what somebody does who reads: scrolls down, opens the details of a
 // node, has the focus there and some text selected.
 func (p *Tab) Occupy(t *testing.T) {
 	t.Helper()
@@ -243,7 +243,7 @@ func (p *Tab) Occupy(t *testing.T) {
 	}`)
 }
 
-// isUndisturbed: nothing of that was lost.
+// IsUndisturbed: nothing of that was lost.
 func (p *Tab) IsUndisturbed(t *testing.T) {
 	t.Helper()
 	for _, expression := range []string{
@@ -261,7 +261,7 @@ func (p *Tab) IsUndisturbed(t *testing.T) {
 	}
 }
 
-// walks presses Tab until each selector's element had the focus, in this order,
+// Walks presses Tab until each selector's element had the focus, in this order,
 // with something around it to be seen.
 func (p *Tab) Walks(t *testing.T, selectors ...string) {
 	t.Helper()
@@ -283,7 +283,7 @@ func (p *Tab) Walks(t *testing.T, selectors ...string) {
 	}
 }
 
-// viewport is how somebody sees a page.
+// Viewport is how somebody sees a page.
 type Viewport struct {
 	Width, Height int64 // px
 	Dark          bool
@@ -315,13 +315,13 @@ func (p *Tab) As(t *testing.T, v Viewport) {
 	})
 }
 
-// withoutScripts turns JavaScript off, from the next page on.
+// WithoutScripts turns JavaScript off, from the next page on.
 func (p *Tab) WithoutScripts(t *testing.T) {
 	t.Helper()
 	Call(t, p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 }
 
-// isWellMade: on these screens nobody has to scroll sideways, and axe-core's rules
+// IsWellMade: on these screens nobody has to scroll sideways, and axe-core's rules
 // hold.
 func (p *Tab) IsWellMade(t *testing.T, on ...Viewport) {
 	t.Helper()
@@ -337,7 +337,7 @@ func (p *Tab) IsWellMade(t *testing.T, on ...Viewport) {
 	}
 }
 
-// sticksOut gives what makes the page wider than the window.
+// SticksOut gives what makes the page wider than the window.
 func (p *Tab) SticksOut(t *testing.T) []string {
 	t.Helper()
 	return Evaluate[[]string](t, p, `(() => {

@@ -35,7 +35,7 @@ type Cluster struct {
 	Ended  chan int           // its exit code
 }
 
-// startLab skips where a lab cannot be had, unless build.sh said that it is
+// StartLab skips where a lab cannot be had, unless build.sh said that it is
 // required.
 func StartLab(t *testing.T, o lab.Options) *lab.Lab {
 	t.Helper()
@@ -46,7 +46,9 @@ func StartLab(t *testing.T, o lab.Options) *lab.Lab {
 	if os.Geteuid() != 0 {
 		skip("END TO END NOT TESTED: want root, to run PostgreSQL as its own user")
 	}
-	if err := lab.Check(t.Context(), append(o.Parts, lab.HAProxy)...); err != nil {
+	wanted := o
+	wanted.Parts = append(slices.Clone(o.Parts), lab.HAProxy)
+	if err := wanted.Check(t.Context()); err != nil {
 		skip("END TO END NOT TESTED: %v", err)
 	}
 	l, err := lab.Start(t.Context(), o)
@@ -61,10 +63,10 @@ func StartLab(t *testing.T, o lab.Options) *lab.Lab {
 	return l
 }
 
-// startEndToEnd runs the program in this process.
-func StartEndToEnd(t *testing.T) *Cluster {
+// StartEndToEnd runs the program in this process.
+func StartEndToEnd(t *testing.T, s lab.Suite) *Cluster {
 	t.Helper()
-	e := StartWithoutHAProxy(t, lab.Options{})
+	e := StartWithoutHAProxy(t, lab.Options{Suite: s})
 	if err := e.Lab.Run(t.Context(), "haproxy", "start"); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +103,7 @@ func StartWithoutHAProxy(t *testing.T, o lab.Options) *Cluster {
 	return e
 }
 
-// ready is nil when the program has polled every node.
+// Ready is nil when the program has polled every node.
 func (e *Cluster) Ready() error {
 	a, err := e.Ask(e.Lab.HTTP, "GET", "/readyz")
 	if err == nil && a.Status != http.StatusOK {
@@ -110,7 +112,7 @@ func (e *Cluster) Ready() error {
 	return err
 }
 
-// process is the program in a process of its own.
+// Process is the program in a process of its own.
 type Process struct {
 	log  *LogLines
 	args []string
@@ -140,7 +142,7 @@ func (p *Process) Start(t *testing.T) {
 	p.cmd = cmd
 }
 
-// kill is kill -9. It returns when the process is gone.
+// Kill is kill -9. It returns when the process is gone.
 func (p *Process) Kill(t *testing.T) {
 	t.Helper()
 	_ = p.cmd.Process.Kill() // an error: it has ended, as Wait tells
@@ -151,7 +153,7 @@ func (p *Process) Kill(t *testing.T) {
 	}
 }
 
-// logLines collects what the program logs.
+// LogLines collects what the program logs.
 type LogLines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer // guarded by mu
@@ -175,7 +177,7 @@ func (l *LogLines) onFailure(t *testing.T) {
 	}
 }
 
-// eventually tries until f succeeds or the time is over.
+// Eventually tries until f succeeds or the time is over.
 func Eventually(t *testing.T, limit time.Duration, f func() error) {
 	t.Helper()
 	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
@@ -189,7 +191,7 @@ func Eventually(t *testing.T, limit time.Duration, f func() error) {
 	}
 }
 
-// firstTime gives the time after the first f that is true, zero when ctx ends
+// FirstTime gives the time after the first f that is true, zero when ctx ends
 // before.
 func FirstTime(ctx context.Context, every time.Duration, f func() bool) time.Time {
 	tick := time.NewTicker(every)
@@ -213,7 +215,7 @@ type httpAnswer struct {
 	Body   []byte
 }
 
-// ask sends one request over a connection of its own, as it stands: neither
+// Ask sends one request over a connection of its own, as it stands: neither
 // Go's client nor its URLs take everything that Patroni answers.
 func (e *Cluster) Ask(addr, method, target string) (httpAnswer, error) {
 	fail := func(err error) (httpAnswer, error) {
@@ -264,7 +266,7 @@ func (e *Cluster) Must(t *testing.T, addr, method, target string) httpAnswer {
 	return a
 }
 
-// reason is that in our answer to a check.
+// Reason is that in our answer to a check.
 func (a httpAnswer) Reason(t *testing.T) string {
 	t.Helper()
 	var body struct {
@@ -327,7 +329,7 @@ func formOf(v any, path string, out map[string]string) {
 	out[path] = kind
 }
 
-// askAgent asks as HAProxy does and gives the line without its end.
+// AskAgent asks as HAProxy does and gives the line without its end.
 func (e *Cluster) AskAgent(question string) (string, error) {
 	conn, err := net.DialTimeout("tcp", e.Lab.Agent, 5*time.Second)
 	if err != nil {
@@ -347,14 +349,14 @@ func (e *Cluster) AskAgent(question string) (string, error) {
 	return strings.TrimSuffix(line, "\n"), nil
 }
 
-// healthyCluster says who is what.
+// HealthyCluster says who is what.
 type HealthyCluster struct {
 	Primary  lab.Node
 	Replicas []lab.Node
 	Major    int // Patroni's version
 }
 
-// healthy waits until one primary leads two streaming replicas, on one timeline,
+// Healthy waits until one primary leads two streaming replicas, on one timeline,
 // and the program knows it.
 func (e *Cluster) Healthy(t *testing.T) HealthyCluster {
 	t.Helper()
@@ -364,7 +366,7 @@ func (e *Cluster) Healthy(t *testing.T) HealthyCluster {
 	e.lost = true // unless the next line returns
 	var c HealthyCluster
 	Eventually(t, 60*time.Second, func() (err error) {
-		c, err = e.look()
+		c, err = e.Look()
 		if err == nil {
 			err = e.agrees(c)
 		}
@@ -374,8 +376,8 @@ func (e *Cluster) Healthy(t *testing.T) HealthyCluster {
 	return c
 }
 
-// look asks Patroni.
-func (e *Cluster) look() (HealthyCluster, error) {
+// Look asks Patroni.
+func (e *Cluster) Look() (HealthyCluster, error) {
 	var c HealthyCluster
 	timelines := make(map[int64]bool)
 	for _, n := range e.Lab.Nodes {
@@ -448,7 +450,7 @@ func (e *Cluster) agrees(c HealthyCluster) error {
 	return nil
 }
 
-// passing gives the nodes that pass a check, all from one view.
+// Passing gives the nodes that pass a check, all from one view.
 func (e *Cluster) Passing(check string) ([]string, error) {
 	a, err := e.Ask(e.Lab.HTTP, "GET", "/cluster/"+e.Lab.Scope+"/"+check)
 	if err != nil {
@@ -461,10 +463,10 @@ func (e *Cluster) Passing(check string) ([]string, error) {
 	return body.Nodes, nil
 }
 
-// sample is what everybody was told at a moment.
+// Sample is what everybody was told at a moment.
 type Sample struct {
 	at       time.Duration // since the beginning of the watch
-	Http     []string      // nodes that pass primary, asked one after another
+	HTTP     []string      // nodes that pass primary, asked one after another
 	Agent    []string      // nodes that are ready, likewise
 	Replicas []string      // that pass replica, in one view
 	two      string        // how two passed at once
@@ -473,7 +475,7 @@ type Sample struct {
 
 func (s Sample) String() string { return fmt.Sprintf("after %v", s.at.Round(time.Millisecond)) }
 
-// recorder does something again and again and keeps what came of it.
+// Recorder does something again and again and keeps what came of it.
 type Recorder[T any] struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -481,7 +483,7 @@ type Recorder[T any] struct {
 	kept   []T // guarded by mu
 }
 
-// record calls f from so many goroutines, each at most once in an interval,
+// Record calls f from so many goroutines, each at most once in an interval,
 // until stop or the end of the test.
 func Record[T any](t *testing.T, goroutines int, interval time.Duration, f func() T) *Recorder[T] {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -510,21 +512,21 @@ func (r *Recorder[T]) keep(v T) {
 	r.kept = append(r.kept, v)
 }
 
-// soFar gives what has been kept, in the order in which it came.
+// SoFar gives what has been kept, in the order in which it came.
 func (r *Recorder[T]) SoFar() []T {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.kept)
 }
 
-// stop ends the recording and gives all of it. It may be called again.
+// Stop ends the recording and gives all of it. It may be called again.
 func (r *Recorder[T]) Stop() []T {
 	r.cancel()
 	r.wg.Wait()
 	return r.SoFar()
 }
 
-// watch asks every 50 ms who is primary.
+// Watch asks every 50 ms who is primary.
 func (e *Cluster) Watch(t *testing.T) *Recorder[Sample] {
 	begun := time.Now()
 	return Record(t, 1, 50*time.Millisecond, func() Sample {
@@ -552,7 +554,7 @@ func (e *Cluster) sample() (s Sample) {
 	var order []string
 	for _, n := range e.Lab.Nodes {
 		if pass(n.Name) {
-			s.Http, order = append(s.Http, n.Name), append(order, n.Name)
+			s.HTTP, order = append(s.HTTP, n.Name), append(order, n.Name)
 		}
 	}
 	for _, n := range e.Lab.Nodes {
@@ -573,7 +575,7 @@ func (e *Cluster) sample() (s Sample) {
 	return s
 }
 
-// neverTwo: at no moment two nodes were primary, and there always was an answer.
+// NeverTwo: at no moment two nodes were primary, and there always was an answer.
 func NeverTwo(t *testing.T, samples []Sample) {
 	t.Helper()
 	if len(samples) < 10 {
@@ -597,12 +599,12 @@ func NeverTwo(t *testing.T, samples []Sample) {
 	}
 }
 
-// gap says for how long nobody was primary.
+// Gap says for how long nobody was primary.
 func Gap(samples []Sample) string {
 	var first, last time.Duration
 	none := 0
 	for _, s := range samples {
-		if len(s.Http) > 0 {
+		if len(s.HTTP) > 0 {
 			continue
 		}
 		if none == 0 {
@@ -614,7 +616,7 @@ func Gap(samples []Sample) string {
 	return fmt.Sprintf("nobody primary in %d of %d samples, %v", none, len(samples), (last - first).Round(10*time.Millisecond))
 }
 
-// normal is what HAProxy shows of a healthy cluster: nothing is DOWN.
+// Normal is what HAProxy shows of a healthy cluster: nothing is DOWN.
 func (e *Cluster) Normal(c HealthyCluster) map[string]string {
 	want := make(map[string]string)
 	for _, n := range e.Lab.Nodes {
@@ -624,8 +626,8 @@ func (e *Cluster) Normal(c HealthyCluster) map[string]string {
 	return want
 }
 
-// haproxyShows waits until "show stat" says so: agents are asked every 200 ms.
-func (e *Cluster) HaproxyShows(t *testing.T, want map[string]string) {
+// HAProxyShows waits until "show stat" says so: agents are asked every 200 ms.
+func (e *Cluster) HAProxyShows(t *testing.T, want map[string]string) {
 	t.Helper()
 	var diff string
 	Eventually(t, 20*time.Second, func() error {

@@ -27,7 +27,7 @@ func (l *Log) String() string {
 	return l.text.String()
 }
 
-// lines gives those that have all of the fields, as key, value, key, value.
+// Lines gives those that have all of the fields, as key, value, key, value.
 func (l *Log) Lines(fields ...string) []string {
 	var found []string
 	for line := range strings.Lines(l.String()) {
@@ -46,7 +46,7 @@ func (l *Log) Lines(fields ...string) []string {
 	return found
 }
 
-// values gives one field of those lines.
+// Values gives one field of those lines.
 func (l *Log) Values(field string, fields ...string) []string {
 	var out []string
 	for _, line := range l.Lines(fields...) {

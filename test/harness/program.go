@@ -16,10 +16,10 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// shell runs a documented line against p and gives its exit code and what it said.
+// Shell runs a documented line against p and gives its exit code and what it said.
 func (p *Program) Shell(t *testing.T, line string) (int, string) {
 	t.Helper()
-	line = strings.NewReplacer("localhost:8009", p.Http, "-p 8009", "-p "+PortOf(p.Http), "-p 5555", "-p "+PortOf(p.Agents[0])).Replace(line)
+	line = strings.NewReplacer("localhost:8009", p.HTTP, "-p 8009", "-p "+PortOf(p.HTTP), "-p 5555", "-p "+PortOf(p.Agents[0])).Replace(line)
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
 	cmd.Env = append(os.Environ(), "PATH=/usr/lib/nagios/plugins:"+os.Getenv("PATH"))
 	var out bytes.Buffer
@@ -31,12 +31,12 @@ func (p *Program) Shell(t *testing.T, line string) (int, string) {
 	return cmd.ProcessState.ExitCode(), out.String()
 }
 
-// program is the real run in this process, or its binary, over a configuration
+// Program is the real run in this process, or its binary, over a configuration
 // whose HTTP port the kernel chooses.
 type Program struct {
 	Path   string // of its configuration
 	Config string // a file for status: with the port that was chosen
-	Http   string // host:port
+	HTTP   string // host:port
 	Agents []string
 	Log    *Log
 	End    func()
@@ -50,7 +50,7 @@ func Start(t *testing.T, name, text string, flags ...string) *Program {
 	t.Helper()
 	p := Begin(t, name, text, flags...)
 	p.awaitReady(t, text, strings.Count(text, "agent = ")+strings.Count(text, "listen = ")-strings.Count(text, "[operator]"))
-	p.Config = WriteFile(t, name, strings.Replace(text, "port = 0", "port = "+PortOf(p.Http), 1))
+	p.Config = WriteFile(t, name, strings.Replace(text, "port = 0", "port = "+PortOf(p.HTTP), 1))
 	return p
 }
 
@@ -87,10 +87,10 @@ func (p *Program) awaitReady(t *testing.T, text string, agents int) {
 		p.Agents = p.Log.Values("listener", "message", "answering agent checks")
 		return len(p.Agents) >= agents && len(p.Log.Lines("message", "ready: every node was polled")) > 0
 	})
-	p.Http = p.Log.Values("http", "message", "supervising")[0]
+	p.HTTP = p.Log.Values("http", "message", "supervising")[0]
 }
 
-// wait is nil when the program has ended with exit code 0.
+// Wait is nil when the program has ended with exit code 0.
 func (p *Program) Wait() error {
 	select {
 	case <-p.Ended:
@@ -111,7 +111,7 @@ func (p *Program) Command(t *testing.T, args ...string) (code int, stdout, stder
 	return code, out.String(), errs.String()
 }
 
-// command is the program without its process, with its exit code.
+// Command is the program without its process, with its exit code.
 func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return entry(ctx, "test", args, stdout, stderr)
 }
@@ -119,7 +119,7 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // looksEvery is how often the daemon looks at the files that its configuration names.
 const LooksEvery = 2 * time.Second
 
-// startBinary is startProgram in a process of its own.
+// StartBinary is startProgram in a process of its own.
 func StartBinary(t *testing.T, text string) (*Program, *exec.Cmd) {
 	t.Helper()
 	path := WriteFile(t, "c.toml", text)
@@ -129,7 +129,7 @@ func StartBinary(t *testing.T, text string) (*Program, *exec.Cmd) {
 	return p, cmd
 }
 
-// startCommand is startBinary with a command line of its own; text is the
+// StartCommand is startBinary with a command line of its own; text is the
 // configuration there.
 func StartCommand(t *testing.T, text string, cmd *exec.Cmd) *Program {
 	t.Helper()
@@ -162,12 +162,12 @@ func StartCommandBy(t *testing.T, text string, cmd *exec.Cmd, start func() error
 // maxResident is what an idle daemon may keep in memory.
 const MaxResident = 30 << 20
 
-// untilBody waits for an answer to GET path that has all of the parts.
+// UntilBody waits for an answer to GET path that has all of the parts.
 func (p *Program) UntilBody(t *testing.T, path string, parts ...string) {
 	t.Helper()
 	var body string
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		_, body = Ask(t, nil, "GET", "http://"+p.Http+path)
+		_, body = Ask(t, nil, "GET", "http://"+p.HTTP+path)
 		missing := ""
 		for _, part := range parts {
 			if !strings.Contains(body, part) {
@@ -183,7 +183,7 @@ func (p *Program) UntilBody(t *testing.T, path string, parts ...string) {
 	}
 }
 
-// startLeaving runs the program over pg1, the primary, and pg2, with the token
+// StartLeaving runs the program over pg1, the primary, and pg2, with the token
 // "secret".
 func StartLeaving(t *testing.T, frontend string) (*Program, *nodetest.Cluster) {
 	t.Helper()
@@ -193,7 +193,7 @@ func StartLeaving(t *testing.T, frontend string) (*Program, *nodetest.Cluster) {
 	return p, sim
 }
 
-// leavingRecords gives what became of announcements, oldest first.
+// LeavingRecords gives what became of announcements, oldest first.
 func (p *Program) LeavingRecords() []string {
 	var records []string
 	afters := p.Log.Values("after", "change", "leaving", "node", "pg1") // before reasons, which may have one more already
@@ -209,7 +209,7 @@ const (
 	NotLoadedAnew = "reload failed, keeping the old configuration"
 )
 
-// reload writes another configuration and sends SIGHUP, to this process where
+// Reload writes another configuration and sends SIGHUP, to this process where
 // the program runs in it, and waits for the log to say what became of it.
 func (p *Program) Reload(t *testing.T, text, message string) {
 	t.Helper()
@@ -228,10 +228,10 @@ func (p *Program) ReloadBy(t *testing.T, pid int, text, message string) {
 	Until(t, message, func() bool { return len(p.Log.Lines("message", message)) > before })
 }
 
-// status is that of a GET.
+// Status is that of a GET.
 func (p *Program) Status(t *testing.T, path string) int {
 	t.Helper()
-	resp, _ := Ask(t, nil, "GET", "http://"+p.Http+path)
+	resp, _ := Ask(t, nil, "GET", "http://"+p.HTTP+path)
 	return resp.StatusCode
 }
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// until waits for f.
+// Until waits for f.
 func Until(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(10 * time.Millisecond) {

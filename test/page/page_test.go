@@ -94,7 +94,7 @@ func TestPage(t *testing.T) {
 
 	for _, trouble := range troubles {
 		t.Run(trouble.name, func(t *testing.T) {
-			page := b.Open(t, "http://"+p.Http+"/ui/"+trouble.name)
+			page := b.Open(t, "http://"+p.HTTP+"/ui/"+trouble.name)
 			page.IsLive(t)
 			page.Until(t, fmt.Sprintf("document.querySelector('#banner[data-cluster=%q]').dataset.level === %q", trouble.name, trouble.level))
 			for _, code := range trouble.codes {
@@ -111,7 +111,7 @@ func TestPage(t *testing.T) {
 		})
 	}
 	t.Run("overview", func(t *testing.T) {
-		page := b.Open(t, "http://"+p.Http+"/")
+		page := b.Open(t, "http://"+p.HTTP+"/")
 		page.IsLive(t)
 		for _, trouble := range troubles {
 			page.Until(t, fmt.Sprintf("document.querySelector('#cluster-%s').dataset.level === %q", trouble.name, trouble.level))
@@ -119,7 +119,7 @@ func TestPage(t *testing.T) {
 		page.IsWellMade(t, harness.Viewports...)
 	})
 	t.Run("certificate ends", func(t *testing.T) {
-		page := b.Open(t, "https://"+secure.Http+"/")
+		page := b.Open(t, "https://"+secure.HTTP+"/")
 		page.IsLive(t)
 		page.Until(t, "document.querySelector('#own li[data-code=certificate_expiring]') !== null")
 		page.IsWellMade(t, harness.Viewports...)
@@ -127,19 +127,19 @@ func TestPage(t *testing.T) {
 	t.Run("no such cluster", func(t *testing.T) {
 		page := b.Blank(t)
 		page.Allow("404")
-		page.Navigate(t, "http://"+p.Http+"/ui/nowhere")
+		page.Navigate(t, "http://"+p.HTTP+"/ui/nowhere")
 		page.Says(t, "main", "nowhere")
 		page.IsWellMade(t, harness.Viewports...)
 	})
 	t.Run("keyboard", func(t *testing.T) {
-		page := b.Open(t, "http://"+p.Http+"/ui/lagging")
+		page := b.Open(t, "http://"+p.HTTP+"/ui/lagging")
 		page.IsLive(t)
 		page.Walks(t, "a.skip", "tbody[data-node=pg1] summary", "tbody[data-node=pg3] summary", "footer a")
 		harness.Evaluate[chromedp.Void](t, page, "document.querySelector('tbody[data-node=pg2] summary').focus()")
 		page.Do(t, chromedp.KeyEvent(kb.Enter))
 		page.Until(t, "document.querySelector('tbody[data-node=pg2] details').open")
 
-		page.Navigate(t, "http://"+p.Http+"/")
+		page.Navigate(t, "http://"+p.HTTP+"/")
 		page.IsLive(t)
 		page.Walks(t, "#filter input[name=q]", "#filter input[name=trouble]", "#cluster-well a")
 	})
@@ -147,7 +147,7 @@ func TestPage(t *testing.T) {
 		var tabs []*harness.Tab
 		for range 8 { // a browser makes six connections
 			page := b.Blank(t, chromedp.WithNewWindow(false))
-			page.Navigate(t, "http://"+p.Http+"/ui/well")
+			page.Navigate(t, "http://"+p.HTTP+"/ui/well")
 			page.IsLive(t)
 			tabs = append(tabs, page)
 		}
@@ -158,7 +158,7 @@ func TestPage(t *testing.T) {
 	t.Run("without scripts", func(t *testing.T) {
 		page := b.Blank(t)
 		page.WithoutScripts(t)
-		page.Navigate(t, "http://"+p.Http+"/ui/well")
+		page.Navigate(t, "http://"+p.HTTP+"/ui/well")
 		page.Says(t, "#banner", "pg1 is primary")
 		clusters["well"].Switchover("pg3")
 		page.Says(t, "#banner", "pg3 is primary")
@@ -194,7 +194,7 @@ func TestPageOfMany(t *testing.T) {
 
 	const rows = "[...document.querySelectorAll('[id^=cluster-]')].filter(r => r.checkVisibility()).map(r => r.dataset.cluster)"
 	t.Run("all", func(t *testing.T) {
-		page := b.Open(t, "http://"+p.Http+"/")
+		page := b.Open(t, "http://"+p.HTTP+"/")
 		page.IsLive(t)
 		page.Until(t, rows+".length === 200")
 		levels := harness.Evaluate[[]string](t, page, "[...document.querySelectorAll('[id^=cluster-]')].map(r => r.dataset.level)")
@@ -205,7 +205,7 @@ func TestPageOfMany(t *testing.T) {
 		page.IsWellMade(t, harness.NarrowLight, harness.WideDark) // it takes seconds
 	})
 	t.Run("filter", func(t *testing.T) {
-		page := b.Open(t, "http://"+p.Http+"/")
+		page := b.Open(t, "http://"+p.HTTP+"/")
 		page.IsLive(t)
 		harness.Evaluate[chromedp.Void](t, page, "window.mark = true")
 		page.Do(t, chromedp.SendKeys(chromedp.CSS("#filter input[name=q]"), "hop-01"))
@@ -220,7 +220,7 @@ func TestPageOfMany(t *testing.T) {
 	t.Run("filter without scripts", func(t *testing.T) {
 		page := b.Blank(t)
 		page.WithoutScripts(t)
-		page.Navigate(t, "http://"+p.Http+"/")
+		page.Navigate(t, "http://"+p.HTTP+"/")
 		page.Do(t, chromedp.SendKeys(chromedp.CSS("#filter input[name=q]"), "db01"), chromedp.Click(chromedp.CSS("#filter button")))
 		page.Until(t, rows+".length === 10")
 		page.Do(t, chromedp.Click(chromedp.CSS("#filter input[name=trouble]")), chromedp.Click(chromedp.CSS("#filter button")))

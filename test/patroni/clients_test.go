@@ -126,7 +126,7 @@ func (e suite) sameCluster(t *testing.T, c harness.HealthyCluster) {
 					t.Fatalf("%v in %s", err, from)
 				}
 			}
-			if d := gocmp.Diff(e.asOurs(theirs, c.Major), typesOnly(ours)); d != "" {
+			if d := gocmp.Diff(e.asOurs(theirs), typesOnly(ours)); d != "" {
 				return fmt.Errorf("%s (-Patroni +ours)\n%s", path, d)
 			}
 			return nil
@@ -136,19 +136,17 @@ func (e suite) sameCluster(t *testing.T, c harness.HealthyCluster) {
 
 // asOurs makes of Patroni's /cluster what ours should be. Each line is a
 // difference that is meant, and why.
-func (e suite) asOurs(theirs map[string]any, major int) map[string]any {
+func (e suite) asOurs(theirs map[string]any) map[string]any {
 	typesOnly(theirs)
-	if major < 4 {
-		theirs["scope"] = e.Lab.Scope // since 3.2.0; ours is the newest form, whatever the nodes are
-		for _, m := range theirs["members"].([]any) {
-			m := m.(map[string]any)
-			if m["tags"] == nil {
-				m["tags"] = map[string]any{} // always there since 4.0
-			}
-			if m["lag"] != nil { // since 4.1.0
-				m["receive_lag"], m["replay_lag"] = "a number", "a number"
-				m["receive_lsn"], m["replay_lsn"], m["lsn"] = "a position", "a position", "a position"
-			}
+	theirs["scope"] = e.Lab.Scope // since 3.2.0; ours is the newest form, whatever the nodes are
+	for _, m := range theirs["members"].([]any) {
+		m := m.(map[string]any)
+		if m["tags"] == nil {
+			m["tags"] = map[string]any{} // ours always has them, Patroni up to 4.1 only when there are some
+		}
+		if m["lag"] != nil { // since 4.1.0
+			m["receive_lag"], m["replay_lag"] = "a number", "a number"
+			m["receive_lsn"], m["replay_lsn"], m["lsn"] = "a position", "a position", "a position"
 		}
 	}
 	delete(theirs, "scheduled_switchover") // the DCS has it, no health check brings it

@@ -33,16 +33,20 @@ const frozenFor = "PATRONIGLUE_ETCD_FROZEN"
 // and ends with a healthy cluster, and those of etcd change no answer at all.
 func TestDiscoveryEndToEnd(t *testing.T) {
 	t.Parallel() // it mostly waits
-	d := startDiscovering(t)
+	harness.Core(t, testDiscoveryEndToEnd)
+}
+
+func testDiscoveryEndToEnd(t *testing.T, s lab.Suite) {
+	d := startDiscovering(t, s)
 	t.Run("leader of etcd killed", d.etcdLeaderKilled)
 	t.Run("etcd frozen", d.etcdFrozen)
 	t.Run("etcd without a leader", d.etcdLeaderless)
 	t.Run("keys of members deleted", d.keysDeleted)
 	t.Run("member moved", d.memberMoved)
-	t.Run("member left and came back", d.memberLeft)
+	t.Run("member unlisted and came back", d.memberUnlisted)
 	t.Run("leader watched", d.leaderWatched)
 	t.Run("etcd restored from a snapshot", d.etcdRestored) // after which Patroni 3.0.2 itself may miss changes for a while
-	d.HaproxyShows(t, d.Normal(d.Healthy(t)))
+	d.HAProxyShows(t, d.Normal(d.Healthy(t)))
 	d.agreed(t)
 }
 
@@ -53,8 +57,8 @@ type sideBySide struct {
 	both   *harness.Recorder[comparison]
 }
 
-func startDiscovering(t *testing.T) *sideBySide {
-	d := &sideBySide{suite: suite{harness.StartWithoutHAProxy(t, lab.Options{ThreeETCD: true})}}
+func startDiscovering(t *testing.T, s lab.Suite) *sideBySide {
+	d := &sideBySide{suite: suite{harness.StartWithoutHAProxy(t, lab.Options{Suite: s, ThreeETCD: true})}}
 	d.second = harness.Start(t, "second.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+d.discovery(t))
 	d.run(t, "haproxy", "start") // whose configuration knows the discovered nodes
 	c := d.Healthy(t)
@@ -103,7 +107,7 @@ func (d *sideBySide) member(name string) string {
 // bothSay waits until the word is in both programs' health, or is not.
 func (d *sideBySide) bothSay(t *testing.T, word string, is bool) {
 	t.Helper()
-	for _, addr := range []string{d.Lab.HTTP, d.second.Http} {
+	for _, addr := range []string{d.Lab.HTTP, d.second.HTTP} {
 		harness.Eventually(t, 40*time.Second, func() error {
 			a, err := d.Ask(addr, "GET", "/health")
 			if err == nil && strings.Contains(string(a.Body), word) != is {
@@ -122,8 +126,8 @@ func (d *sideBySide) unchanged(t *testing.T, do func(harness.HealthyCluster)) {
 	do(c)
 	primary, replicas := []string{c.Primary.Name}, []string{c.Replicas[0].Name, c.Replicas[1].Name}
 	for _, s := range d.watched(t, w) {
-		if !slices.Equal(s.Http, primary) || !slices.Equal(s.Agent, primary) || !slices.Equal(s.Replicas, replicas) {
-			t.Fatalf("%s: HTTP passes %v as primary and %v as replicas, the agent %v (%v); want %v and %v throughout", s, s.Http, s.Replicas, s.Agent, s.Err, primary, replicas)
+		if !slices.Equal(s.HTTP, primary) || !slices.Equal(s.Agent, primary) || !slices.Equal(s.Replicas, replicas) {
+			t.Fatalf("%s: HTTP passes %v as primary and %v as replicas, the agent %v (%v); want %v and %v throughout", s, s.HTTP, s.Replicas, s.Agent, s.Err, primary, replicas)
 		}
 	}
 	if after := d.Healthy(t); after.Primary != c.Primary {
@@ -251,8 +255,8 @@ func (d *sideBySide) etcdRestored(t *testing.T) {
 func (d *sideBySide) keysDeleted(t *testing.T) {
 	d.unchanged(t, func(harness.HealthyCluster) {
 		d.deleteKeys(t, d.member(""), clientv3.WithPrefix())
-		d.bothSay(t, `"code":"left"`, true)
-		d.bothSay(t, `"code":"left"`, false) // each Patroni writes its key again, in its next loop
+		d.bothSay(t, `"code":"unlisted"`, true)
+		d.bothSay(t, `"code":"unlisted"`, false) // each Patroni writes its key again, in its next loop
 	})
 }
 
@@ -296,7 +300,7 @@ func (d *sideBySide) changesOf(t *testing.T, name string) (changes []string) {
 // nodeSays waits until both programs answer so about a node's /replica.
 func (d *sideBySide) nodeSays(t *testing.T, name string, status int, agent string) {
 	t.Helper()
-	for _, at := range [][2]string{{d.Lab.HTTP, d.Lab.Agent}, {d.second.Http, d.second.Agents[0]}} {
+	for _, at := range [][2]string{{d.Lab.HTTP, d.Lab.Agent}, {d.second.HTTP, d.second.Agents[0]}} {
 		harness.Eventually(t, 30*time.Second, func() error {
 			a, err := d.Ask(at[0], "GET", "/node/"+name+"/replica")
 			if err != nil {
@@ -310,23 +314,23 @@ func (d *sideBySide) nodeSays(t *testing.T, name string, status int, agent strin
 	}
 }
 
-// memberLeft: one whose machine is gone, and its key, is still shown, and is DOWN
+// memberUnlisted: one whose machine is gone, and its key, is still shown, and is DOWN
 // with that reason. When it is back, it is in service without anybody's help.
-func (d *sideBySide) memberLeft(t *testing.T) {
+func (d *sideBySide) memberUnlisted(t *testing.T) {
 	c := d.Healthy(t)
 	n := c.Replicas[1]
 	d.run(t, "stop", n.Name)
 	// As its lease does when the ttl is over.
 	d.deleteKeys(t, d.member(n.Name))
 	d.nodeSays(t, n.Name, 503, "ready down #left: the DCS does not list it since ")
-	d.bothSay(t, `"code":"left"`, true)
+	d.bothSay(t, `"code":"unlisted"`, true)
 	a := d.Must(t, d.Lab.HTTP, "GET", "/node/"+n.Name)
-	if !strings.Contains(string(a.Body), `"left":"`) {
+	if !strings.Contains(string(a.Body), `"unlisted":"`) {
 		t.Errorf("GET /node/%s: %s, want since when it left", n.Name, a.Body)
 	}
 	d.run(t, "start", n.Name)
 	d.Healthy(t)
-	d.bothSay(t, `"code":"left"`, false)
+	d.bothSay(t, `"code":"unlisted"`, false)
 }
 
 // leaderWatched: a program that polls once an hour learns of a switchover by
@@ -339,7 +343,7 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 		fmt.Sprintf("[[node]]\nname = '%s'\ncluster = '%s'\nurl = '%s'\n", c.Primary.Name, d.Lab.Scope, c.Primary.URL) + d.discovery(t)
 	p := harness.Start(t, "slow.toml", slow)
 	passes := func(name string) bool {
-		a, err := d.Ask(p.Http, "GET", "/cluster/"+d.Lab.Scope+"/node/"+name+"/primary")
+		a, err := d.Ask(p.HTTP, "GET", "/cluster/"+d.Lab.Scope+"/node/"+name+"/primary")
 		return err == nil && a.Status == http.StatusOK
 	}
 	if !passes(c.Primary.Name) {
@@ -347,7 +351,7 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 	}
 	// Only where nothing is polled faster because it is new, the watch is what tells.
 	polls := func() string {
-		return harness.ValueOf(string(d.Must(t, p.Http, "GET", "/metrics").Body), `patroniglue_poll_duration_seconds_count{cluster="`+d.Lab.Scope+`"}`)
+		return harness.ValueOf(string(d.Must(t, p.HTTP, "GET", "/metrics").Body), `patroniglue_poll_duration_seconds_count{cluster="`+d.Lab.Scope+`"}`)
 	}
 	harness.Eventually(t, 30*time.Second, func() error {
 		before := polls()
@@ -370,11 +374,11 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 		t.Error(err)
 	}
 	d.deleteKeys(t, d.member(c.Primary.Name))
-	d.bothSay(t, `"code":"left"`, true)
-	if a := d.Must(t, p.Http, "GET", "/cluster/"+d.Lab.Scope+"/node/"+c.Primary.Name); strings.Contains(string(a.Body), `"left"`) {
+	d.bothSay(t, `"code":"unlisted"`, true)
+	if a := d.Must(t, p.HTTP, "GET", "/cluster/"+d.Lab.Scope+"/node/"+c.Primary.Name); strings.Contains(string(a.Body), `"unlisted"`) {
 		t.Errorf("%s is configured, and left: %s", c.Primary.Name, a.Body)
 	}
-	d.bothSay(t, `"code":"left"`, false)
+	d.bothSay(t, `"code":"unlisted"`, false)
 	d.Healthy(t)
 }
 
@@ -402,7 +406,7 @@ func (d *sideBySide) compare(t *testing.T) *harness.Recorder[comparison] {
 	both := func(check string) (c comparison) {
 		c = comparison{at: time.Now(), check: check}
 		if c.first, c.err = ask(d.Lab.HTTP, check); c.err == nil {
-			c.second, c.err = ask(d.second.Http, check)
+			c.second, c.err = ask(d.second.HTTP, check)
 		}
 		if c.err == nil && check == "primary" && len(c.first) > 0 && len(c.second) > 0 && !slices.Equal(c.first, c.second) {
 			// It may have changed in between. If not, here are two.
@@ -461,8 +465,12 @@ func (d *sideBySide) agreed(t *testing.T) {
 // TestDiscoveryReasons asks a real etcd in ways that it refuses: each has a reason
 // that an operator can mend.
 func TestDiscoveryReasons(t *testing.T) {
-	t.Parallel()
-	l := harness.StartLab(t, lab.Options{Parts: []string{lab.ETCD}, ThreeETCD: true})
+	t.Parallel() // it mostly waits
+	harness.Matrix(t, testDiscoveryReasons)
+}
+
+func testDiscoveryReasons(t *testing.T, s lab.Suite) {
+	l := harness.StartLab(t, lab.Options{Suite: s, Parts: []string{lab.ETCD}, ThreeETCD: true})
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	c, err := l.ETCDClient(t.Context(), lab.ETCDPatroni)
 	if err != nil {
@@ -482,7 +490,7 @@ func TestDiscoveryReasons(t *testing.T) {
 		t.Helper()
 		p := harness.Begin(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+text)
 		harness.Until(t, "it listens", func() bool { return len(p.Log.Values("http", "message", "supervising")) > 0 })
-		p.Http = p.Log.Values("http", "message", "supervising")[0]
+		p.HTTP = p.Log.Values("http", "message", "supervising")[0]
 		return p
 	}
 	wrong := harness.WriteFile(t, "password", "wrong")
@@ -572,7 +580,7 @@ func certificateExpired(t *testing.T, l *lab.Lab, p *harness.Program) {
 		t.Fatal(err)
 	}
 	p.UntilBody(t, "/metrics", "patroniglue_discovery_up 1")
-	if _, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health"); strings.Contains(body, "discovery_stale") {
+	if _, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health"); strings.Contains(body, "discovery_stale") {
 		t.Errorf("all is well again, but: %s", body)
 	}
 }

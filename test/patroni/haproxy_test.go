@@ -27,8 +27,13 @@ import (
 // fails. The program runs in a process of its own, to be killed. Each subtest
 // begins when everything is well; the last one leaves a cluster of two.
 func TestBehindHAProxy(t *testing.T) {
+	t.Parallel() // it mostly waits
+	harness.Matrix(t, testBehindHAProxy)
+}
+
+func testBehindHAProxy(t *testing.T, s lab.Suite) {
 	begun := time.Now()
-	e := startBehindHAProxy(t)
+	e := startBehindHAProxy(t, s)
 	t.Logf("cluster, program and HAProxy are up after %v", time.Since(begun).Round(time.Second))
 	t.Run("HAProxy starts and reloads", e.haproxyStarts)
 	t.Run("switchover", e.switchoverUnderLoad)
@@ -49,10 +54,10 @@ type behindHAProxy struct {
 	program *harness.Process
 }
 
-func startBehindHAProxy(t *testing.T) *behindHAProxy {
+func startBehindHAProxy(t *testing.T, s lab.Suite) *behindHAProxy {
 	t.Helper()
 	program := harness.BuiltBinary(t)
-	l := harness.StartLab(t, lab.Options{Parts: []string{lab.ETCD, lab.Patroni}, Program: program})
+	l := harness.StartLab(t, lab.Options{Suite: s, Parts: []string{lab.ETCD, lab.Patroni}, Program: program})
 	config, err := os.OpenFile(l.Config, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +86,7 @@ func startBehindHAProxy(t *testing.T) *behindHAProxy {
 func (e *behindHAProxy) well(t *testing.T) harness.HealthyCluster {
 	t.Helper()
 	c := e.Healthy(t)
-	e.HaproxyShows(t, e.Normal(c))
+	e.HAProxyShows(t, e.Normal(c))
 	return c
 }
 
@@ -185,7 +190,7 @@ func (e *behindHAProxy) begin(t *testing.T, c harness.HealthyCluster, writes, re
 	}
 	t.Logf("%s took %v, then writes were served within %v, reads within %v", command,
 		up.Sub(begun).Round(time.Millisecond), w.Ended.Sub(up).Round(time.Millisecond), r.Ended.Sub(up).Round(time.Millisecond))
-	e.HaproxyShows(t, e.Normal(c))
+	e.HAProxyShows(t, e.Normal(c))
 	servers, err := e.Lab.HAProxyStat(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +271,7 @@ func (e *behindHAProxy) replicaCrashed(t *testing.T) {
 	open.IsCut(t, 10*time.Second)
 	want := e.Normal(c)
 	want[write], want[read] = "DOWN", "DOWN"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	t.Logf("DOWN in both backends after %v", time.Since(gone).Round(10*time.Millisecond))
 	time.Sleep(3 * time.Second) // and so it stays, at every look
 	samples := haproxy.Stop()
@@ -305,7 +310,7 @@ func (e *behindHAProxy) replicaLags(t *testing.T) {
 	}
 	want := e.Normal(c)
 	want[server] = "DRAIN"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	drained := time.Now()
 	time.Sleep(3 * time.Second) // HAProxy's own checks take two seconds to end it
 	samples := haproxy.Stop()
@@ -473,7 +478,7 @@ func (e *behindHAProxy) maintenance(t *testing.T) {
 	e.Healthy(t)
 	want := e.Normal(harness.HealthyCluster{Primary: to})
 	want[server] = "MAINT"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	begun := time.Now()
 	time.Sleep(2 * time.Second) // ten questions to the agent, had it not been disabled
 	samples := haproxy.Stop()
@@ -508,7 +513,7 @@ func (e *behindHAProxy) frozen(t *testing.T) {
 	t.Logf("sessions were cut %v after the freeze", open.At.Sub(begun).Round(10*time.Millisecond))
 	want := e.Normal(c)
 	want[server], want[lab.ReadBackend+"/"+c.Primary.Name] = "DOWN", "DOWN"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	e.haproxySays(t, server, "stale: last answer")
 	direct.IsAlive(t)
 	if err := e.Lab.Thaw(t.Context(), c.Primary.Name); err != nil {
@@ -565,8 +570,13 @@ func (e *behindHAProxy) frozenForGood(t *testing.T) {
 // TestTwoClaims puts simulated members, who can do what no Patroni
 // should, and databases that only greet behind the real HAProxy.
 func TestTwoClaims(t *testing.T) {
+	t.Parallel() // it mostly waits
+	harness.Matrix(t, testTwoClaims)
+}
+
+func testTwoClaims(t *testing.T, s lab.Suite) {
 	program := harness.BuiltBinary(t)
-	l := harness.StartLab(t, lab.Options{Parts: []string{lab.HAProxy}, Program: program})
+	l := harness.StartLab(t, lab.Options{Suite: s, Parts: []string{lab.HAProxy}, Program: program})
 	sim := nodetest.Options{Addr: func(name string) string { return l.Node(name).REST }}.NewCluster(l.Scope, "pg1", "pg2", "pg3")
 	t.Cleanup(sim.Close)
 	db := new(databases)

@@ -14,12 +14,9 @@ import (
 	"testing"
 	"time"
 
-	gocmp "github.com/google/go-cmp/cmp"
-
 	"patroniglue/contrib/lab"
 	"patroniglue/internal/client"
 	"patroniglue/node"
-	"patroniglue/node/nodetest"
 	"patroniglue/test/harness"
 )
 
@@ -30,9 +27,13 @@ type suite struct{ *harness.Cluster }
 // etcd and HAProxy. Its subtests share one cluster, one daemon and one HAProxy;
 // each begins when one primary leads two streaming replicas and everybody knows.
 func TestEndToEnd(t *testing.T) {
-	e := suite{harness.StartEndToEnd(t)}
+	t.Parallel() // it mostly waits
+	harness.Core(t, testEndToEnd)
+}
+
+func testEndToEnd(t *testing.T, s lab.Suite) {
+	e := suite{harness.StartEndToEnd(t, s)}
 	t.Run("steady state", e.steadyState)
-	t.Run("conformance", e.conformance)
 	t.Run("quiet", e.quiet)
 	t.Run("status", e.status)
 	t.Run("clients of Patroni", e.clients)
@@ -85,71 +86,6 @@ func (e suite) steadyState(t *testing.T) {
 func refusesTags(check string) bool {
 	c, _ := node.ParseCheck(check, "")
 	return !c.Writes() && c.Ask != node.AskLiveness && c.Ask != node.AskReadiness
-}
-
-// conformance: the simulated member answers as the real one whose state it has.
-func (e suite) conformance(t *testing.T) {
-	c := e.Healthy(t)
-	// What depends on positions differs for as long as something is being written
-	// here and the positions there are from another moment: it is asked again.
-	requests := make(map[string][]nodetest.Request)
-	for _, n := range e.Lab.Nodes {
-		requests[n.Name] = nodetest.Requests()
-	}
-	var differences []string
-	for end := time.Now().Add(15 * time.Second); ; {
-		sim := e.simulate(t, c)
-		differences = nil
-		for _, n := range e.Lab.Nodes {
-			var again []nodetest.Request
-			for _, r := range requests[n.Name] {
-				theirs, simulated := e.Must(t, n.REST, r.Method, r.Target), e.Must(t, sim.Node(n.Name).Addr(), r.Method, r.Target)
-				if d := gocmp.Diff(theirs.Form(), simulated.Form()); d != "" {
-					again = append(again, r)
-					differences = append(differences, fmt.Sprintf("%s %s (-real +simulated)\n%s", n.Name, r, d))
-				}
-			}
-			requests[n.Name] = again
-		}
-		sim.Close()
-		if len(differences) == 0 || time.Now().After(end) {
-			break
-		}
-		time.Sleep(500 * time.Millisecond)
-	}
-	for _, d := range differences {
-		t.Error(d)
-	}
-}
-
-// simulate makes a cluster whose members are in the states of the real ones.
-func (e suite) simulate(t *testing.T, c harness.HealthyCluster) *nodetest.Cluster {
-	t.Helper()
-	var config map[string]any
-	if err := json.Unmarshal(e.Must(t, c.Primary.REST, "GET", "/config").Body, &config); err != nil {
-		t.Fatal(err)
-	}
-	states := make(map[string]nodetest.State)
-	for _, n := range e.Lab.Nodes {
-		lock := e.Must(t, n.REST, "GET", "/leader").Status == http.StatusOK
-		s, err := nodetest.StateFrom(e.Must(t, n.REST, "GET", "/patroni").Body, lock)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Name, s.APIURL, s.Postgres = n.Name, n.URL+"/patroni", n.SQL // not in the document of 3.0
-		states[n.Name] = s
-	}
-	names := []string{c.Primary.Name} // the first leads
-	for _, n := range c.Replicas {
-		names = append(names, n.Name)
-	}
-	sim := nodetest.Options{Version: states[c.Primary.Name].Version, Config: config}.NewCluster(e.Lab.Scope, names...)
-	t.Cleanup(sim.Close)
-	for name, s := range states {
-		s.Optime = states[c.Primary.Name].Location // no document has it; on an idle cluster it is this
-		sim.Node(name).Set(func(to *nodetest.State) { *to = s })
-	}
-	return sim
 }
 
 // quiet: no check makes a line in the log.
@@ -215,7 +151,7 @@ func (e suite) status(t *testing.T) {
 // haproxy: what HAProxy itself makes of it.
 func (e suite) haproxy(t *testing.T) {
 	c := e.Healthy(t)
-	e.HaproxyShows(t, e.Normal(c))
+	e.HAProxyShows(t, e.Normal(c))
 
 	if got, err := e.Lab.Query(t.Context(), e.Lab.Write, "select pg_is_in_recovery()"); err != nil || got != "f" {
 		t.Errorf("pg_is_in_recovery() through the write port: %q, %v, want f", got, err)
@@ -237,7 +173,7 @@ func (e suite) haproxy(t *testing.T) {
 	want := e.Normal(c)
 	want[lab.WriteBackend+"/"+crashed] = "DOWN"
 	want[lab.ReadBackend+"/"+crashed] = "DOWN"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	for _, check := range []string{"primary", "replica", "health", "liveness"} {
 		got := e.Must(t, e.Lab.HTTP, "GET", "/node/"+crashed+"/"+check)
 		if reason := got.Reason(t); got.Status != http.StatusServiceUnavailable || !strings.HasPrefix(reason, "not answering: ") {
@@ -247,7 +183,7 @@ func (e suite) haproxy(t *testing.T) {
 	if err := e.Lab.StartNode(t.Context(), crashed); err != nil {
 		t.Fatal(err)
 	}
-	e.HaproxyShows(t, e.Normal(e.Healthy(t)))
+	e.HAProxyShows(t, e.Normal(e.Healthy(t)))
 }
 
 // switchover: never two primaries, and the new one is ours at most 300 ms after
@@ -268,7 +204,7 @@ func (e suite) switchover(t *testing.T) {
 		harness.NeverTwo(t, samples)
 		t.Logf("from %s to %s: primary here %v after Patroni's own answer; %s", c.Primary.Name, to.Name, delay.Round(time.Millisecond), harness.Gap(samples))
 		delays = append(delays, delay)
-		e.HaproxyShows(t, e.Normal(e.Healthy(t)))
+		e.HAProxyShows(t, e.Normal(e.Healthy(t)))
 	}
 	slices.Sort(delays)
 	t.Logf("median %v of %v", delays[rounds/2], delays)
@@ -330,8 +266,8 @@ func (e suite) shortFreeze(t *testing.T) {
 	samples := w.Stop()
 	harness.NeverTwo(t, samples)
 	for _, s := range samples {
-		if !slices.Equal(s.Http, []string{c.Primary.Name}) || !slices.Equal(s.Agent, s.Http) {
-			t.Errorf("%s: primary by HTTP %v, by agent %v, want %s throughout", s, s.Http, s.Agent, c.Primary.Name)
+		if !slices.Equal(s.HTTP, []string{c.Primary.Name}) || !slices.Equal(s.Agent, s.HTTP) {
+			t.Errorf("%s: primary by HTTP %v, by agent %v, want %s throughout", s, s.HTTP, s.Agent, c.Primary.Name)
 		}
 		if len(s.Replicas) != 2 {
 			t.Errorf("%s: replicas %v, want two throughout", s, s.Replicas)
@@ -375,7 +311,7 @@ func (e suite) longFreeze(t *testing.T) {
 	}
 	want := e.Normal(c)
 	want[lab.WriteBackend+"/"+name], want[lab.ReadBackend+"/"+name] = "DOWN", "DOWN"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	if err := e.Lab.Thaw(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
@@ -442,7 +378,7 @@ func (e suite) postgresKilled(t *testing.T) {
 			t.Errorf("reason %q, want one that tells of PostgreSQL", reason)
 		}
 	}
-	e.HaproxyShows(t, e.Normal(after))
+	e.HAProxyShows(t, e.Normal(after))
 }
 
 // stops: the end of its context ends the program in good order.

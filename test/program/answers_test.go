@@ -22,7 +22,7 @@ func TestDaemonAnswers(t *testing.T) {
 		"/primary": 200, "/cluster/main/replica": 200, "/health": 200, "/livez": 200, "/readyz": 200, "/": 200, "/node/pg4/primary": 404,
 		"/node/pg1/nonsense": 404, "/node/pg2/replica?lag=much": 400,
 	} {
-		if resp, body := harness.Ask(t, nil, "GET", "http://"+p.Http+path); resp.StatusCode != want {
+		if resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+path); resp.StatusCode != want {
 			t.Errorf("GET %s: %d, want %d: %s", path, resp.StatusCode, want, body)
 		}
 	}
@@ -38,7 +38,7 @@ func TestDaemonAnswers(t *testing.T) {
 
 	var body string
 	harness.Until(t, "pg2's lag is known", func() bool { // its first poll may have come before the primary's
-		_, body = harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg2")
+		_, body = harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg2")
 		return strings.Contains(body, `"lag_bytes":0`)
 	})
 	var state map[string]any

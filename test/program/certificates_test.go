@@ -41,7 +41,7 @@ func TestCertificates(t *testing.T) {
 	trust := &tls.Config{RootCAs: ca.Pool()}
 
 	var health httpapi.Health
-	_, body := harness.Ask(t, trust, "GET", "https://"+p.Http+"/health")
+	_, body := harness.Ask(t, trust, "GET", "https://"+p.HTTP+"/health")
 	if err := json.Unmarshal([]byte(body), &health); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestCertificates(t *testing.T) {
 		t.Errorf("GET /health: %s\nwant %+v and %+v", body, own, theirs)
 	}
 
-	_, text := harness.Ask(t, trust, "GET", "https://"+p.Http+"/metrics")
+	_, text := harness.Ask(t, trust, "GET", "https://"+p.HTTP+"/metrics")
 	for series, ends := range map[string]time.Time{
 		fmt.Sprintf(`certificate_expiry_timestamp_seconds{file=%q,use="frontend"}`, ca.File("front.crt")): front,
 		fmt.Sprintf(`certificate_expiry_timestamp_seconds{file=%q,use="client"}`, ca.File("client.crt")):  client,
@@ -77,7 +77,7 @@ func TestCertificates(t *testing.T) {
 	harness.LintMetrics(t, text)
 
 	var state httpapi.NodeState
-	_, body = harness.Ask(t, trust, "GET", "https://"+p.Http+"/node/pg2")
+	_, body = harness.Ask(t, trust, "GET", "https://"+p.HTTP+"/node/pg2")
 	if err := json.Unmarshal([]byte(body), &state); err != nil || state.Expires == nil || !state.Expires.Equal(rest) {
 		t.Errorf("GET /node/pg2: %s, want certificate_ends %s", body, rest)
 	}
@@ -122,7 +122,7 @@ func TestCertificatesRenewed(t *testing.T) {
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodesOf(sim, ""))
 	shown := func() *x509.Certificate {
 		t.Helper()
-		c, err := tls.Dial("tcp", p.Http, &tls.Config{InsecureSkipVerify: true})
+		c, err := tls.Dial("tcp", p.HTTP, &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestCertificatesRenewed(t *testing.T) {
 		return c.ConnectionState().PeerCertificates[0]
 	}
 	old := shown()
-	kept, err := tls.Dial("tcp", p.Http, &tls.Config{InsecureSkipVerify: true})
+	kept, err := tls.Dial("tcp", p.HTTP, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestCertificatesRenewed(t *testing.T) {
 	if !shown().Equal(old) {
 		t.Error("half a pair is shown")
 	}
-	_, body := harness.Ask(t, &tls.Config{InsecureSkipVerify: true}, "GET", "https://"+p.Http+"/health")
+	_, body := harness.Ask(t, &tls.Config{InsecureSkipVerify: true}, "GET", "https://"+p.HTTP+"/health")
 	if !strings.Contains(body, "reload_failed") || !strings.Contains(body, "frontend.certfile: want a certificate and its key in PEM") {
 		t.Errorf("/health: %s", body)
 	}
@@ -175,7 +175,7 @@ func TestCertificatesRenewed(t *testing.T) {
 	replace("self.key")
 	harness.Until(t, "the renewed certificate is shown", func() bool { return shown().Equal(renewed) })
 	stillOpen()
-	if _, body := harness.Ask(t, &tls.Config{InsecureSkipVerify: true}, "GET", "https://"+p.Http+"/health"); strings.Contains(body, "reload_failed") {
+	if _, body := harness.Ask(t, &tls.Config{InsecureSkipVerify: true}, "GET", "https://"+p.HTTP+"/health"); strings.Contains(body, "reload_failed") {
 		t.Errorf("/health: %s", body)
 	}
 	harness.Until(t, "the log says that half a pair is over, once", func() bool {

@@ -31,19 +31,19 @@ func TestDiscovery(t *testing.T) {
 
 	// One that moves is the same node.
 	harness.Until(t, "all is quiet", func() bool {
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health")
+		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 		return strings.Contains(body, `"level":"ok"`)
 	})
-	_, before := harness.Ask(t, nil, "GET", "http://"+p.Http+"/history?node=pg2")
+	_, before := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history?node=pg2")
 	moved := strings.Replace(sim.Node("pg2").URL(), "127.0.0.1", "localhost", 1)
 	e.Announce("main", "pg2", moved)
 	p.UntilBody(t, "/node/pg2", `"url":"`+moved+`"`, `"fresh":true`)
-	if _, after := harness.Ask(t, nil, "GET", "http://"+p.Http+"/history?node=pg2"); after != before {
+	if _, after := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history?node=pg2"); after != before {
 		t.Errorf("history of a node that moved:\n%s\nbefore:\n%s", after, before)
 	}
 
 	e.DeleteAll("/service/")
-	p.UntilBody(t, "/health", `"code":"left"`, `"node":"pg1"`, `"node":"pg2"`, `"node":"pg3"`, "but it answers", `"code":"discovery_problem"`, "no member is listed below")
+	p.UntilBody(t, "/health", `"code":"unlisted"`, `"node":"pg1"`, `"node":"pg2"`, `"node":"pg3"`, "but it answers", `"code":"discovery_problem"`, "no member is listed below")
 	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/node/pg3/replica": 200} {
 		if got := p.Status(t, path); got != want {
 			t.Errorf("GET %s with all keys gone: %d, want %d", path, got, want)
@@ -51,13 +51,13 @@ func TestDiscovery(t *testing.T) {
 	}
 	sim.Node("pg3").Close()
 	harness.Until(t, "pg3 answers no more", func() bool { return p.Status(t, "/node/pg3/replica") == 503 })
-	p.UntilBody(t, "/node/pg3/replica", "left: the DCS does not list it since ", "connection refused")
-	p.UntilBody(t, "/metrics", `patroniglue_node_left{cluster="main",node="pg3"} 1`, `patroniglue_discovery_members{state="left"} 3`, "\npatroniglue_discovery_up 1\n", "\npatroniglue_discovery_problems 1\n", "\npatroniglue_discovery_restarts_total 0\n", "\npatroniglue_discovery_last_heard_timestamp_seconds ")
+	p.UntilBody(t, "/node/pg3/replica", "unlisted: the DCS does not list it since ", "connection refused")
+	p.UntilBody(t, "/metrics", `patroniglue_node_unlisted{cluster="main",node="pg3"} 1`, `patroniglue_discovery_members{state="unlisted"} 3`, "\npatroniglue_discovery_up 1\n", "\npatroniglue_discovery_problems 1\n", "\npatroniglue_discovery_restarts_total 0\n", "\npatroniglue_discovery_last_heard_timestamp_seconds ")
 	p.UntilBody(t, "/ui/main", "the DCS does not list it since")
 
 	e.Announce("main", "pg1", sim.Node("pg1").URL())
 	e.Announce("main", "pg2", sim.Node("pg2").URL())
-	p.UntilBody(t, "/metrics", `patroniglue_discovery_members{state="left"} 1`, `patroniglue_discovery_members{state="listed"} 2`)
+	p.UntilBody(t, "/metrics", `patroniglue_discovery_members{state="unlisted"} 1`, `patroniglue_discovery_members{state="listed"} 2`)
 }
 
 // A leader key that changes makes its cluster be polled at once, also when its polls
@@ -143,7 +143,7 @@ func TestDiscoveryLater(t *testing.T) {
 	agent := harness.FreePort(t)
 	p := harness.Begin(t, "c.toml", harness.Discovering(t, e, "")+"[agent]\nlisten = '"+agent+"'\n"+harness.NodeTable(sim.Node("pg1"), "pg1", "cluster = 'main'"))
 	harness.Until(t, "its ports are open", func() bool { return len(p.Log.Lines("message", "answering agent checks")) > 0 })
-	p.Http = p.Log.Values("http", "message", "supervising")[0]
+	p.HTTP = p.Log.Values("http", "message", "supervising")[0]
 	harness.Until(t, "the configured node is known", func() bool { return p.Status(t, "/node/pg1/primary") == 200 })
 	p.UntilBody(t, "/readyz", "discovery: no answer from etcd yet: etcd at "+e.URL+": ", "connection refused")
 	p.UntilBody(t, "/health", `"code":"discovery_stale"`, "no answer from etcd yet")
@@ -162,7 +162,7 @@ func TestDiscoveryLater(t *testing.T) {
 	if got := len(p.Log.Lines("message", "discovery: etcd answers")); got != 1 {
 		t.Errorf("that etcd answers is logged %d times, want once", got)
 	}
-	_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health")
+	_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 	if strings.Contains(body, "discovery_") {
 		t.Errorf("/health: %s", body)
 	}
@@ -238,8 +238,8 @@ func TestDiscoveryFile(t *testing.T) {
 	}
 	e.Run()
 	e.Delete("/service/main/members/pg3")
-	p.UntilBody(t, "/health", `"code":"left"`, "but it answers")
-	harness.Until(t, "that it left is kept", func() bool { kept, _ := os.ReadFile(file); return strings.Contains(string(kept), `"left"`) })
+	p.UntilBody(t, "/health", `"code":"unlisted"`, "but it answers")
+	harness.Until(t, "that it is unlisted is saved", func() bool { kept, _ := os.ReadFile(file); return strings.Contains(string(kept), `"unlisted"`) })
 	p.End()
 	<-p.Ended
 	e.Stop()

@@ -95,7 +95,7 @@ func TestDaemonHistoryFile(t *testing.T) {
 	config := "[frontend]\n" + harness.AnyPort + harness.FastPolls + "[history]\nfile = '" + path + "'\n" + harness.NodesOf(sim, "")
 	known := func(p *harness.Program) (h cluster.History) {
 		t.Helper()
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/history")
+		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history")
 		if err := json.Unmarshal([]byte(body), &h); err != nil {
 			t.Fatalf("%v: %s", err, body)
 		}

@@ -27,7 +27,7 @@ func TestDaemonLog(t *testing.T) {
 			for i := range 200 {
 				name := "pg" + strconv.Itoa(1+i%3)
 				if i%2 == 0 {
-					harness.Ask(t, nil, "OPTIONS", "http://"+p.Http+"/node/"+name+"/primary")
+					harness.Ask(t, nil, "OPTIONS", "http://"+p.HTTP+"/node/"+name+"/primary")
 				} else {
 					harness.AskAgent(t, p.Agents[0], name+"/replica\n")
 				}

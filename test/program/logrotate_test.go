@@ -52,7 +52,7 @@ func TestLogrotate(t *testing.T) {
 			sim.Kill("pg2")
 			harness.Until(t, "a change is in the new file", has(path, `"node":"pg2","kind":"answering","before":"yes","after":"no"`))
 			var said cluster.History
-			_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/history?limit=1000")
+			_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history?limit=1000")
 			if err := json.Unmarshal([]byte(body), &said); err != nil {
 				t.Fatalf("%v: %s", err, body)
 			}

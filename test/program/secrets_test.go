@@ -67,7 +67,7 @@ func TestSecrets(t *testing.T) {
 	}
 	collect := func(when string) {
 		t.Helper()
-		for _, base := range []string{"https://" + p.Http, "https://" + addr} {
+		for _, base := range []string{"https://" + p.HTTP, "https://" + addr} {
 			for _, path := range []string{"/", "/ui/main", "/health", "/metrics", "/history", "/cluster", "/patroni", "/node/pg1", "/node/pg1/primary", "/node/pg1/patroni", "/nonsense/x", "/node/pg1/primary?password=x"} {
 				ask(when, "GET", base+path, "Bearer canary-token-1")
 				ask(when, "GET", base+path, harness.BasicAuth("alice", "correct horse"))

@@ -21,7 +21,7 @@ func TestStackedPrograms(t *testing.T) {
 	var above strings.Builder
 	above.WriteString("[frontend]\n" + harness.AnyPort + "[agent]\nlisten = '127.0.0.1:0'\n" + harness.FastPolls + cache)
 	for _, n := range c.Nodes() {
-		fmt.Fprintf(&above, "[[node]]\nname = '%s'\ncluster = 'main'\nurl = 'http://%s/node/%[1]s'\n", n.Name(), lower.Http)
+		fmt.Fprintf(&above, "[[node]]\nname = '%s'\ncluster = 'main'\nurl = 'http://%s/node/%[1]s'\n", n.Name(), lower.HTTP)
 	}
 	upper := harness.Start(t, "upper.toml", above.String())
 	harness.Until(t, "the upper one is content", func() bool { return upper.Status(t, "/health?strict") == 200 })
@@ -53,11 +53,11 @@ func TestStackedPrograms(t *testing.T) {
 		return !passes
 	})
 	harness.Until(t, "the upper one says what the lower one says", func() bool {
-		_, body := harness.Ask(t, nil, "GET", "http://"+upper.Http+"/node/pg1/replica")
+		_, body := harness.Ask(t, nil, "GET", "http://"+upper.HTTP+"/node/pg1/replica")
 		return strings.Contains(body, "the supervisor there does not believe it: stale: last answer ")
 	})
-	_, page := harness.Ask(t, nil, "GET", "http://"+upper.Http+"/")
-	_, health := harness.Ask(t, nil, "GET", "http://"+upper.Http+"/health")
+	_, page := harness.Ask(t, nil, "GET", "http://"+upper.HTTP+"/")
+	_, health := harness.Ask(t, nil, "GET", "http://"+upper.HTTP+"/health")
 	_, status, _ := upper.Command(t, "status")
 	for what, text := range map[string]string{"the page": page, "/health": health, "status": status} {
 		if !strings.Contains(text, "does not believe it") {
@@ -79,9 +79,9 @@ type nodeFacts struct {
 
 func stateOfNode(t *testing.T, p *harness.Program, name string) (facts nodeFacts) {
 	t.Helper()
-	_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/"+name)
+	_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/"+name)
 	if err := json.Unmarshal([]byte(body), &facts); err != nil || facts.PolledAt == nil {
-		t.Fatalf("GET /node/%s of the one at %s: %v: %s", name, p.Http, err, body)
+		t.Fatalf("GET /node/%s of the one at %s: %v: %s", name, p.HTTP, err, body)
 	}
 	return facts
 }

@@ -50,14 +50,14 @@ func TestStatus(t *testing.T) {
 	level := func(want string) {
 		t.Helper()
 		harness.Until(t, "health is "+want, func() bool {
-			_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health")
+			_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 			return strings.Contains(body, `"level":"`+want+`","supervisor"`)
 		})
 	}
 
 	level("ok")
 	harness.Until(t, "pg2's lag is known", func() bool { // its first poll may have come before the primary's
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg2")
+		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg2")
 		return strings.Contains(body, `"lag_bytes":0`)
 	})
 	check(0, cluster.OK,

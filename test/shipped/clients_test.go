@@ -34,8 +34,8 @@ func watched(t *testing.T, version string) (*nodetest.Cluster, *harness.Program)
 	t.Cleanup(sim.Close)
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
 	harness.Until(t, "all is well", func() bool {
-		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health?strict")
-		_, list := harness.Ask(t, nil, "GET", "http://"+p.Http+"/cluster") // lag is known when a replica was polled after the primary
+		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health?strict")
+		_, list := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/cluster") // lag is known when a replica was polled after the primary
 		return resp.StatusCode == http.StatusOK && !strings.Contains(list, "unknown")
 	})
 	return sim, p
@@ -60,7 +60,7 @@ func TestMonitoringPlugins(t *testing.T) {
 	sim.Kill("pg1")
 	sim.Kill("pg2")
 	harness.Until(t, "it is critical", func() bool {
-		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health")
+		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 		return resp.StatusCode == http.StatusServiceUnavailable
 	})
 	is(2, " CRITICAL", lines...)
@@ -95,7 +95,7 @@ func TestNagiosPerformanceData(t *testing.T) {
 		if kill != "" {
 			sim.Kill(kill)
 			harness.Until(t, kill+" is out", func() bool {
-				_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health")
+				_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 				return strings.Contains(body, `"node":"`+kill+`"`)
 			})
 		}
@@ -172,13 +172,13 @@ func TestCheckPatroni(t *testing.T) {
 			sim.Node("pg2").Set(func(s *nodetest.State) {
 				s.SyncStandby, s.Extra = true, map[string]any{"pending_restart": true, "scheduled_restart": map[string]any{"schedule": "2026-12-01T03:00:00+00:00"}}
 			})
-			node := func(name string) patroniClient { return patroniClient{t, "http://" + p.Http + "/node/" + name} }
+			node := func(name string) patroniClient { return patroniClient{t, "http://" + p.HTTP + "/node/" + name} }
 			harness.Until(t, "pg2 is synchronous", func() bool {
 				doc, err := node("pg2").get("sync")
 				return err == nil && doc["sync_standby"] == true
 			})
 			for _, base := range []string{"", "/cluster/main", "/node/pg1"} {
-				c := patroniClient{t, "http://" + p.Http + base}
+				c := patroniClient{t, "http://" + p.HTTP + base}
 				if n, err := c.replicas(); n != 2 || err != nil {
 					t.Errorf("%s: cluster_has_replica sees %d, %v, want 2", base, n, err)
 				}
@@ -216,7 +216,7 @@ func TestCheckPatroni(t *testing.T) {
 			sim.Kill("pg1")
 			sim.Promote("pg2")
 			harness.Until(t, "pg2 leads pg3", func() bool {
-				n, err := patroniClient{t, "http://" + p.Http}.replicas()
+				n, err := patroniClient{t, "http://" + p.HTTP}.replicas()
 				return n == 1 && err == nil
 			})
 			harness.Until(t, "a dead node's address has no /patroni", func() bool {
@@ -225,7 +225,7 @@ func TestCheckPatroni(t *testing.T) {
 			})
 			sim.SetPause(true)
 			harness.Until(t, "cluster_is_in_maintenance", func() bool {
-				list, err := patroniClient{t, "http://" + p.Http}.get("cluster")
+				list, err := patroniClient{t, "http://" + p.HTTP}.get("cluster")
 				return err == nil && list["pause"] == true
 			})
 		})

@@ -321,7 +321,7 @@ func runPackage(t *testing.T) string {
 		told(want)
 	}
 	for _, path := range []string{"/livez", "/readyz", "/health", "/node/pg1/primary", "/node/pg3/replica"} {
-		if resp, body := harness.Ask(t, nil, "GET", "http://"+p.Http+path); resp.StatusCode != 200 {
+		if resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+path); resp.StatusCode != 200 {
 			t.Errorf("GET %s: %s: %s", path, resp.Status, body)
 		}
 	}

@@ -31,7 +31,7 @@ func TestPrometheusRules(t *testing.T) {
 		if strings.HasSuffix(name, "certificate_expiry_timestamp_seconds") || records[name] { // TestCertificates has seen these
 			continue
 		}
-		if slices.Contains([]string{"patroniglue_node_left", "patroniglue_discovery_up", "patroniglue_discovery_problems"}, name) { // as TestDiscovery has
+		if slices.Contains([]string{"patroniglue_node_unlisted", "patroniglue_discovery_up", "patroniglue_discovery_problems"}, name) { // as TestDiscovery has
 			continue
 		}
 		if !strings.Contains(scraped, "\n"+name+" ") && !strings.Contains(scraped, "\n"+name+"{") {
@@ -108,12 +108,12 @@ func TestGrafanaDashboard(t *testing.T) {
 	trust := &tls.Config{RootCAs: ca.Pool()}
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+ca.Pair("server")+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+
 		harness.NodesOf(sim, "cafile = '"+ca.File("ca.crt")+"'"))
-	prometheus := startPrometheus(t, program, p.Http, ca.File("ca.crt"))
+	prometheus := startPrometheus(t, program, p.HTTP, ca.File("ca.crt"))
 	isAnswered := func(what, expr string) {
 		t.Helper()
 		expr = strings.NewReplacer("$job", "patroniglue", "$cluster", ".*", "$__rate_interval", "10s", "$__range", "10s").Replace(expr)
 		harness.Until(t, what+" is not empty: "+expr, func() bool {
-			harness.Ask(t, trust, "GET", "https://"+p.Http+"/node/pg1/primary") // so that there is a rate
+			harness.Ask(t, trust, "GET", "https://"+p.HTTP+"/node/pg1/primary") // so that there is a rate
 			return len(queryPrometheus(t, prometheus, expr)) > 0
 		})
 	}

@@ -122,7 +122,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 	all := func() {
 		t.Helper()
 		for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/cluster/main/primary": 200, "/livez": 200, "/readyz": 200, "/health": 404} {
-			if resp, body := harness.Ask(t, trust, "GET", "https://"+p.Http+path); resp.StatusCode != want {
+			if resp, body := harness.Ask(t, trust, "GET", "https://"+p.HTTP+path); resp.StatusCode != want {
 				t.Errorf("GET %s: %s: %s", path, resp.Status, body)
 			}
 		}
@@ -133,7 +133,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 				}
 			}
 		}
-		if got := harness.AskAs(t, trust, "Bearer the-token", "DELETE", "https://"+p.Http+"/node/pg1/leaving"); got != 200 {
+		if got := harness.AskAs(t, trust, "Bearer the-token", "DELETE", "https://"+p.HTTP+"/node/pg1/leaving"); got != 200 {
 			t.Errorf("DELETE /node/pg1/leaving: %d", got)
 		}
 		if got := harness.AskAgent(t, p.Agents[0], "pg1/primary\n"); got != "ready up 100% #primary\n" {

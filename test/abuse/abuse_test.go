@@ -1,4 +1,4 @@
-package faults
+package abuse
 
 import (
 	"bufio"
@@ -47,10 +47,10 @@ type victim struct {
 func startVictim(t *testing.T, before, frontend, text string, trust *tls.Config) *victim {
 	t.Helper()
 	v := &victim{t: t, http: harness.FreePort(t), agent: harness.FreePort(t), trust: trust, log: new(harness.Log)}
-	if most := os.Getenv(harness.AbuseFactor); most != "" {
+	if most := os.Getenv(abuseFactor); most != "" {
 		var err error
 		if v.mostTimes, err = strconv.ParseFloat(most, 64); err != nil {
-			t.Fatalf("%s: %v", harness.AbuseFactor, err)
+			t.Fatalf("%s: %v", abuseFactor, err)
 		}
 	}
 	path := harness.WriteFile(t, "c.toml", "[frontend]\nhost = '127.0.0.1'\nport = "+harness.PortOf(v.http)+"\n"+frontend+"[agent]\nlisten = '"+v.agent+"'\n"+text)
@@ -181,13 +181,13 @@ func (v *victim) during(name string, f func()) (p99 time.Duration) {
 }
 
 // suffers is during, while that attack comes, and once it is there.
-func (v *victim) suffers(name string, a harness.Attack) {
+func (v *victim) suffers(name string, a attack) {
 	v.t.Helper()
 	for try := 1; ; try++ {
 		var end func()
 		worst := v.during(name, func() {
 			var wait func()
-			wait, end = a.Start(v.t)
+			wait, end = a.start(v.t)
 			wait()
 		})
 		if a.Hold {
@@ -236,7 +236,7 @@ func (v *victim) askAgent(node, check string) (bool, error) {
 // Whoever abuses the ports, the checks of all others are answered rightly, and
 // before HAProxy would give up. With -v it reports how long they took.
 //
-//	PATRONIGLUE_ABUSE_FACTOR=3 go test -run TestAbuse -v .
+//	PATRONIGLUE_ABUSE_FACTOR=3 go test -run TestAbuse -v ./test/abuse
 func TestAbuse(t *testing.T) {
 	many := 10_000
 	if most := mostFiles(t) - 1000; most < many {
@@ -248,7 +248,7 @@ func TestAbuse(t *testing.T) {
 	v.quiet = v.during("quiet", func() { time.Sleep(2 * time.Second) })
 
 	held := func(name, addr string, n int, text string) {
-		v.suffers(name, harness.Attack{Addr: addr, Connections: n, PerSecond: 5000, Hold: true, Text: []byte(text)})
+		v.suffers(name, attack{Addr: addr, Connections: n, PerSecond: 5000, Hold: true, Text: []byte(text)})
 	}
 	held("idle HTTP connections", v.http, many, "")
 	harness.Until(t, "idle connections have ended", func() bool { return v.metric("patroniglue_http_connections") < 16 })
@@ -266,7 +266,7 @@ func TestAbuse(t *testing.T) {
 	held("event streams that nobody reads", v.http, 2000, "GET /events HTTP/1.0\r\n\r\n")
 	held("live pages that nobody reads", v.http, 2000, "GET /live HTTP/1.0\r\n\r\n")
 	flood := func(name, addr string, n int, text string) {
-		v.suffers(name, harness.Attack{Addr: addr, Connections: n, PerSecond: max(100, n/2), Text: []byte(text)})
+		v.suffers(name, attack{Addr: addr, Connections: n, PerSecond: max(100, n/2), Text: []byte(text)})
 	}
 	flood("new HTTP connections, reset at once", v.http, 10_000, "")
 	flood("new agent connections, reset at once", v.agent, 10_000, "")
@@ -289,7 +289,7 @@ func TestAbuse(t *testing.T) {
 		}
 	}
 	pipelined := func(name, request string) {
-		v.suffers(name, harness.Attack{Addr: v.http, Connections: 4, Text: []byte(request), Times: 500, Answers: true})
+		v.suffers(name, attack{Addr: v.http, Connections: 4, Text: []byte(request), Times: 500, Answers: true})
 	}
 	pipelined("2,000 pipelined checks", "GET /node/pg1/primary HTTP/1.1\r\nhost: x\r\n\r\n")
 	pipelined("2,000 pipelined posts of refresh", "POST /node/pg1/refresh HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -310,9 +310,9 @@ func TestAbuseOfTLS(t *testing.T) {
 	v.quiet = v.during("quiet, by TLS", func() { time.Sleep(2 * time.Second) })
 
 	hello := clientHello(t)
-	v.suffers("handshakes that nobody ends", harness.Attack{Addr: v.http, Connections: 2000, PerSecond: 1000, Hold: true, Text: hello})
-	v.suffers("half of a handshake's first message", harness.Attack{Addr: v.http, Connections: 5000, PerSecond: 5000, Hold: true, Text: hello[:len(hello)/2]})
-	v.suffers("requests without TLS", harness.Attack{Addr: v.http, Connections: 5000, PerSecond: 2500, Text: []byte("GET /node/pg1/primary HTTP/1.1\r\nhost: x\r\n\r\n")})
+	v.suffers("handshakes that nobody ends", attack{Addr: v.http, Connections: 2000, PerSecond: 1000, Hold: true, Text: hello})
+	v.suffers("half of a handshake's first message", attack{Addr: v.http, Connections: 5000, PerSecond: 5000, Hold: true, Text: hello[:len(hello)/2]})
+	v.suffers("requests without TLS", attack{Addr: v.http, Connections: 5000, PerSecond: 2500, Text: []byte("GET /node/pg1/primary HTTP/1.1\r\nhost: x\r\n\r\n")})
 	if lines := v.log.Lines("level", "error"); len(lines) > 0 {
 		t.Errorf("it complained: %s", lines)
 	}
@@ -347,9 +347,9 @@ func TestAbuseOfTheOperators(t *testing.T) {
 	v.quiet = v.during("quiet, beside operators", func() { time.Sleep(2 * time.Second) })
 
 	login := "GET / HTTP/1.1\r\nhost: x\r\nauthorization: " + harness.BasicAuth("alice", "wrong") + "\r\n\r\n"
-	v.suffers("wrong passwords", harness.Attack{Addr: operator, Connections: 5000, PerSecond: 2500, Hold: true, Text: []byte(login)})
-	v.suffers("garbage to the operators' listener", harness.Attack{Addr: operator, Connections: 5000, PerSecond: 2500, Text: []byte("\x00\xff\r\n\r\n")})
-	v.suffers("idle connections to the operators' listener", harness.Attack{Addr: operator, Connections: 10_000, PerSecond: 5000, Hold: true})
+	v.suffers("wrong passwords", attack{Addr: operator, Connections: 5000, PerSecond: 2500, Hold: true, Text: []byte(login)})
+	v.suffers("garbage to the operators' listener", attack{Addr: operator, Connections: 5000, PerSecond: 2500, Text: []byte("\x00\xff\r\n\r\n")})
+	v.suffers("idle connections to the operators' listener", attack{Addr: operator, Connections: 10_000, PerSecond: 5000, Hold: true})
 	if lines := v.log.Lines("level", "error"); len(lines) > 0 {
 		t.Errorf("it complained: %s", lines)
 	}
@@ -367,7 +367,7 @@ func TestFewFiles(t *testing.T) {
 	}
 	v.during("1000 idle connections with 256 files", func() {
 		for _, addr := range []string{v.http, v.agent} {
-			wait, end := harness.Attack{Addr: addr, Connections: 500, Hold: true}.Start(t)
+			wait, end := attack{Addr: addr, Connections: 500, Hold: true}.start(t)
 			wait()
 			defer end()
 		}

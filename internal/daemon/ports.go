@@ -33,7 +33,7 @@ type ports struct {
 	log    zerolog.Logger
 	fast   fastAnswer
 	opener *listen.Opener          // set by adopt
-	unfit  map[string]bool         // sockets of systemd's that were logged because they fit no configured address
+	unfit  map[string]bool         // passed sockets that fit no configured address, which was logged
 	open   atomic.Pointer[[]*port] // in the order of the configuration
 }
 

@@ -47,13 +47,18 @@ func TestLeavingCommand(t *testing.T) {
 	if code, _, stderr = p.Command(t, "leaving", "pg1", "-for", "100ms", "-wait", "0s"); code != 0 {
 		t.Errorf("leaving pg1 -for 100ms: exit code %d, stderr %q", code, stderr)
 	}
-	harness.Until(t, "everybody is told that the time is over", func() bool { return agrees(200, isPrimary, "holds the leader lock") })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(agrees(200, isPrimary, "holds the leader lock"), "that everybody is told that the time is over")
+	})
 
 	if code, _, stderr = p.Command(t, "leaving", "pg1", "-wait", "0s"); code != 0 {
 		t.Errorf("leaving pg1: exit code %d, stderr %q", code, stderr)
 	}
 	sim.Switchover("pg2")
-	harness.Until(t, "the announcement is over", func() bool { return len(p.LeavingRecords()) == 6 })
+	harness.Eventually(t, harness.Soon, func() error {
+		got := p.LeavingRecords()
+		return harness.Want(len(got) == 6, "six records of announcements (got %q)", got)
+	})
 	got := p.LeavingRecords()
 	if last := got[5]; last != "no: it has stopped claiming" && last != "no: pg2 is elected" {
 		t.Errorf("ended by a switchover: %q", last)
@@ -63,10 +68,7 @@ func TestLeavingCommand(t *testing.T) {
 		t.Errorf("recorded %q, want %q", got, want)
 	}
 
-	harness.Until(t, "pg2 leads", func() bool {
-		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg2/primary")
-		return resp.StatusCode == 200
-	})
+	p.AwaitStatus(t, "/node/pg2/primary", 200)
 	for _, test := range []struct {
 		args []string
 		want string

@@ -196,8 +196,8 @@ func (p *Program) LeavingRecords() []string {
 }
 
 const (
-	LoadedAnew    = "the configuration is loaded anew"
-	NotLoadedAnew = "the configuration is not loaded anew: all stays as it was"
+	LoadedAnew    = "configuration reloaded"
+	NotLoadedAnew = "reload failed, keeping the old configuration"
 )
 
 // Reload writes another configuration, sends SIGHUP to the program's process and waits

@@ -124,7 +124,7 @@ func watchMeasured(t testing.TB, d scraped) {
 func TestMetrics(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	sim.Kill("pg3")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodeTables(sim, ""))
 	url := "http://" + p.HTTP + "/metrics"
 	for range 2 {
 		harness.Ask(t, nil, "OPTIONS", "http://"+p.HTTP+"/node/pg1/primary")
@@ -136,7 +136,7 @@ func TestMetrics(t *testing.T) {
 	var text string
 	harness.Eventually(t, harness.Soon, func() error {
 		_, text = harness.Ask(t, nil, "GET", url)
-		return harness.Want(harness.ValueOf(text, `patroniglue_node_lag_bytes{cluster="main",node="pg2"}`) == "0" && harness.ValueOf(text, `patroniglue_agent_answers_total{answer="ready up"}`) == "1", "that pg2's lag is known and the agent has counted")
+		return harness.Want(harness.MetricValue(text, `patroniglue_node_lag_bytes{cluster="main",node="pg2"}`) == "0" && harness.MetricValue(text, `patroniglue_agent_answers_total{answer="ready up"}`) == "1", "that pg2's lag is known and the agent has counted")
 	})
 
 	if resp, body := harness.Ask(t, nil, "HEAD", url); resp.StatusCode != 200 || body != "" {
@@ -151,7 +151,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 
-	got := harness.OurLines(text)
+	got := harness.OurMetrics(text)
 	for _, volatile := range []string{
 		`(?m)^(patroniglue_(?:poll_duration_seconds_\w+|node_knowledge_age_seconds|(?:agent|http)_connections|config_last_reload_success_timestamp_seconds)(?:{.*})?) .*$`,
 		`(?m)^(patroniglue_(?:node_)?poll_failures_total{.*}) [^0].*$`,
@@ -187,7 +187,7 @@ func TestMetricsOfAFailover(t *testing.T) {
 			synctest.Wait()
 			text := harness.Scrape(t, d.http.Handler())
 			for series, value := range samples {
-				if got := harness.ValueOf(text, "patroniglue_"+series); got != value {
+				if got := harness.MetricValue(text, "patroniglue_"+series); got != value {
 					t.Errorf("%s: %s is %q, want %q", when, series, got, value)
 				}
 			}
@@ -222,7 +222,7 @@ func TestMetricsOfAFailover(t *testing.T) {
 				told += c.Gap
 			}
 		}
-		if _, err := fmt.Sscan(harness.ValueOf(text, `patroniglue_cluster_without_primary_seconds_total{cluster="main"}`), &without); err != nil || without != told || without < 19.5 || without > 20.5 {
+		if _, err := fmt.Sscan(harness.MetricValue(text, `patroniglue_cluster_without_primary_seconds_total{cluster="main"}`), &without); err != nil || without != told || without < 19.5 || without > 20.5 {
 			t.Errorf("time without a primary: %v s (%v), want 20, and %v as in the history", without, err, told)
 		}
 		want("after the failover", map[string]string{
@@ -266,11 +266,11 @@ func TestMetricsOfAHostileNode(t *testing.T) {
 		time.Sleep(time.Second)
 		text := harness.Scrape(t, d.http.Handler())
 		if strings.Contains(text, "evil") {
-			t.Errorf("GET /metrics has a node's words:\n%s", harness.OurLines(text))
+			t.Errorf("GET /metrics has a node's words:\n%s", harness.OurMetrics(text))
 		}
 		for _, series := range []string{`patroniglue_node_role{cluster="main",node="pg2",role="other"}`, `patroniglue_node_state{cluster="main",node="pg2",state="other"}`} {
-			if harness.ValueOf(text, series) != "1" {
-				t.Errorf("GET /metrics: no %s 1:\n%s", series, harness.OurLines(text))
+			if harness.MetricValue(text, series) != "1" {
+				t.Errorf("GET /metrics: no %s 1:\n%s", series, harness.OurMetrics(text))
 			}
 		}
 	})

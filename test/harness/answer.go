@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// httpAnswer is an answer as it came.
-type httpAnswer struct {
+// Answer is an answer as it came.
+type Answer struct {
 	Status int
 	header []string // names, sorted
 	Body   []byte
@@ -23,9 +23,9 @@ type httpAnswer struct {
 
 // Ask sends one request over a connection of its own, as it stands: neither
 // Go's client nor its URLs take everything that Patroni answers.
-func (e *Cluster) Ask(addr, method, target string) (httpAnswer, error) {
-	fail := func(err error) (httpAnswer, error) {
-		return httpAnswer{}, fmt.Errorf("%s %s of %s: %w", method, target, addr, err)
+func (e *Cluster) Ask(addr, method, target string) (Answer, error) {
+	fail := func(err error) (Answer, error) {
+		return Answer{}, fmt.Errorf("%s %s of %s: %w", method, target, addr, err)
 	}
 	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err != nil {
@@ -47,7 +47,7 @@ func (e *Cluster) Ask(addr, method, target string) (httpAnswer, error) {
 		return fail(fmt.Errorf("no answer but %q", raw))
 	}
 	lines := strings.Split(string(head), "\r\n")
-	a := httpAnswer{Body: body}
+	a := Answer{Body: body}
 	fields := strings.Fields(lines[0])
 	if len(fields) < 2 || !strings.HasPrefix(fields[0], "HTTP/1.") {
 		return fail(fmt.Errorf("no status in %q", lines[0]))
@@ -63,7 +63,7 @@ func (e *Cluster) Ask(addr, method, target string) (httpAnswer, error) {
 	return a, nil
 }
 
-func (e *Cluster) Must(t *testing.T, addr, method, target string) httpAnswer {
+func (e *Cluster) MustAsk(t *testing.T, addr, method, target string) Answer {
 	t.Helper()
 	a, err := e.Ask(addr, method, target)
 	if err != nil {
@@ -73,7 +73,7 @@ func (e *Cluster) Must(t *testing.T, addr, method, target string) httpAnswer {
 }
 
 // Reason is that in our answer to a check.
-func (a httpAnswer) Reason(t *testing.T) string {
+func (a Answer) Reason(t *testing.T) string {
 	t.Helper()
 	var body struct {
 		Patroniglue struct{ Reason string } `json:"patroniglue"`
@@ -84,15 +84,15 @@ func (a httpAnswer) Reason(t *testing.T) string {
 	return body.Patroniglue.Reason
 }
 
-// answerForm is all of an answer that does not change from one moment to another.
-type answerForm struct {
+// AnswerForm is all of an answer that does not change from one moment to another.
+type AnswerForm struct {
 	Status int
 	Header []string
 	Body   map[string]string // the type at each path of the JSON
 }
 
-func (a httpAnswer) Form() answerForm {
-	f := answerForm{Status: a.Status, Header: a.header, Body: make(map[string]string)}
+func (a Answer) Form() AnswerForm {
+	f := AnswerForm{Status: a.Status, Header: a.header, Body: make(map[string]string)}
 	var v any
 	switch {
 	case len(a.Body) == 0:

@@ -218,14 +218,14 @@ func (p *Tab) Await(t *testing.T, expression string) {
 	})
 }
 
-// Says waits for a text in what the selector finds, however it is broken into lines.
-func (p *Tab) Says(t *testing.T, selector, text string) {
+// AwaitText waits for a text in what the selector finds, however it is broken into lines.
+func (p *Tab) AwaitText(t *testing.T, selector, text string) {
 	t.Helper()
 	p.Await(t, fmt.Sprintf("document.querySelector(%q).textContent.replace(/\\s+/g, ' ').includes(%q)", selector, text))
 }
 
-// IsLive waits until the page's script has heard of the server.
-func (p *Tab) IsLive(t *testing.T) {
+// AwaitLive waits until the page's script has heard of the server.
+func (p *Tab) AwaitLive(t *testing.T) {
 	t.Helper()
 	p.Await(t, "document.documentElement.dataset.live === 'yes'")
 }
@@ -234,7 +234,7 @@ func (p *Tab) IsLive(t *testing.T) {
 // node, has the focus there and some text selected.
 func (p *Tab) Occupy(t *testing.T) {
 	t.Helper()
-	p.As(t, NarrowLight)
+	p.SetViewport(t, NarrowLight)
 	Evaluate[chromedp.Void](t, p, `{
 		const node = document.querySelector("tbody[data-node=pg2]"), summary = node.querySelector("summary")
 		window.mark = { node, summary, url: location.href }
@@ -306,7 +306,7 @@ var (
 	Viewports               = []Viewport{NarrowLight, narrowDark, wideLight, WideDark}
 )
 
-func (p *Tab) As(t *testing.T, v Viewport) {
+func (p *Tab) SetViewport(t *testing.T, v Viewport) {
 	t.Helper()
 	scheme := "light"
 	if v.Dark {
@@ -330,7 +330,7 @@ func (p *Tab) IsWellMade(t *testing.T, on ...Viewport) {
 	t.Helper()
 	broken := make(map[string][]string) // by what is wrong, where
 	for _, v := range on {
-		p.As(t, v)
+		p.SetViewport(t, v)
 		for _, what := range slices.Concat(p.SticksOut(t), p.breaksRules(t), p.isFaint(t)) {
 			broken[what] = append(broken[what], v.String())
 		}

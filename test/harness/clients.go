@@ -33,7 +33,7 @@ func (e *Cluster) Try(addr, sql string) (a Attempt) {
 	defer cancel()
 	a.Begun = time.Now()
 	defer func() { a.Ended = time.Now() }()
-	conn, err := Connect(ctx, addr, "app")
+	conn, err := ConnectSQL(ctx, addr, "app")
 	if err != nil {
 		a.Err = err
 		return a
@@ -62,12 +62,12 @@ func Knock(addr string) error {
 	return err
 }
 
-func Connect(ctx context.Context, addr, user string) (*pgconn.PgConn, error) {
+func ConnectSQL(ctx context.Context, addr, user string) (*pgconn.PgConn, error) {
 	return pgconn.Connect(ctx, fmt.Sprintf("postgres://%s@%s/app?sslmode=disable", user, addr))
 }
 
-// Value runs sql and gives the first value of what it returns.
-func Value(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error) {
+// QueryValue runs sql and gives the first value of what it returns.
+func QueryValue(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error) {
 	results, err := conn.Exec(ctx, sql).ReadAll()
 	if err != nil {
 		return "", err
@@ -80,7 +80,7 @@ func Value(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error)
 
 // query runs sql, which returns the server's port, and gives that node.
 func (e *Cluster) query(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error) {
-	port, err := Value(ctx, conn, sql)
+	port, err := QueryValue(ctx, conn, sql)
 	if err != nil {
 		return "", err
 	}
@@ -92,20 +92,20 @@ func (e *Cluster) query(ctx context.Context, conn *pgconn.PgConn, sql string) (s
 	return "", fmt.Errorf("%q answered by port %q, want that of a node", sql, port)
 }
 
-// Writes sends a stream of connections to the write port, each with a row that
+// RecordWrites sends a stream of connections to the write port, each with a row that
 // bears the name of the test.
-func (e *Cluster) Writes(t *testing.T) *Recorder[Attempt] {
+func (e *Cluster) RecordWrites(t *testing.T) *Recorder[Attempt] {
 	sql := fmt.Sprintf("insert into lab (said) values ('%s') returning inet_server_port()", t.Name())
 	return Record(t, 3, 30*time.Millisecond, func() Attempt { return e.Try(e.Lab.Write, sql) })
 }
 
-// Reads sends one to the read port.
-func (e *Cluster) Reads(t *testing.T) *Recorder[Attempt] {
+// RecordReads sends one to the read port.
+func (e *Cluster) RecordReads(t *testing.T) *Recorder[Attempt] {
 	return Record(t, 2, 30*time.Millisecond, func() Attempt { return e.Try(e.Lab.Read, "select inet_server_port()") })
 }
 
-// ServedSince waits for a successful attempt that began after a moment.
-func ServedSince(t *testing.T, limit time.Duration, r *Recorder[Attempt], since time.Time) Attempt {
+// AwaitServed waits for a successful attempt that began after a moment.
+func AwaitServed(t *testing.T, limit time.Duration, r *Recorder[Attempt], since time.Time) Attempt {
 	t.Helper()
 	var last Attempt
 	Eventually(t, limit, func() error {
@@ -130,8 +130,8 @@ func ServedBy(attempts []Attempt, since time.Time) []string {
 	return slices.Sorted(maps.Keys(nodes))
 }
 
-// Story is what a stream of connections came to.
-type Story struct {
+// Summary is what a stream of connections came to.
+type Summary struct {
 	served    []Attempt
 	Failed    map[string]int // by reason
 	misrouted []Attempt      // that reached a node of the wrong role
@@ -139,9 +139,9 @@ type Story struct {
 	gap       time.Duration  // the longest time between two that were served
 }
 
-// Tell sorts attempts that want a standby or the primary.
-func Tell(attempts []Attempt, standby bool) Story {
-	s := Story{Failed: make(map[string]int)}
+// Summarize sorts attempts that want a standby or the primary.
+func Summarize(attempts []Attempt, standby bool) Summary {
+	s := Summary{Failed: make(map[string]int)}
 	slices.SortFunc(attempts, func(a, b Attempt) int { return a.Ended.Compare(b.Ended) })
 	for _, a := range attempts {
 		if a.Err != nil {
@@ -177,7 +177,7 @@ func why(err error) string {
 	return err.Error()
 }
 
-func (s Story) String() string {
+func (s Summary) String() string {
 	served := make(map[string]int)
 	for _, a := range s.served {
 		served[a.Node]++
@@ -186,21 +186,21 @@ func (s Story) String() string {
 }
 
 // MisroutedNone: no connection reached a node of the wrong role.
-func MisroutedNone(t *testing.T, what string, s Story) {
+func NoneMisrouted(t *testing.T, what string, s Summary) {
 	t.Helper()
 	t.Logf("%s: %s", what, s)
 	if len(s.served) == 0 {
 		t.Errorf("%s: nobody was served", what)
 	}
 	if n := len(s.misrouted); n > 0 {
-		t.Errorf("%s: %d connections reached a node of the wrong role, the first at %s", what, n, s.misrouted[0].Begun.Format(Clock))
+		t.Errorf("%s: %d connections reached a node of the wrong role, the first at %s", what, n, s.misrouted[0].Begun.Format(ClockFormat))
 	}
 }
 
-const Clock = "15:04:05.000"
+const ClockFormat = "15:04:05.000"
 
 // Kept: every row that a client was told is written is there.
-func (e *Cluster) Kept(t *testing.T, on lab.Node, s Story) {
+func (e *Cluster) RowsKept(t *testing.T, on lab.Node, s Summary) {
 	t.Helper()
 	if len(s.served) == 0 {
 		return // misroutedNone has told
@@ -224,11 +224,11 @@ type Session struct {
 	err   error         // how, likewise
 }
 
-func (e *Cluster) Open(t *testing.T, addr string) *Session {
+func (e *Cluster) OpenSession(t *testing.T, addr string) *Session {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Session{ended: make(chan struct{})}
-	conn, err := Connect(ctx, addr, "app")
+	conn, err := ConnectSQL(ctx, addr, "app")
 	if err == nil {
 		s.node, err = e.query(ctx, conn, "select inet_server_port()")
 	}
@@ -254,11 +254,11 @@ func (e *Cluster) Open(t *testing.T, addr string) *Session {
 	return s
 }
 
-// OpenOn opens a session on a certain node.
-func (e *Cluster) OpenOn(t *testing.T, addr, node string) *Session {
+// OpenSessionOn opens a session on a certain node.
+func (e *Cluster) OpenSessionOn(t *testing.T, addr, node string) *Session {
 	t.Helper()
 	for range 10 {
-		if s := e.Open(t, addr); s.node == node {
+		if s := e.OpenSession(t, addr); s.node == node {
 			return s
 		}
 	}
@@ -280,7 +280,7 @@ func (s *Session) IsAlive(t *testing.T) {
 	t.Helper()
 	select {
 	case <-s.ended:
-		t.Errorf("the session on %s was cut at %s: %v", s.node, s.At.Format(Clock), s.err)
+		t.Errorf("the session on %s was cut at %s: %v", s.node, s.At.Format(ClockFormat), s.err)
 	default:
 	}
 }

@@ -110,8 +110,8 @@ func RequireProgram(t testing.TB, name string) string {
 	return path
 }
 
-// Must runs a command and gives what it printed on both outputs.
-func Must(t *testing.T, name string, args ...string) string {
+// MustRun runs a command and gives what it printed on both outputs.
+func MustRun(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
 	if err != nil {

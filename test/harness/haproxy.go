@@ -43,7 +43,7 @@ func StartSmallEdited(t *testing.T, edit func(printed string) string, flags ...s
 	RequireProgram(t, "haproxy")
 	agent := FreePort(t)
 	s := &Small{Sim: NewSimulated(t, "pg1", "pg2", "pg3"), Dir: t.TempDir(), HTTP: FreePort(t), Agents: startRelay(t, agent)}
-	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", PortOf(s.HTTP)) + FastPolls + NodesOf(s.Sim, "")
+	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", PortOf(s.HTTP)) + FastPolls + NodeTables(s.Sim, "")
 	for i, n := range s.Sim.Nodes() {
 		text = Replace(t, text, fmt.Sprintf("10.0.0.%d:5432", 11+i), listenAs(t, n.Name()))
 	}

@@ -18,8 +18,8 @@ func Scrape(t testing.TB, h http.Handler) string {
 	return w.Body.String()
 }
 
-// OurLines are the samples and descriptions of our own metrics.
-func OurLines(text string) string {
+// OurMetrics are the samples and descriptions of our own metrics.
+func OurMetrics(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		if strings.Contains(line, "patroniglue_") && !strings.HasPrefix(line, "go_build_info") {
@@ -29,8 +29,8 @@ func OurLines(text string) string {
 	return b.String()
 }
 
-// ValueOf gives a sample's value, "" when there is none.
-func ValueOf(text, series string) string {
+// MetricValue gives a sample's value, "" when there is none.
+func MetricValue(text, series string) string {
 	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(line, series+" "); ok {
 			return strings.TrimSpace(value)

@@ -22,8 +22,8 @@ type Sample struct {
 
 func (s Sample) String() string { return fmt.Sprintf("after %v", s.at.Round(time.Millisecond)) }
 
-// Watch asks every 50 ms who is primary.
-func (e *Cluster) Watch(t *testing.T) *Recorder[Sample] {
+// RecordPrimaries asks every 50 ms who is primary.
+func (e *Cluster) RecordPrimaries(t *testing.T) *Recorder[Sample] {
 	begun := time.Now()
 	return Record(t, 1, 50*time.Millisecond, func() Sample {
 		s := e.sample()
@@ -72,7 +72,7 @@ func (e *Cluster) sample() (s Sample) {
 }
 
 // NeverTwo: at no moment two nodes were primary, and there always was an answer.
-func NeverTwo(t *testing.T, samples []Sample) {
+func NeverTwoPrimaries(t *testing.T, samples []Sample) {
 	t.Helper()
 	if len(samples) < 10 {
 		t.Errorf("%d samples, want at least 10", len(samples))

@@ -142,8 +142,8 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return entry(ctx, "test", args, stdout, stderr)
 }
 
-// LooksEvery is how often the daemon looks at the files that its configuration names.
-const LooksEvery = 2 * time.Second
+// FileCheckInterval is how often the daemon looks at the files that its configuration names.
+const FileCheckInterval = 2 * time.Second
 
 // MaxResident is what an idle daemon may keep in memory.
 const MaxResident = 30 << 20
@@ -174,13 +174,13 @@ func (p *Program) AwaitStatus(t *testing.T, path string, status int) {
 	})
 }
 
-// StartLeaving runs the program over pg1, the primary, and pg2, with the token
+// StartWithToken runs the program over pg1, the primary, and pg2, with the token
 // "secret".
-func StartLeaving(t *testing.T, frontend string) (*Program, *nodetest.Cluster) {
+func StartWithToken(t *testing.T, frontend string) (*Program, *nodetest.Cluster) {
 	t.Helper()
 	sim := NewSimulated(t, "pg1", "pg2")
 	token := WriteFile(t, "token", "secret\n")
-	p := Start(t, "c.toml", "[frontend]\n"+AnyPort+frontend+"token-file = '"+token+"'\n[agent]\nlisten = '127.0.0.1:0'\n"+FastPolls+NodesOf(sim, ""))
+	p := Start(t, "c.toml", "[frontend]\n"+AnyPort+frontend+"token-file = '"+token+"'\n[agent]\nlisten = '127.0.0.1:0'\n"+FastPolls+NodeTables(sim, ""))
 	return p, sim
 }
 

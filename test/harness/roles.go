@@ -13,8 +13,8 @@ import (
 	"patroniglue/contrib/lab"
 )
 
-// HealthyCluster says who is what.
-type HealthyCluster struct {
+// Roles says who is what.
+type Roles struct {
 	Primary  lab.Node
 	Replicas []lab.Node
 	Major    int // Patroni's version
@@ -22,15 +22,15 @@ type HealthyCluster struct {
 
 // Healthy waits until one primary leads two streaming replicas, on one timeline,
 // and the program knows it.
-func (e *Cluster) Healthy(t *testing.T) HealthyCluster {
+func (e *Cluster) Healthy(t *testing.T) Roles {
 	t.Helper()
 	if e.lost {
 		t.Fatal("the cluster did not become healthy after an earlier test")
 	}
 	e.lost = true // unless the next line returns
-	var c HealthyCluster
+	var c Roles
 	Eventually(t, 60*time.Second, func() (err error) {
-		c, err = e.Look()
+		c, err = e.Roles()
 		if err == nil {
 			err = e.agrees(c)
 		}
@@ -40,9 +40,9 @@ func (e *Cluster) Healthy(t *testing.T) HealthyCluster {
 	return c
 }
 
-// Look asks Patroni.
-func (e *Cluster) Look() (HealthyCluster, error) {
-	var c HealthyCluster
+// Roles asks Patroni.
+func (e *Cluster) Roles() (Roles, error) {
+	var c Roles
 	timelines := make(map[int64]bool)
 	for _, n := range e.Lab.Nodes {
 		a, err := e.Ask(n.REST, "GET", "/primary")
@@ -92,7 +92,7 @@ func (e *Cluster) Look() (HealthyCluster, error) {
 }
 
 // agrees asks the program.
-func (e *Cluster) agrees(c HealthyCluster) error {
+func (e *Cluster) agrees(c Roles) error {
 	a, err := e.Ask(e.Lab.HTTP, "GET", "/health?strict")
 	if err != nil {
 		return err

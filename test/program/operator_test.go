@@ -27,7 +27,7 @@ func TestOperator(t *testing.T) {
 	withToken := front + "token-file = '" + token + "'\n"
 	operator := func(more string) string { return "[operator]\nlisten = '" + addr + "'\n" + more }
 	guarded := operator(self.Pair("self") + "password-file = '" + passwords + "'\n")
-	rest := harness.FastPolls + harness.NodesOf(sim, "")
+	rest := harness.FastPolls + harness.NodeTables(sim, "")
 	p := harness.Start(t, "c.toml", front+rest)
 	reload := func(text string) {
 		t.Helper()

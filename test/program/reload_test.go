@@ -80,7 +80,7 @@ func TestReload(t *testing.T) {
 		}
 		resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/metrics")
 		if resp.StatusCode != 200 || !strings.Contains(body, `patroniglue_node_up{cluster="default",node="pg3"} 1`) || strings.Contains(body, `cluster="main",node="pg3"`) {
-			t.Errorf("GET /metrics: %s: %s", resp.Status, harness.OurLines(body))
+			t.Errorf("GET /metrics: %s: %s", resp.Status, harness.OurMetrics(body))
 		}
 	})
 	t.Run("url, ttl and rules changed", func(t *testing.T) {
@@ -180,18 +180,18 @@ func TestReloadRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	good := "[frontend]\n" + harness.AnyPort + harness.FastPolls + harness.NodesOf(sim, "")
+	good := "[frontend]\n" + harness.AnyPort + harness.FastPolls + harness.NodeTables(sim, "")
 	p := harness.Start(t, "c.toml", good)
 	metric := func(name string) string {
 		_, text := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/metrics")
-		return harness.ValueOf(text, name)
+		return harness.MetricValue(text, name)
 	}
 	free := harness.FreePort(t)
 	for _, tt := range []struct{ name, text, want string }{
 		{"mistakes", good + "[cache]\nttl = 'x'\n[[node]]\nname = 'pg 3'\n", "cache.ttl: want a duration"},
 		{"no TOML", "[frontend\n", "line 2: "},
 		{"a certificate that is not there", strings.Replace(good, "port = 0", "port = 0\ncertfile = '/nowhere/a'\nkeyfile = '/nowhere/b'", 1), "no such file or directory"},
-		{"a port in use", good + "[agent]\nlisten = '" + taken.Addr().String() + "'\n" + strings.Replace(harness.NodesOf(sim, "agent = { primary = '"+free+"' }"), "pg1", "pg9", 1), ""},
+		{"a port in use", good + "[agent]\nlisten = '" + taken.Addr().String() + "'\n" + strings.Replace(harness.NodeTables(sim, "agent = { primary = '"+free+"' }"), "pg1", "pg9", 1), ""},
 		{"only a port in use", good + "[agent]\nlisten = '" + taken.Addr().String() + "'\n[[node]]\nname = 'pg9'\nurl = 'http://127.0.0.1:1'\nagent = { primary = '" + free + "' }\n", "address already in use: want a free port"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -39,7 +39,7 @@ func TestSecrets(t *testing.T) {
 	tokenFile := "token-file = '" + token + "'\n"
 	operator := "[operator]\nlisten = '" + addr + "'\npassword-file = '" + passwords + "'\n"
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	rest := "[agent]\nlisten = '127.0.0.1:0'\n" + harness.FastPolls + ca.Pair("client") + harness.NodesOf(sim, "")
+	rest := "[agent]\nlisten = '127.0.0.1:0'\n" + harness.FastPolls + ca.Pair("client") + harness.NodeTables(sim, "")
 	text := frontend + ca.Pair("server") + tokenFile + operator + rest
 	p := harness.Start(t, "c.toml", text, "-debug")
 	p.Config = p.Path

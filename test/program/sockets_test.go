@@ -50,7 +50,7 @@ func TestSocketActivation(t *testing.T) {
 		t.Cleanup(func() { f.Close() })
 		files, addrs = append(files, f), append(addrs, ln.Addr().String())
 	}
-	text := "[frontend]\nhost = 'localhost'\nport = " + harness.PortOf(addrs[0]) + "\n[agent]\nlisten = '" + addrs[1] + "'\n" + harness.FastPolls + harness.NodesOf(sim, "")
+	text := "[frontend]\nhost = 'localhost'\nport = " + harness.PortOf(addrs[0]) + "\n[agent]\nlisten = '" + addrs[1] + "'\n" + harness.FastPolls + harness.NodeTables(sim, "")
 	p := activated(t, text, files...)
 	if got := p.Log.Values("socket", "level", "error", "message", "systemd passed a socket that fits no address of the configuration, so nobody answers there: want localhost:"+
 		harness.PortOf(addrs[0])+" (frontend.port), "+addrs[1]+" (agent.listen)"); !slices.Equal(got, addrs[2:]) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"patroniglue/contrib/lab"
 	"patroniglue/test/harness"
 )
 
@@ -14,6 +15,10 @@ import (
 // no other database meanwhile.
 func TestFaultsBehindHAProxy(t *testing.T) {
 	t.Parallel()
+	harness.Matrix(t, testFaultsBehindHAProxy)
+}
+
+func testFaultsBehindHAProxy(t *testing.T, suite lab.Suite) {
 	const together = 6 // they mostly wait, so more than there are cores
 	var running sync.WaitGroup
 	places := make(chan struct{}, together)
@@ -24,14 +29,14 @@ func TestFaultsBehindHAProxy(t *testing.T) {
 		running.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			t.Run(f.name, f.playBehindHAProxy)
+			t.Run(f.name, func(t *testing.T) { f.playBehindHAProxy(t, suite) })
 		})
 	}
 	running.Wait()
 }
 
-func (f *fault) playBehindHAProxy(t *testing.T) {
-	h := harness.StartSmall(t)
+func (f *fault) playBehindHAProxy(t *testing.T, suite lab.Suite) {
+	h := harness.StartSmall(t, suite)
 	h.Shows(t, harness.Normal)
 	s := &faulty{T: t, sim: h.Sim}
 	f.begin(s)

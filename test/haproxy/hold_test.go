@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"patroniglue/contrib/lab"
 	"patroniglue/haproxy"
 	"patroniglue/internal/config"
 	"patroniglue/node/nodetest"
@@ -65,6 +66,7 @@ func (d *database) serve(conn net.Conn) {
 // holding is a simulated cluster, our program, and HAProxy between clients and
 // databases as "patroniglue haproxy -hold" configures it.
 type holding struct {
+	suite     lab.Suite // whose HAProxy it is
 	sim       *nodetest.Cluster
 	databases map[string]*database
 	dir       string // with haproxy.cfg and the Lua file
@@ -74,9 +76,9 @@ type holding struct {
 	log       *harness.Log // what HAProxy says
 }
 
-func newHolding(t *testing.T, hold time.Duration) *holding {
+func newHolding(t *testing.T, suite lab.Suite, hold time.Duration) *holding {
 	t.Helper()
-	h := &holding{sim: harness.NewSimulated(t, "pg1", "pg2"), databases: make(map[string]*database), dir: t.TempDir(), addr: harness.FreePort(t), log: new(harness.Log)}
+	h := &holding{suite: suite, sim: harness.NewSimulated(t, "pg1", "pg2"), databases: make(map[string]*database), dir: t.TempDir(), addr: harness.FreePort(t), log: new(harness.Log)}
 	h.socket = filepath.Join(h.dir, "s")
 	nodes := harness.NodeTables(h.sim, "")
 	for i, n := range h.sim.Nodes() {
@@ -100,9 +102,8 @@ func newHolding(t *testing.T, hold time.Duration) *holding {
 func (h *holding) start(t *testing.T) {
 	t.Helper()
 	file := filepath.Join(h.dir, "haproxy.cfg")
-	path := harness.RequireProgram(t, "haproxy")
-	harness.AcceptedByHAProxy(t, file)
-	h.haproxy = exec.CommandContext(t.Context(), path, "-W", "-f", file)
+	harness.AcceptedByHAProxy(t, h.suite, file)
+	h.haproxy = h.suite.Command(t.Context(), []string{h.dir}, "haproxy", "-W", "-f", file)
 	h.haproxy.Stdout, h.haproxy.Stderr = h.log, h.log
 	h.haproxy.Cancel = func() error { return h.haproxy.Process.Signal(syscall.SIGTERM) } // takes its workers with it
 	h.haproxy.WaitDelay = 5 * time.Second
@@ -278,9 +279,11 @@ func (h *holding) wantLogged(t *testing.T, line string) {
 }
 
 // TestHold: while there is no primary nobody is refused.
-func TestHold(t *testing.T) {
+func TestHold(t *testing.T) { harness.Core(t, testHold) }
+
+func testHold(t *testing.T, suite lab.Suite) {
 	const waiting, leaving = 2500, 500
-	h := newHolding(t, 20*time.Second)
+	h := newHolding(t, suite, 20*time.Second)
 	h.start(t)
 
 	// Nothing passes while there are two.
@@ -331,8 +334,10 @@ func TestHold(t *testing.T) {
 }
 
 // TestHoldLimit: at its end connections are refused, and one line says why.
-func TestHoldLimit(t *testing.T) {
-	h := newHolding(t, time.Second)
+func TestHoldLimit(t *testing.T) { harness.Core(t, testHoldLimit) }
+
+func testHoldLimit(t *testing.T, suite lab.Suite) {
+	h := newHolding(t, suite, time.Second)
 	h.start(t)
 	h.sim.Kill("pg1")
 	h.untilServed(t, 0)
@@ -351,8 +356,10 @@ func TestHoldLimit(t *testing.T) {
 
 // TestHoldCostsNothing: with a primary no connection enters Lua; this Lua refuses
 // them all. Without exactly one nothing passes, even when Lua fails.
-func TestHoldCostsNothing(t *testing.T) {
-	h := newHolding(t, time.Second)
+func TestHoldCostsNothing(t *testing.T) { harness.Core(t, testHoldCostsNothing) }
+
+func testHoldCostsNothing(t *testing.T, suite lab.Suite) {
+	h := newHolding(t, suite, time.Second)
 	const lua = `
 local refuses = true
 core.register_action("hold", { "tcp-req" }, function()

@@ -81,13 +81,13 @@ func (e suite) conforms(t *testing.T) {
 				switch d := e.document(t, n); {
 				case d.State != "running" || d.PendingRestart:
 					return false
-				case d.Role == "standby_leader" && e.MustAsk(t, n.REST, "GET", "/standby-leader").Status == http.StatusOK:
+				case d.Role == "standby_leader" && len(d.Replication) == 2 && e.MustAsk(t, n.REST, "GET", "/standby-leader").Status == http.StatusOK:
 					now.Primary = n
-				default:
+				case d.Role == "replica" && len(d.Replication) == 0: // nobody follows the former leader any more
 					now.Replicas = append(now.Replicas, n)
 				}
 			}
-			if len(now.Replicas) != 2 {
+			if now.Primary.Name == "" || len(now.Replicas) != 2 {
 				return false
 			}
 			c = now
@@ -131,6 +131,8 @@ type patroniDocument struct {
 	SyncStandby    bool `json:"sync_standby"`
 	QuorumStandby  bool `json:"quorum_standby"`
 	PendingRestart bool `json:"pending_restart"`
+	Timeline       json.Number
+	Replication    []struct{ State string }
 	Patroni        struct{ Version string }
 }
 

@@ -32,6 +32,7 @@ func testEndToEnd(t *testing.T, s lab.Suite) {
 	t.Run("quiet", e.quiet)
 	t.Run("status", e.status)
 	t.Run("clients of Patroni", e.clients)
+	t.Run("check_patroni", e.checkPatroni)
 	t.Run("HAProxy", e.haproxy)
 	t.Run("switchover", e.switchover)
 	t.Run("leaving", e.leaving)

@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// Answer is an answer as it came.
+// Answer is an HTTP response as it came.
 type Answer struct {
 	Status int
 	header []string // names, sorted
 	Body   []byte
 }
 
-// Ask sends one request over a connection of its own, as it stands: neither
-// Go's client nor its URLs take everything that Patroni answers.
+// Ask sends one request over a connection of its own. It writes the target as it is:
+// neither Go's client nor its URLs accept everything that Patroni answers.
 func (e *Cluster) Ask(addr, method, target string) (Answer, error) {
 	fail := func(err error) (Answer, error) {
 		return Answer{}, fmt.Errorf("%s %s of %s: %w", method, target, addr, err)
@@ -63,6 +63,7 @@ func (e *Cluster) Ask(addr, method, target string) (Answer, error) {
 	return a, nil
 }
 
+// MustAsk is Ask, after whose error the test ends.
 func (e *Cluster) MustAsk(t *testing.T, addr, method, target string) Answer {
 	t.Helper()
 	a, err := e.Ask(addr, method, target)
@@ -72,7 +73,7 @@ func (e *Cluster) MustAsk(t *testing.T, addr, method, target string) Answer {
 	return a
 }
 
-// Reason is that in our answer to a check.
+// Reason is the reason in our answer to a check.
 func (a Answer) Reason(t *testing.T) string {
 	t.Helper()
 	var body struct {
@@ -84,13 +85,14 @@ func (a Answer) Reason(t *testing.T) string {
 	return body.Patroniglue.Reason
 }
 
-// AnswerForm is all of an answer that does not change from one moment to another.
+// AnswerForm is the part of an answer that does not change from one moment to the next.
 type AnswerForm struct {
 	Status int
 	Header []string
 	Body   map[string]string // the type at each path of the JSON
 }
 
+// Form replaces the values in the body by their types.
 func (a Answer) Form() AnswerForm {
 	f := AnswerForm{Status: a.Status, Header: a.header, Body: make(map[string]string)}
 	var v any
@@ -135,7 +137,7 @@ func formOf(v any, path string, out map[string]string) {
 	out[path] = kind
 }
 
-// AskAgent asks as HAProxy does and gives the line without its end.
+// AskAgent asks the shared agent port as HAProxy does and returns the line without its end.
 func (e *Cluster) AskAgent(question string) (string, error) {
 	conn, err := net.DialTimeout("tcp", e.Lab.Agent, 5*time.Second)
 	if err != nil {

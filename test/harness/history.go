@@ -10,7 +10,7 @@ import (
 	"patroniglue/cluster"
 )
 
-// SameChanges compares changes as JSON tells them: a time that was read has no
+// SameChanges fails the test if changes differ in their JSON: a time that was parsed has no
 // monotonic clock.
 func SameChanges(t *testing.T, got, want []cluster.Change) {
 	t.Helper()
@@ -20,6 +20,7 @@ func SameChanges(t *testing.T, got, want []cluster.Change) {
 	}
 }
 
+// ChangesAsJSON marshals each change.
 func ChangesAsJSON(t *testing.T, changes []cluster.Change) []string {
 	t.Helper()
 	var out []string
@@ -33,6 +34,7 @@ func ChangesAsJSON(t *testing.T, changes []cluster.Change) []string {
 	return out
 }
 
+// ReadLines returns the lines of a file, without their ends.
 func ReadLines(t *testing.T, path string) []string {
 	t.Helper()
 	text, err := os.ReadFile(path)

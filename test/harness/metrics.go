@@ -8,6 +8,7 @@ import (
 	"testing"
 )
 
+// Scrape returns what a handler serves as /metrics.
 func Scrape(t testing.TB, h http.Handler) string {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -18,7 +19,7 @@ func Scrape(t testing.TB, h http.Handler) string {
 	return w.Body.String()
 }
 
-// OurMetrics are the samples and descriptions of our own metrics.
+// OurMetrics returns the samples and descriptions of our own metrics in text.
 func OurMetrics(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -29,7 +30,7 @@ func OurMetrics(text string) string {
 	return b.String()
 }
 
-// MetricValue gives a sample's value, "" when there is none.
+// MetricValue returns a sample's value, "" when there is none.
 func MetricValue(text, series string) string {
 	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(line, series+" "); ok {
@@ -39,7 +40,7 @@ func MetricValue(text, series string) string {
 	return ""
 }
 
-// LintMetrics asks Prometheus' own linter, which says nothing when all is well.
+// LintMetrics runs Prometheus' own linter, which prints nothing when all is well.
 func LintMetrics(t *testing.T, text string) {
 	t.Run("promtool", func(t *testing.T) {
 		lint := exec.CommandContext(t.Context(), RequireProgram(t, "promtool"), "check", "metrics")

@@ -145,7 +145,7 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // FileCheckInterval is how often the daemon looks at the files that its configuration names.
 const FileCheckInterval = 2 * time.Second
 
-// MaxResident is what an idle daemon may keep in memory.
+// MaxResident is how many bytes of an idle daemon may be resident.
 const MaxResident = 30 << 20
 
 // AwaitBody waits until the answer to GET path has all of the parts.
@@ -174,8 +174,8 @@ func (p *Program) AwaitStatus(t *testing.T, path string, status int) {
 	})
 }
 
-// StartWithToken runs the program over pg1, the primary, and pg2, with the token
-// "secret".
+// StartWithToken starts the program over pg1, the primary, and pg2, with the token
+// "secret" and more lines in [frontend].
 func StartWithToken(t *testing.T, frontend string) (*Program, *nodetest.Cluster) {
 	t.Helper()
 	sim := NewSimulated(t, "pg1", "pg2")
@@ -195,9 +195,10 @@ func (p *Program) LeavingRecords() []string {
 	return records
 }
 
+// What the log says after a reload.
 const (
-	LoadedAnew    = "the configuration is loaded anew"
-	NotLoadedAnew = "the configuration is not loaded anew: all stays as it was"
+	Reloaded    = "the configuration is loaded anew"
+	ReloadFailed = "the configuration is not loaded anew: all stays as it was"
 )
 
 // Reload writes another configuration, sends SIGHUP to the program's process and waits

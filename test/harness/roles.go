@@ -13,15 +13,15 @@ import (
 	"patroniglue/contrib/lab"
 )
 
-// Roles says who is what.
+// Roles says which node of a healthy cluster has which role.
 type Roles struct {
 	Primary  lab.Node
 	Replicas []lab.Node
-	Major    int // Patroni's version
+	Major    int // of Patroni's version
 }
 
-// Healthy waits until one primary leads two streaming replicas, on one timeline,
-// and the program knows it.
+// Healthy waits until one primary leads two streaming replicas, on one timeline, and the
+// program knows it. Each test that shares a cluster begins with it.
 func (e *Cluster) Healthy(t *testing.T) Roles {
 	t.Helper()
 	if e.lost {
@@ -40,7 +40,7 @@ func (e *Cluster) Healthy(t *testing.T) Roles {
 	return c
 }
 
-// Roles asks Patroni.
+// Roles asks Patroni once. The error says why the cluster is not healthy.
 func (e *Cluster) Roles() (Roles, error) {
 	var c Roles
 	timelines := make(map[int64]bool)
@@ -76,7 +76,7 @@ func (e *Cluster) Roles() (Roles, error) {
 				}
 			}
 			if streaming != 2 || c.Primary.Name != "" {
-				return c, fmt.Errorf("%s is primary and streams to %d", n.Name, streaming)
+				return c, fmt.Errorf("%s is primary and streams to %d replicas", n.Name, streaming)
 			}
 			c.Primary = n
 		case doc.Role == "replica" && a.Status == http.StatusServiceUnavailable:
@@ -91,7 +91,7 @@ func (e *Cluster) Roles() (Roles, error) {
 	return c, nil
 }
 
-// agrees asks the program.
+// agrees is nil when the program has the same roles.
 func (e *Cluster) agrees(c Roles) error {
 	a, err := e.Ask(e.Lab.HTTP, "GET", "/health?strict")
 	if err != nil {
@@ -108,13 +108,13 @@ func (e *Cluster) agrees(c Roles) error {
 		if got, err := e.Passing(check); err != nil {
 			return err
 		} else if !slices.Equal(got, want) {
-			return fmt.Errorf("%s here: %v, want %v", check, got, want)
+			return fmt.Errorf("%v pass %s here, want %v", got, check, want)
 		}
 	}
 	return nil
 }
 
-// Passing gives the nodes that pass a check, all from one view.
+// Passing returns the nodes that pass a check, all from one view.
 func (e *Cluster) Passing(check string) ([]string, error) {
 	a, err := e.Ask(e.Lab.HTTP, "GET", "/cluster/"+e.Lab.Scope+"/"+check)
 	if err != nil {

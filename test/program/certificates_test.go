@@ -182,18 +182,18 @@ func TestCertificatesRenewed(t *testing.T) {
 	harness.Eventually(t, harness.Soon, func() error {
 		return harness.Want(len(p.Log.Lines("message", "no longer wrong with the supervisor itself")) == 1, "that the log says that half a pair is over, once")
 	})
-	if got := p.Log.Values("changed", "message", harness.LoadedAnew); len(got) != 1 || !strings.Contains(got[0], "self.crt") || strings.Contains(got[0], "frontend") {
+	if got := p.Log.Values("changed", "message", harness.Reloaded); len(got) != 1 || !strings.Contains(got[0], "self.crt") || strings.Contains(got[0], "frontend") {
 		t.Errorf("changed: %q, want the two files", got)
 	}
 
 	again, _ := other.Make(t, "self", harness.ServerCert())
 	replace("self.crt")
 	replace("self.key")
-	p.Reload(t, harness.ReadFile(t, p.Path), harness.LoadedAnew) // at once
+	p.Reload(t, harness.ReadFile(t, p.Path), harness.Reloaded) // at once
 	if !shown().Equal(again) {
 		t.Error("after SIGHUP the renewed certificate is not shown")
 	}
-	p.Reload(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, ""), harness.LoadedAnew) // without TLS, on the same port
+	p.Reload(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, ""), harness.Reloaded) // without TLS, on the same port
 	if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 		t.Errorf("GET /node/pg1/primary: %d", got)
 	}

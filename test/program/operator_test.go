@@ -31,7 +31,7 @@ func TestOperator(t *testing.T) {
 	p := harness.Start(t, "c.toml", front+rest)
 	reload := func(text string) {
 		t.Helper()
-		p.Reload(t, text, harness.LoadedAnew)
+		p.Reload(t, text, harness.Reloaded)
 		p.Config = p.Path
 		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 			t.Errorf("GET /node/pg1/primary: %d", got)
@@ -113,7 +113,7 @@ func TestOperator(t *testing.T) {
 
 	// Passwords that cannot be read change nothing.
 	bad := harness.WriteFile(t, "bad", "alice:canary\n")
-	p.Reload(t, front+operator("password-file = '"+bad+"'\n")+rest, harness.NotLoadedAnew)
+	p.Reload(t, front+operator("password-file = '"+bad+"'\n")+rest, harness.ReloadFailed)
 	if got := harness.AskAs(t, trust, harness.BasicAuth("alice", "correct horse"), "GET", "https://"+addr+"/health"); got != 200 {
 		t.Errorf("GET /health after a reload that failed: %d", got)
 	}

@@ -111,11 +111,11 @@ func TestSocketActivation(t *testing.T) {
 	cancel()
 	clients.Wait()
 	for range 2 {
-		p.Reload(t, other, harness.LoadedAnew)
+		p.Reload(t, other, harness.Reloaded)
 		if got := harness.AskAgent(t, addrs[2], "pg1/primary\n"); got != "ready up 100% #primary\n" {
 			t.Errorf("agent: %q", got)
 		}
-		p.Reload(t, text, harness.LoadedAnew)
+		p.Reload(t, text, harness.Reloaded)
 		if got := harness.AskAgent(t, addrs[1], "pg1/primary\n"); got != "ready up 100% #primary\n" {
 			t.Errorf("agent: %q", got)
 		}

@@ -145,7 +145,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 	}
 	all()
 	p.Signal(t, syscall.SIGHUP)
-	p.Log.Await(t, 1, "message", harness.LoadedAnew)
+	p.Log.Await(t, 1, "message", harness.Reloaded)
 	all()
 	harness.AwaitFile(t, state+"/history.jsonl", `"kind":"leader"`)
 	p.Signal(t, syscall.SIGTERM)

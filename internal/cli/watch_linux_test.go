@@ -16,8 +16,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// openTerminal gives both ends of a terminal of 80 by 24: what the test reads
-// and types, and what a program writes to.
+// openTerminal returns both ends of a terminal of 80 by 24: the one from which the test
+// reads, and the one to which the program writes.
 func openTerminal(t *testing.T) (screen, program *os.File) {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)

@@ -102,7 +102,7 @@ func TestLeavingCommandRefused(t *testing.T) {
 	text := "[frontend]\nhost = '127.0.0.1'\ntoken-file = '" + other + "'\nport = "
 	for port, want := range map[string]string{
 		harness.PortOf(p.HTTP):                 "status code 401: want the bearer token of token-file in [frontend]\n",
-		harness.PortOf(sim.Node("pg1").Addr()): "does another program answer there, or an older patroniglue?\n",
+		harness.PortOf(sim.Node("pg1").Addr()): "does another program answer there, or a patroniglue with another version or configuration?\n",
 	} {
 		q := &harness.Program{Config: harness.WriteFile(t, "c.toml", text+port+"\n"+harness.NodeTables(sim, ""))}
 		if code, stdout, stderr := q.Command(t, "leaving", "pg1"); code != 1 || stdout != "" || !strings.HasSuffix(stderr, want) {

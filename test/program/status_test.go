@@ -73,7 +73,8 @@ func TestStatusOfAnother(t *testing.T) {
 	config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(sim.Node("pg1").Addr())) + harness.NodeTables(sim, "")
 	p := &harness.Program{Config: harness.WriteFile(t, "c.toml", config)}
 	code, stdout, stderr := p.Command(t, "status")
-	want := "patroniglue: asking the running daemon: " + sim.Node("pg1").URL() + ": what answers there is no patroniglue with this configuration\n"
+	want := "patroniglue: asking the running daemon: " + sim.Node("pg1").URL() +
+		"/health: status code 200: does another program answer there, or a patroniglue with another version or configuration?\n"
 	if code != 3 || stdout != "" || stderr != want {
 		t.Errorf("status of a Patroni: exit code %d, stdout %q, stderr %q, want 3 and %q", code, stdout, stderr, want)
 	}

@@ -197,7 +197,7 @@ func (p *Program) LeavingRecords() []string {
 
 // What the log says after a reload.
 const (
-	Reloaded    = "the configuration is loaded anew"
+	Reloaded     = "the configuration is loaded anew"
 	ReloadFailed = "the configuration is not loaded anew: all stays as it was"
 )
 

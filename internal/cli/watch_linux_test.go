@@ -41,7 +41,7 @@ func openTerminal(t *testing.T) (screen, program *os.File) {
 // The binary on a real terminal, and what it leaves behind after a signal.
 func TestWatchOnTerminal(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, ""))
 	harness.Eventually(t, harness.Soon, func() error {
 		code, _, stderr := p.Command(t, "status")
 		return harness.Want(code == 0, "exit code 0 of status (got %d, %s)", code, stderr)

@@ -61,7 +61,7 @@ func TestDiscoveryForgets(t *testing.T) {
 	for _, name := range []string{"pg1", "pg2", "pg3"} {
 		e.Announce("main", name, sim.Node(name).URL())
 	}
-	cfg, err := config.Parse("c.toml", []byte(harness.Discovering(t, e, "")), harness.Files{}.Read)
+	cfg, err := config.Parse("c.toml", []byte(harness.DiscoveryConfig(t, e, "")), harness.Files{}.Read)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,18 +68,18 @@ func TestHistoryFile(t *testing.T) {
 	h.Flush() // nothing new
 	h.Close()
 	written := historyOf(t, sup)
-	if got, want := harness.LinesOf(t, path), harness.AsJSON(t, written); len(want) != 10 || !reflect.DeepEqual(got, want) {
+	if got, want := harness.ReadLines(t, path), harness.ChangesAsJSON(t, written); len(want) != 10 || !reflect.DeepEqual(got, want) {
 		t.Errorf("the file has\n%q\nwant\n%q", got, want)
 	}
 
 	// The next start reads them back and appends to them; with a smaller size it reads the latest.
 	h, sup, log := begin(t, path, 100)
-	harness.Same(t, historyOf(t, sup), written)
+	harness.SameChanges(t, historyOf(t, sup), written)
 	toggle(t, sup, 1)
 	h.Flush()
 	h.Close()
 	written = historyOf(t, sup)
-	if got, want := harness.LinesOf(t, path), harness.AsJSON(t, written); len(want) != 12 || !reflect.DeepEqual(got, want) {
+	if got, want := harness.ReadLines(t, path), harness.ChangesAsJSON(t, written); len(want) != 12 || !reflect.DeepEqual(got, want) {
 		t.Errorf("the file has\n%q\nwant\n%q", got, want)
 	}
 	for i := 1; i < len(written); i++ {
@@ -89,7 +89,7 @@ func TestHistoryFile(t *testing.T) {
 	}
 	for _, size := range []int{1, 5, 11, 12, 13} {
 		_, sup, _ = begin(t, path, size)
-		harness.Same(t, historyOf(t, sup), written[max(0, 12-size):])
+		harness.SameChanges(t, historyOf(t, sup), written[max(0, 12-size):])
 		if h, _ := sup.History(cluster.Filter{}); h.Truncated != (size < 12) {
 			t.Errorf("with %d of 12 changes: truncated %t", size, h.Truncated)
 		}
@@ -115,7 +115,7 @@ func TestHistoryFileRotated(t *testing.T) {
 	want := historyOf(t, sup)
 	for _, size := range []int{3, 7, 10, 100} {
 		_, sup, log := begin(t, path, size)
-		harness.Same(t, historyOf(t, sup), want[max(0, 10-size):])
+		harness.SameChanges(t, historyOf(t, sup), want[max(0, 10-size):])
 		if h, _ := sup.History(cluster.Filter{}); h.Truncated != (size < 10) || log.String() != "" {
 			t.Errorf("with %d of 10 changes: truncated %t, log %q", size, h.Truncated, log)
 		}
@@ -133,14 +133,14 @@ func TestHistoryFileRotated(t *testing.T) {
 		t.Fatal(err)
 	}
 	h, sup, log := begin(t, path, 100)
-	harness.Same(t, historyOf(t, sup), want[6:])
+	harness.SameChanges(t, historyOf(t, sup), want[6:])
 	if got := log.Lines("level", "warn", "file", path, "in", path+".1", "line", "5", "lines", "1"); len(got) != 1 {
 		t.Errorf("log: %s", log)
 	}
 	toggle(t, sup, 1)
 	h.Flush()
 	h.Close()
-	if got, want := harness.LinesOf(t, path), harness.AsJSON(t, historyOf(t, sup))[4:]; !reflect.DeepEqual(got, want) {
+	if got, want := harness.ReadLines(t, path), harness.ChangesAsJSON(t, historyOf(t, sup))[4:]; !reflect.DeepEqual(got, want) {
 		t.Errorf("the file has\n%q\nwant\n%q", got, want)
 	}
 }
@@ -154,7 +154,7 @@ func TestHistoryFileWithGarbage(t *testing.T) {
 	h.Flush()
 	h.Close()
 	want := historyOf(t, sup)
-	good := harness.AsJSON(t, want)
+	good := harness.ChangesAsJSON(t, want)
 	text := strings.Join([]string{
 		good[0], "", "garbage", good[1], `{"a":1}`, "5", strings.Repeat("x", 200<<10), "\x00\xff", good[1] /* again */, good[2],
 		`{"at":"2026-01-02T15:04:05Z","lost":3}`, good[3], good[0][:20],
@@ -163,7 +163,7 @@ func TestHistoryFileWithGarbage(t *testing.T) {
 		t.Fatal(err)
 	}
 	h, sup, log := begin(t, path, 100)
-	harness.Same(t, historyOf(t, sup), want)
+	harness.SameChanges(t, historyOf(t, sup), want)
 	if got := log.Lines("level", "warn", "file", path, "line", "3", "lines", "7"); len(got) != 1 || strings.Count(log.String(), "\n") != 1 {
 		t.Errorf("log: %s", log)
 	}
@@ -172,7 +172,7 @@ func TestHistoryFileWithGarbage(t *testing.T) {
 	h.Close()
 	want = historyOf(t, sup)
 	_, sup, _ = begin(t, path, 100)
-	harness.Same(t, historyOf(t, sup), want)
+	harness.SameChanges(t, historyOf(t, sup), want)
 }
 
 // While the disk is full changes wait in memory, and that is logged once.
@@ -198,7 +198,7 @@ func TestHistoryFileOnAFullDisk(t *testing.T) {
 	if got := log.Lines("level", "info", "message", "history file is written again"); len(got) != 1 || strings.Count(log.String(), "\n") != 2 {
 		t.Errorf("log when there is room again: %s", log)
 	}
-	if got, want := harness.LinesOf(t, path), harness.AsJSON(t, historyOf(t, sup)); len(want) != 10 || !reflect.DeepEqual(got, want) {
+	if got, want := harness.ReadLines(t, path), harness.ChangesAsJSON(t, historyOf(t, sup)); len(want) != 10 || !reflect.DeepEqual(got, want) {
 		t.Errorf("the file has\n%q\nwant\n%q", got, want)
 	}
 }
@@ -218,7 +218,7 @@ func TestHistoryFileAfterHalfALine(t *testing.T) {
 	h.Close()
 	want := historyOf(t, sup)
 	_, sup, log := begin(t, path, 100)
-	harness.Same(t, historyOf(t, sup), want)
+	harness.SameChanges(t, historyOf(t, sup), want)
 	if len(want) != 4 || len(log.Lines("line", "3", "lines", "1")) != 1 {
 		t.Errorf("%d changes, log: %s", len(want), log)
 	}
@@ -238,7 +238,7 @@ func TestHistoryFileThatCannotBe(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Flush()
-	if got := harness.LinesOf(t, path); len(got) != 2 {
+	if got := harness.ReadLines(t, path); len(got) != 2 {
 		t.Errorf("the file has %q", got)
 	}
 
@@ -257,8 +257,8 @@ func TestHistoryFileThatLoses(t *testing.T) {
 	h.Flush()
 	toggle(t, sup, 4) // a disk that hangs meanwhile
 	h.Flush()
-	lines := harness.LinesOf(t, path)
-	if len(lines) != 6 || !strings.Contains(lines[2], `"lost":5}`) || !reflect.DeepEqual(lines[3:], harness.AsJSON(t, historyOf(t, sup))) {
+	lines := harness.ReadLines(t, path)
+	if len(lines) != 6 || !strings.Contains(lines[2], `"lost":5}`) || !reflect.DeepEqual(lines[3:], harness.ChangesAsJSON(t, historyOf(t, sup))) {
 		t.Errorf("the file has\n%q", lines)
 	}
 	_, sup, log := begin(t, path, 100)
@@ -292,7 +292,7 @@ func TestHistoryFileLoop(t *testing.T) {
 		synctest.Wait()
 		toggle(t, sup, 1)
 		synctest.Wait()
-		if got, want := append(harness.LinesOf(t, rotated), harness.LinesOf(t, path)...), harness.AsJSON(t, historyOf(t, sup)); len(want) != 6 || !reflect.DeepEqual(got, want) || len(harness.LinesOf(t, path)) != 2 {
+		if got, want := append(harness.ReadLines(t, rotated), harness.ReadLines(t, path)...), harness.ChangesAsJSON(t, historyOf(t, sup)); len(want) != 6 || !reflect.DeepEqual(got, want) || len(harness.ReadLines(t, path)) != 2 {
 			t.Errorf("the files have\n%q\nwant\n%q", got, want)
 		}
 
@@ -312,7 +312,7 @@ func TestHistoryFileLoop(t *testing.T) {
 		}
 		time.Sleep(retryAfter + time.Second)
 		synctest.Wait()
-		if got, want := harness.LinesOf(t, path), harness.AsJSON(t, historyOf(t, sup))[6:]; !reflect.DeepEqual(got, want) {
+		if got, want := harness.ReadLines(t, path), harness.ChangesAsJSON(t, historyOf(t, sup))[6:]; !reflect.DeepEqual(got, want) {
 			t.Errorf("the file has\n%q\nwant\n%q\nlog %s", got, want, log)
 		}
 		cancel()

@@ -83,7 +83,7 @@ func TestMetricsOfAFailover(t *testing.T) {
 			synctest.Wait()
 			text := harness.Scrape(t, d.http.Handler())
 			for series, value := range samples {
-				if got := harness.ValueOf(text, "patroniglue_"+series); got != value {
+				if got := harness.MetricValue(text, "patroniglue_"+series); got != value {
 					t.Errorf("%s: %s is %q, want %q", when, series, got, value)
 				}
 			}
@@ -118,7 +118,7 @@ func TestMetricsOfAFailover(t *testing.T) {
 				gaps += c.Gap
 			}
 		}
-		if _, err := fmt.Sscan(harness.ValueOf(text, `patroniglue_cluster_without_primary_seconds_total{cluster="main"}`), &without); err != nil || without != gaps || without < 19.5 || without > 20.5 {
+		if _, err := fmt.Sscan(harness.MetricValue(text, `patroniglue_cluster_without_primary_seconds_total{cluster="main"}`), &without); err != nil || without != gaps || without < 19.5 || without > 20.5 {
 			t.Errorf("time without a primary: %v s (%v), want 20, and %v as in the history", without, err, gaps)
 		}
 		want("after the failover", map[string]string{
@@ -162,11 +162,11 @@ func TestMetricsOfAHostileNode(t *testing.T) {
 		time.Sleep(time.Second)
 		text := harness.Scrape(t, d.http.Handler())
 		if strings.Contains(text, "evil") {
-			t.Errorf("GET /metrics has a node's words:\n%s", harness.OurLines(text))
+			t.Errorf("GET /metrics has a node's words:\n%s", harness.OurMetrics(text))
 		}
 		for _, series := range []string{`patroniglue_node_role{cluster="main",node="pg2",role="other"}`, `patroniglue_node_state{cluster="main",node="pg2",state="other"}`} {
-			if harness.ValueOf(text, series) != "1" {
-				t.Errorf("GET /metrics: no %s 1:\n%s", series, harness.OurLines(text))
+			if harness.MetricValue(text, series) != "1" {
+				t.Errorf("GET /metrics: no %s 1:\n%s", series, harness.OurMetrics(text))
 			}
 		}
 	})

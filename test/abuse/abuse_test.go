@@ -25,7 +25,7 @@ func TestAbuse(t *testing.T) {
 		many = most
 	}
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
-	v := startVictim(t, "", "", harness.NodesOf(sim, ""), nil)
+	v := startVictim(t, "", "", harness.NodeTables(sim, ""), nil)
 	v.quiet = v.during("quiet", func() { time.Sleep(2 * time.Second) })
 
 	held := func(name, addr string, n int, text string) {
@@ -93,7 +93,7 @@ func TestAbuseOfTLS(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	ca := harness.NewAuthority(t)
 	ca.Make(t, "server", harness.ServerCert())
-	v := startVictim(t, "", ca.Pair("server"), harness.NodesOf(sim, ""), &tls.Config{RootCAs: ca.Pool()})
+	v := startVictim(t, "", ca.Pair("server"), harness.NodeTables(sim, ""), &tls.Config{RootCAs: ca.Pool()})
 	v.quiet = v.during("quiet, by TLS", func() { time.Sleep(2 * time.Second) })
 
 	hello := clientHello(t)
@@ -131,7 +131,7 @@ func TestAbuseOfTheOperators(t *testing.T) {
 		t.Fatal(err)
 	}
 	operator := harness.FreePort(t)
-	v := startVictim(t, "", "", "[operator]\nlisten = '"+operator+"'\npassword-file = '"+harness.WriteFile(t, "passwords", "alice:"+string(hash)+"\n")+"'\n"+harness.NodesOf(sim, ""), nil)
+	v := startVictim(t, "", "", "[operator]\nlisten = '"+operator+"'\npassword-file = '"+harness.WriteFile(t, "passwords", "alice:"+string(hash)+"\n")+"'\n"+harness.NodeTables(sim, ""), nil)
 	v.quiet = v.during("quiet, beside operators", func() { time.Sleep(2 * time.Second) })
 
 	login := "GET / HTTP/1.1\r\nhost: x\r\nauthorization: " + harness.BasicAuth("alice", "wrong") + "\r\n\r\n"
@@ -147,7 +147,7 @@ func TestAbuseOfTheOperators(t *testing.T) {
 // takes fewer connections, and has files left for its polls.
 func TestTooFewOpenFiles(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
-	v := startVictim(t, "ulimit -n 256;", "", harness.NodesOf(sim, ""), nil)
+	v := startVictim(t, "ulimit -n 256;", "", harness.NodeTables(sim, ""), nil)
 	warnings := v.program.Log.Values("message", "level", "warn")
 	want := "limits: at most 72 HTTP and 72 agent connections, because the process may have 256 files open, want 8304 (LimitNOFILE of its systemd unit, or ulimit -n)"
 	if !slices.Contains(warnings, want) {

@@ -75,7 +75,7 @@ func testHostileNode(t *testing.T, words, where string) {
 	t.Cleanup(hostile.Close)
 	sim := harness.NewSimulated(t, "pg1")
 	historyFile := filepath.Join(t.TempDir(), "history.jsonl")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n[history]\nfile = '"+historyFile+"'\n"+harness.FastPolls+harness.NodesOf(sim, "")+
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n[history]\nfile = '"+historyFile+"'\n"+harness.FastPolls+harness.NodeTables(sim, "")+
 		"[[node]]\nname = 'pg2'\ncluster = 'main'\nurl = '"+hostile.URL+"'\n", "-debug")
 	time.Sleep(200 * time.Millisecond) // some more polls: what repeats is logged otherwise
 

@@ -376,7 +376,7 @@ func docGolden(t *testing.T, fence, got string) {
 // TestDocsOtherLoadBalancers asks as docs/haproxy.md says that others ask.
 func TestDocsOtherLoadBalancers(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
-	all := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[cache]\nttl = '2s'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
+	all := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[cache]\nttl = '2s'\n"+harness.FastPolls+harness.NodeTables(sim, ""))
 
 	// A supervisor of one node above the one of all.
 	configs, _ := docBlocks(t, "toml")

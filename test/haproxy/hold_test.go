@@ -80,7 +80,7 @@ func newHolding(t *testing.T, suite lab.Suite, hold time.Duration) *holding {
 	t.Helper()
 	h := &holding{suite: suite, sim: harness.NewSimulated(t, "pg1", "pg2"), databases: make(map[string]*database), dir: t.TempDir(), addr: harness.FreePort(t), log: new(harness.Log)}
 	h.socket = filepath.Join(h.dir, "s")
-	nodes := harness.NodesOf(h.sim, "")
+	nodes := harness.NodeTables(h.sim, "")
 	for i, n := range h.sim.Nodes() {
 		h.databases[n.Name()] = startDatabase(t, n.Name())
 		nodes = harness.Replace(t, nodes, fmt.Sprintf("10.0.0.%d:5432", 11+i), h.databases[n.Name()].ln.Addr().String())

@@ -14,18 +14,18 @@ import (
 	"time"
 )
 
-// httpAnswer is an answer as it came.
-type httpAnswer struct {
+// Answer is an HTTP response as it came.
+type Answer struct {
 	Status int
 	header []string // names, sorted
 	Body   []byte
 }
 
-// Ask sends one request over a connection of its own, as it stands: neither
-// Go's client nor its URLs take everything that Patroni answers.
-func (e *Cluster) Ask(addr, method, target string) (httpAnswer, error) {
-	fail := func(err error) (httpAnswer, error) {
-		return httpAnswer{}, fmt.Errorf("%s %s of %s: %w", method, target, addr, err)
+// Ask sends one request over a connection of its own. It writes the target as it is:
+// neither Go's client nor its URLs accept everything that Patroni answers.
+func (e *Cluster) Ask(addr, method, target string) (Answer, error) {
+	fail := func(err error) (Answer, error) {
+		return Answer{}, fmt.Errorf("%s %s of %s: %w", method, target, addr, err)
 	}
 	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err != nil {
@@ -47,7 +47,7 @@ func (e *Cluster) Ask(addr, method, target string) (httpAnswer, error) {
 		return fail(fmt.Errorf("no answer but %q", raw))
 	}
 	lines := strings.Split(string(head), "\r\n")
-	a := httpAnswer{Body: body}
+	a := Answer{Body: body}
 	fields := strings.Fields(lines[0])
 	if len(fields) < 2 || !strings.HasPrefix(fields[0], "HTTP/1.") {
 		return fail(fmt.Errorf("no status in %q", lines[0]))
@@ -63,7 +63,8 @@ func (e *Cluster) Ask(addr, method, target string) (httpAnswer, error) {
 	return a, nil
 }
 
-func (e *Cluster) Must(t *testing.T, addr, method, target string) httpAnswer {
+// MustAsk is Ask, after whose error the test ends.
+func (e *Cluster) MustAsk(t *testing.T, addr, method, target string) Answer {
 	t.Helper()
 	a, err := e.Ask(addr, method, target)
 	if err != nil {
@@ -72,8 +73,8 @@ func (e *Cluster) Must(t *testing.T, addr, method, target string) httpAnswer {
 	return a
 }
 
-// Reason is that in our answer to a check.
-func (a httpAnswer) Reason(t *testing.T) string {
+// Reason is the reason in our answer to a check.
+func (a Answer) Reason(t *testing.T) string {
 	t.Helper()
 	var body struct {
 		Patroniglue struct{ Reason string } `json:"patroniglue"`
@@ -84,15 +85,16 @@ func (a httpAnswer) Reason(t *testing.T) string {
 	return body.Patroniglue.Reason
 }
 
-// answerForm is all of an answer that does not change from one moment to another.
-type answerForm struct {
+// AnswerForm is the part of an answer that does not change from one moment to the next.
+type AnswerForm struct {
 	Status int
 	Header []string
 	Body   map[string]string // the type at each path of the JSON
 }
 
-func (a httpAnswer) Form() answerForm {
-	f := answerForm{Status: a.Status, Header: a.header, Body: make(map[string]string)}
+// Form replaces the values in the body by their types.
+func (a Answer) Form() AnswerForm {
+	f := AnswerForm{Status: a.Status, Header: a.header, Body: make(map[string]string)}
 	var v any
 	switch {
 	case len(a.Body) == 0:
@@ -135,7 +137,7 @@ func formOf(v any, path string, out map[string]string) {
 	out[path] = kind
 }
 
-// AskAgent asks as HAProxy does and gives the line without its end.
+// AskAgent asks the shared agent port as HAProxy does and returns the line without its end.
 func (e *Cluster) AskAgent(question string) (string, error) {
 	conn, err := net.DialTimeout("tcp", e.Lab.Agent, 5*time.Second)
 	if err != nil {

@@ -81,7 +81,7 @@ func (e *Cluster) StartHAProxy(t *testing.T) {
 }
 
 // Normal is what HAProxy shows of a healthy cluster: nothing is DOWN.
-func (e *Cluster) Normal(c HealthyCluster) map[string]string {
+func (e *Cluster) Normal(c Roles) map[string]string {
 	want := make(map[string]string)
 	for _, n := range e.Lab.Nodes {
 		want[lab.WriteBackend+"/"+n.Name], want[lab.ReadBackend+"/"+n.Name] = "MAINT", "UP"

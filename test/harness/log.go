@@ -17,6 +17,7 @@ type Log struct {
 	text bytes.Buffer // guarded by mu
 }
 
+// Write never fails.
 func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,7 +58,7 @@ func (l *Log) Lines(fields ...string) []string {
 	return found
 }
 
-// Values returns one field of each of those lines.
+// Values returns one field of each line that [Log.Lines] would return.
 func (l *Log) Values(field string, fields ...string) []string {
 	var out []string
 	for _, line := range l.Lines(fields...) {
@@ -70,7 +71,7 @@ func (l *Log) Values(field string, fields ...string) []string {
 	return out
 }
 
-// Await waits until n lines have all of the fields, or more.
+// Await waits until at least n lines have all of the fields.
 func (l *Log) Await(t testing.TB, n int, fields ...string) {
 	t.Helper()
 	Eventually(t, Soon, func() error {
@@ -79,7 +80,7 @@ func (l *Log) Await(t testing.TB, n int, fields ...string) {
 	})
 }
 
-// showIfFailed puts all that was written into the output of a test that failed.
+// showIfFailed prints the log of a test that failed.
 func (l *Log) showIfFailed(t *testing.T) {
 	t.Helper()
 	if t.Failed() {

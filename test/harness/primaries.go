@@ -10,20 +10,21 @@ import (
 	"time"
 )
 
-// Sample is what everybody was told at a moment.
+// Sample is all that the program answered at one moment about who is primary.
 type Sample struct {
-	at       time.Duration // since the beginning of the watch
+	at       time.Duration // since the recording began
 	HTTP     []string      // nodes that pass primary, asked one after another
-	Agent    []string      // nodes that are ready, likewise
-	Replicas []string      // that pass replica, in one view
-	two      string        // how two passed at once
+	Agent    []string      // nodes that the agent calls ready as primary, likewise
+	Replicas []string      // nodes that pass replica, in one view
+	two      string        // says how two nodes passed primary at once
 	Err      error
 }
 
+// String says when it was.
 func (s Sample) String() string { return fmt.Sprintf("after %v", s.at.Round(time.Millisecond)) }
 
-// Watch asks every 50 ms who is primary.
-func (e *Cluster) Watch(t *testing.T) *Recorder[Sample] {
+// RecordPrimaries asks the program every 50 ms who is primary, by HTTP and agent.
+func (e *Cluster) RecordPrimaries(t *testing.T) *Recorder[Sample] {
 	begun := time.Now()
 	return Record(t, 1, 50*time.Millisecond, func() Sample {
 		s := e.sample()
@@ -44,9 +45,8 @@ func (e *Cluster) sample() (s Sample) {
 		check(err)
 		return strings.HasPrefix(line, "ready up")
 	}
-	// Two questions are two moments, and between them one primary may have given
-	// way to another. But whoever passes again after another one passed, passed
-	// at the same time.
+	// Two questions are two moments, and the primary may have changed between them. But a
+	// node that passes, and passes again after another one did, was primary beside it.
 	var order []string
 	for _, n := range e.Lab.Nodes {
 		if pass(n.Name) {
@@ -71,8 +71,9 @@ func (e *Cluster) sample() (s Sample) {
 	return s
 }
 
-// NeverTwo: at no moment two nodes were primary, and there always was an answer.
-func NeverTwo(t *testing.T, samples []Sample) {
+// NeverTwoPrimaries fails the test if two nodes were primary at one moment, or if a question
+// was not answered.
+func NeverTwoPrimaries(t *testing.T, samples []Sample) {
 	t.Helper()
 	if len(samples) < 10 {
 		t.Errorf("%d samples, want at least 10", len(samples))
@@ -95,7 +96,7 @@ func NeverTwo(t *testing.T, samples []Sample) {
 	}
 }
 
-// Gap says for how long nobody was primary.
+// Gap says for how long there was no primary.
 func Gap(samples []Sample) string {
 	var first, last time.Duration
 	none := 0

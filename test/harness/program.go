@@ -142,10 +142,10 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return entry(ctx, "test", args, stdout, stderr)
 }
 
-// LooksEvery is how often the daemon looks at the files that its configuration names.
-const LooksEvery = 2 * time.Second
+// FileCheckInterval is how often the daemon looks at the files that its configuration names.
+const FileCheckInterval = 2 * time.Second
 
-// MaxResident is what an idle daemon may keep in memory.
+// MaxResident is how many bytes of an idle daemon may be resident.
 const MaxResident = 30 << 20
 
 // AwaitBody waits until the answer to GET path has all of the parts.
@@ -174,13 +174,13 @@ func (p *Program) AwaitStatus(t *testing.T, path string, status int) {
 	})
 }
 
-// StartLeaving runs the program over pg1, the primary, and pg2, with the token
-// "secret".
-func StartLeaving(t *testing.T, frontend string) (*Program, *nodetest.Cluster) {
+// StartWithToken starts the program over pg1, the primary, and pg2, with the token
+// "secret" and more lines in [frontend].
+func StartWithToken(t *testing.T, frontend string) (*Program, *nodetest.Cluster) {
 	t.Helper()
 	sim := NewSimulated(t, "pg1", "pg2")
 	token := WriteFile(t, "token", "secret\n")
-	p := Start(t, "c.toml", "[frontend]\n"+AnyPort+frontend+"token-file = '"+token+"'\n[agent]\nlisten = '127.0.0.1:0'\n"+FastPolls+NodesOf(sim, ""))
+	p := Start(t, "c.toml", "[frontend]\n"+AnyPort+frontend+"token-file = '"+token+"'\n[agent]\nlisten = '127.0.0.1:0'\n"+FastPolls+NodeTables(sim, ""))
 	return p, sim
 }
 
@@ -195,9 +195,10 @@ func (p *Program) LeavingRecords() []string {
 	return records
 }
 
+// What the log says after a reload.
 const (
-	LoadedAnew    = "configuration reloaded"
-	NotLoadedAnew = "reload failed, keeping the old configuration"
+	Reloaded     = "configuration reloaded"
+	ReloadFailed = "reload failed, keeping the old configuration"
 )
 
 // Reload writes another configuration, sends SIGHUP to the program's process and waits

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Recorder does something again and again and keeps what came of it.
+// Recorder calls a function again and again and keeps the results.
 type Recorder[T any] struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -16,8 +16,8 @@ type Recorder[T any] struct {
 	kept   []T // guarded by mu
 }
 
-// Record calls f from so many goroutines, each at most once in an interval,
-// until stop or the end of the test.
+// Record calls f from a number of goroutines, from each at most once in an interval, until
+// Stop or the end of the test.
 func Record[T any](t *testing.T, goroutines int, interval time.Duration, f func() T) *Recorder[T] {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Recorder[T]{cancel: cancel}
@@ -45,14 +45,14 @@ func (r *Recorder[T]) keep(v T) {
 	r.kept = append(r.kept, v)
 }
 
-// SoFar gives what has been kept, in the order in which it came.
+// SoFar returns the results that there are, oldest first.
 func (r *Recorder[T]) SoFar() []T {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.kept)
 }
 
-// Stop ends the recording and gives all of it. It may be called again.
+// Stop ends the recording and returns all results, oldest first. It may be called again.
 func (r *Recorder[T]) Stop() []T {
 	r.cancel()
 	r.wg.Wait()

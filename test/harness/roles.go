@@ -13,24 +13,24 @@ import (
 	"patroniglue/contrib/lab"
 )
 
-// HealthyCluster says who is what.
-type HealthyCluster struct {
+// Roles says which node of a healthy cluster has which role.
+type Roles struct {
 	Primary  lab.Node
 	Replicas []lab.Node
-	Major    int // Patroni's version
+	Major    int // of Patroni's version
 }
 
-// Healthy waits until one primary leads two streaming replicas, on one timeline,
-// and the program knows it.
-func (e *Cluster) Healthy(t *testing.T) HealthyCluster {
+// Healthy waits until one primary leads two streaming replicas, on one timeline, and the
+// program knows it. Each test that shares a cluster begins with it.
+func (e *Cluster) Healthy(t *testing.T) Roles {
 	t.Helper()
 	if e.lost {
 		t.Fatal("the cluster did not become healthy after an earlier test")
 	}
 	e.lost = true // unless the next line returns
-	var c HealthyCluster
+	var c Roles
 	Eventually(t, 60*time.Second, func() (err error) {
-		c, err = e.Look()
+		c, err = e.Roles()
 		if err == nil {
 			err = e.agrees(c)
 		}
@@ -40,9 +40,9 @@ func (e *Cluster) Healthy(t *testing.T) HealthyCluster {
 	return c
 }
 
-// Look asks Patroni.
-func (e *Cluster) Look() (HealthyCluster, error) {
-	var c HealthyCluster
+// Roles asks Patroni once. The error says why the cluster is not healthy.
+func (e *Cluster) Roles() (Roles, error) {
+	var c Roles
 	timelines := make(map[int64]bool)
 	for _, n := range e.Lab.Nodes {
 		a, err := e.Ask(n.REST, "GET", "/primary")
@@ -76,7 +76,7 @@ func (e *Cluster) Look() (HealthyCluster, error) {
 				}
 			}
 			if streaming != 2 || c.Primary.Name != "" {
-				return c, fmt.Errorf("%s is primary and streams to %d", n.Name, streaming)
+				return c, fmt.Errorf("%s is primary and streams to %d replicas", n.Name, streaming)
 			}
 			c.Primary = n
 		case doc.Role == "replica" && a.Status == http.StatusServiceUnavailable:
@@ -91,8 +91,8 @@ func (e *Cluster) Look() (HealthyCluster, error) {
 	return c, nil
 }
 
-// agrees asks the program.
-func (e *Cluster) agrees(c HealthyCluster) error {
+// agrees is nil when the program has the same roles.
+func (e *Cluster) agrees(c Roles) error {
 	a, err := e.Ask(e.Lab.HTTP, "GET", "/health?strict")
 	if err != nil {
 		return err
@@ -108,13 +108,13 @@ func (e *Cluster) agrees(c HealthyCluster) error {
 		if got, err := e.Passing(check); err != nil {
 			return err
 		} else if !slices.Equal(got, want) {
-			return fmt.Errorf("%s here: %v, want %v", check, got, want)
+			return fmt.Errorf("%v pass %s here, want %v", got, check, want)
 		}
 	}
 	return nil
 }
 
-// Passing gives the nodes that pass a check, all from one view.
+// Passing returns the nodes that pass a check, all from one view.
 func (e *Cluster) Passing(check string) ([]string, error) {
 	a, err := e.Ask(e.Lab.HTTP, "GET", "/cluster/"+e.Lab.Scope+"/"+check)
 	if err != nil {

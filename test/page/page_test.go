@@ -95,13 +95,13 @@ func TestPage(t *testing.T) {
 	for _, trouble := range troubles {
 		t.Run(trouble.name, func(t *testing.T) {
 			page := b.Open(t, "http://"+p.HTTP+"/ui/"+trouble.name)
-			page.IsLive(t)
+			page.AwaitLive(t)
 			page.Await(t, fmt.Sprintf("document.querySelector('#banner[data-cluster=%q]').dataset.level === %q", trouble.name, trouble.level))
 			for _, code := range trouble.codes {
 				page.Await(t, fmt.Sprintf("document.querySelector('#banner li[data-code=%q]') !== null", code))
 			}
 			for _, text := range trouble.says {
-				page.Says(t, "main", text)
+				page.AwaitText(t, "main", text)
 			}
 			if n := harness.Evaluate[int](t, page, "document.querySelectorAll('tbody[data-node]').length"); n != 3 {
 				t.Errorf("%d nodes, want 3", n)
@@ -112,7 +112,7 @@ func TestPage(t *testing.T) {
 	}
 	t.Run("overview", func(t *testing.T) {
 		page := b.Open(t, "http://"+p.HTTP+"/")
-		page.IsLive(t)
+		page.AwaitLive(t)
 		for _, trouble := range troubles {
 			page.Await(t, fmt.Sprintf("document.querySelector('#cluster-%s').dataset.level === %q", trouble.name, trouble.level))
 		}
@@ -120,7 +120,7 @@ func TestPage(t *testing.T) {
 	})
 	t.Run("certificate ends", func(t *testing.T) {
 		page := b.Open(t, "https://"+secure.HTTP+"/")
-		page.IsLive(t)
+		page.AwaitLive(t)
 		page.Await(t, "document.querySelector('#own li[data-code=certificate_expiring]') !== null")
 		page.IsWellMade(t, harness.Viewports...)
 	})
@@ -128,19 +128,19 @@ func TestPage(t *testing.T) {
 		page := b.Blank(t)
 		page.Allow("404")
 		page.Navigate(t, "http://"+p.HTTP+"/ui/nowhere")
-		page.Says(t, "main", "nowhere")
+		page.AwaitText(t, "main", "nowhere")
 		page.IsWellMade(t, harness.Viewports...)
 	})
 	t.Run("keyboard", func(t *testing.T) {
 		page := b.Open(t, "http://"+p.HTTP+"/ui/lagging")
-		page.IsLive(t)
+		page.AwaitLive(t)
 		page.Walks(t, "a.skip", "tbody[data-node=pg1] summary", "tbody[data-node=pg3] summary", "footer a")
 		harness.Evaluate[chromedp.Void](t, page, "document.querySelector('tbody[data-node=pg2] summary').focus()")
 		page.Do(t, chromedp.KeyEvent(kb.Enter))
 		page.Await(t, "document.querySelector('tbody[data-node=pg2] details').open")
 
 		page.Navigate(t, "http://"+p.HTTP+"/")
-		page.IsLive(t)
+		page.AwaitLive(t)
 		page.Walks(t, "#filter input[name=q]", "#filter input[name=trouble]", "#cluster-well a")
 	})
 	t.Run("many tabs", func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestPage(t *testing.T) {
 		for range 8 { // a browser makes six connections
 			page := b.Blank(t, chromedp.WithNewWindow(false))
 			page.Navigate(t, "http://"+p.HTTP+"/ui/well")
-			page.IsLive(t)
+			page.AwaitLive(t)
 			tabs = append(tabs, page)
 		}
 		first := tabs[0]
@@ -159,11 +159,11 @@ func TestPage(t *testing.T) {
 		page := b.Blank(t)
 		page.WithoutScripts(t)
 		page.Navigate(t, "http://"+p.HTTP+"/ui/well")
-		page.Says(t, "#banner", "pg1 is primary")
+		page.AwaitText(t, "#banner", "pg1 is primary")
 		clusters["well"].Switchover("pg3")
-		page.Says(t, "#banner", "pg3 is primary")
+		page.AwaitText(t, "#banner", "pg3 is primary")
 		for _, v := range harness.Viewports {
-			page.As(t, v)
+			page.SetViewport(t, v)
 			if out := page.SticksOut(t); len(out) > 0 {
 				t.Errorf("%s: %s", v, out)
 			}
@@ -173,7 +173,7 @@ func TestPage(t *testing.T) {
 
 // nodesIn are nodesOf in a cluster of that name.
 func nodesIn(c *nodetest.Cluster, name string) string {
-	return strings.ReplaceAll(harness.NodesOf(c, ""), "'main'", "'"+name+"'")
+	return strings.ReplaceAll(harness.NodeTables(c, ""), "'main'", "'"+name+"'")
 }
 
 // TestPageOfMany is the overview of so many clusters that one has to search.
@@ -195,7 +195,7 @@ func TestPageOfMany(t *testing.T) {
 	const rows = "[...document.querySelectorAll('[id^=cluster-]')].filter(r => r.checkVisibility()).map(r => r.dataset.cluster)"
 	t.Run("all", func(t *testing.T) {
 		page := b.Open(t, "http://"+p.HTTP+"/")
-		page.IsLive(t)
+		page.AwaitLive(t)
 		page.Await(t, rows+".length === 200")
 		levels := harness.Evaluate[[]string](t, page, "[...document.querySelectorAll('[id^=cluster-]')].map(r => r.dataset.level)")
 		order := []string{"critical", "warning", "ok"}
@@ -206,7 +206,7 @@ func TestPageOfMany(t *testing.T) {
 	})
 	t.Run("filter", func(t *testing.T) {
 		page := b.Open(t, "http://"+p.HTTP+"/")
-		page.IsLive(t)
+		page.AwaitLive(t)
 		harness.Evaluate[chromedp.Void](t, page, "window.mark = true")
 		page.Do(t, chromedp.SendKeys(chromedp.CSS("#filter input[name=q]"), "hop-01"))
 		page.Await(t, rows+".length === 10")
@@ -233,23 +233,23 @@ func TestPageOfMany(t *testing.T) {
 func TestPageReconnects(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	addr := harness.FreePort(t)
-	config := "[frontend]\nhost = '127.0.0.1'\nport = " + harness.PortOf(addr) + "\n" + harness.FastPolls + harness.NodesOf(sim, "")
+	config := "[frontend]\nhost = '127.0.0.1'\nport = " + harness.PortOf(addr) + "\n" + harness.FastPolls + harness.NodeTables(sim, "")
 	program := harness.StartProcess(t, config, nil)
 	page := harness.StartBrowser(t).Open(t, "http://"+addr+"/")
-	page.IsLive(t)
-	page.Says(t, "#banner", "pg1 is primary")
+	page.AwaitLive(t)
+	page.AwaitText(t, "#banner", "pg1 is primary")
 	page.Occupy(t)
 
 	page.Allow("net::ERR_CONNECTION_REFUSED", "net::ERR_INCOMPLETE_CHUNKED_ENCODING", "net::ERR_CONNECTION_RESET") // the page goes on trying
 	program.Kill(t)
 	page.Await(t, "document.documentElement.dataset.live === 'no'")
-	page.Says(t, "#live", "Not live since")
+	page.AwaitText(t, "#live", "Not live since")
 	page.IsWellMade(t, harness.NarrowLight, harness.WideDark)
-	page.As(t, harness.NarrowLight)
+	page.SetViewport(t, harness.NarrowLight)
 	sim.Switchover("pg2")
 	program.Restart(t)
-	page.IsLive(t)
-	page.Says(t, "#banner", "pg2 is primary")
+	page.AwaitLive(t)
+	page.AwaitText(t, "#banner", "pg2 is primary")
 	page.Await(t, "document.getElementById('live').hidden")
 	page.IsUndisturbed(t)
 
@@ -260,8 +260,8 @@ func TestPageReconnects(t *testing.T) {
 	}
 	program.Restart(t)
 	page.Await(t, "document.querySelectorAll('tbody[data-node]').length === 2")
-	page.IsLive(t)
+	page.AwaitLive(t)
 	page.Allow() // nothing fails any more
 	sim.Switchover("pg1")
-	page.Says(t, "#banner", "pg1 is primary")
+	page.AwaitText(t, "#banner", "pg1 is primary")
 }

@@ -78,10 +78,10 @@ func (d *sideBySide) bothSay(t *testing.T, word string, is bool) {
 }
 
 // unchanged does something, during which every answer stays as it is.
-func (d *sideBySide) unchanged(t *testing.T, do func(harness.HealthyCluster)) {
+func (d *sideBySide) unchanged(t *testing.T, do func(harness.Roles)) {
 	t.Helper()
 	c := d.Healthy(t)
-	w := d.Watch(t)
+	w := d.RecordPrimaries(t)
 	do(c)
 	primary, replicas := []string{c.Primary.Name}, []string{c.Replicas[0].Name, c.Replicas[1].Name}
 	for _, s := range d.watched(t, w) {

@@ -41,7 +41,7 @@ func (d *sideBySide) patient(t *testing.T) {
 
 // etcdLeaderKilled: the watch goes on at another member.
 func (d *sideBySide) etcdLeaderKilled(t *testing.T) {
-	d.unchanged(t, func(harness.HealthyCluster) {
+	d.unchanged(t, func(harness.Roles) {
 		leader, err := d.Lab.ETCDLeader(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -103,7 +103,7 @@ func (d *sideBySide) etcdFrozen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.unchanged(t, func(harness.HealthyCluster) {
+	d.unchanged(t, func(harness.Roles) {
 		began := time.Now()
 		d.freezeDCS(t, func() {
 			d.bothSay(t, "discovery_stale", true)
@@ -119,7 +119,7 @@ func (d *sideBySide) etcdFrozen(t *testing.T) {
 // be sure of, and a watch there would be silent for ever.
 func (d *sideBySide) etcdLeaderless(t *testing.T) {
 	d.patient(t)
-	d.unchanged(t, func(harness.HealthyCluster) {
+	d.unchanged(t, func(harness.Roles) {
 		for _, member := range []string{"1", "3"} {
 			d.run(t, "crash", lab.ETCD+member)
 		}
@@ -140,7 +140,7 @@ func (d *sideBySide) etcdRestored(t *testing.T) {
 	for range 5 {
 		d.bothSee(t) // so that there is something to go back from
 	}
-	d.unchanged(t, func(harness.HealthyCluster) {
+	d.unchanged(t, func(harness.Roles) {
 		d.run(t, "restore", snapshot)
 		d.bothSee(t)
 		d.bothSay(t, "discovery_stale", false)

@@ -15,21 +15,21 @@ func (e *behindHAProxy) switchoverUnderLoad(t *testing.T) {
 	for i := range 2 {
 		c := e.well(t)
 		to := c.Replicas[i]
-		writes, open := e.Writes(t), e.Open(t, e.Lab.Write)
+		writes, open := e.RecordWrites(t), e.OpenSession(t, e.Lab.Write)
 		if err := e.Lab.Switchover(t.Context(), to.Name); err != nil {
 			t.Fatal(err)
 		}
 		switched := time.Now()
 		open.IsCut(t, 10*time.Second)
-		if a := harness.ServedSince(t, 10*time.Second, writes, switched); a.Node != to.Name {
+		if a := harness.AwaitServed(t, 10*time.Second, writes, switched); a.Node != to.Name {
 			t.Errorf("after the switchover from %s to %s %s was written to", c.Primary.Name, to.Name, a.Node)
 		}
-		w := harness.Tell(writes.Stop(), false)
-		harness.MisroutedNone(t, "writes", w)
+		w := harness.Summarize(writes.Stop(), false)
+		harness.NoneMisrouted(t, "writes", w)
 		if want := []string{c.Primary.Name, to.Name}; !slices.Equal(w.Nodes, want) {
 			t.Errorf("written to %v, want %v", w.Nodes, want)
 		}
-		e.Kept(t, to, w)
+		e.RowsKept(t, to, w)
 	}
 }
 
@@ -42,12 +42,12 @@ func (e *behindHAProxy) postgresKilledUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.well(t)
-	writes, open, haproxy := e.Writes(t), e.Open(t, e.Lab.Write), e.observe(t)
+	writes, open, haproxy := e.RecordWrites(t), e.OpenSession(t, e.Lab.Write), e.observe(t)
 	if err := e.Lab.KillPostgres(t.Context(), c.Primary.Name); err != nil {
 		t.Fatal(err)
 	}
 	open.IsCut(t, 10*time.Second)
-	back := harness.ServedSince(t, 60*time.Second, writes, open.At)
+	back := harness.AwaitServed(t, 60*time.Second, writes, open.At)
 	after := e.well(t)
 	samples := haproxy.Stop()
 	server := lab.WriteBackend + "/" + c.Primary.Name
@@ -56,10 +56,10 @@ func (e *behindHAProxy) postgresKilledUnderLoad(t *testing.T) {
 	if len(states) == 1 {
 		t.Errorf("HAProxy showed %s as %v, want that it was out of service for a time", server, states)
 	}
-	w := harness.Tell(writes.Stop(), false)
-	harness.MisroutedNone(t, "writes", w)
+	w := harness.Summarize(writes.Stop(), false)
+	harness.NoneMisrouted(t, "writes", w)
 	if after.Primary.Name == c.Primary.Name {
-		e.Kept(t, after.Primary, w) // another one may lack the last rows: replication does not wait
+		e.RowsKept(t, after.Primary, w) // another one may lack the last rows: replication does not wait
 	}
 }
 
@@ -68,7 +68,7 @@ func (e *behindHAProxy) postgresKilledUnderLoad(t *testing.T) {
 func (e *behindHAProxy) frozen(t *testing.T) {
 	c := e.well(t)
 	server := lab.WriteBackend + "/" + c.Primary.Name
-	writes, open, direct, haproxy := e.Writes(t), e.Open(t, e.Lab.Write), e.Open(t, c.Primary.SQL), e.observe(t)
+	writes, open, direct, haproxy := e.RecordWrites(t), e.OpenSession(t, e.Lab.Write), e.OpenSession(t, c.Primary.SQL), e.observe(t)
 	// Below Patroni's own ttl of 20 s even when its lock was about to be renewed (loop_wait 3 s).
 	const freeze = 12 * time.Second
 	begun := time.Now()
@@ -86,7 +86,7 @@ func (e *behindHAProxy) frozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	thawed := time.Now()
-	a := harness.ServedSince(t, 20*time.Second, writes, open.At)
+	a := harness.AwaitServed(t, 20*time.Second, writes, open.At)
 	t.Logf("served again %v after the thaw", a.Ended.Sub(thawed).Round(10*time.Millisecond))
 	after := e.well(t)
 	if after.Primary.Name != c.Primary.Name {
@@ -95,22 +95,22 @@ func (e *behindHAProxy) frozen(t *testing.T) {
 	if states, want := passedThrough(t, haproxy.Stop(), server), []string{"UP", "DOWN", "UP"}; !slices.Equal(states, want) {
 		t.Errorf("HAProxy showed %s as %v, want %v", server, states, want)
 	}
-	w := harness.Tell(writes.Stop(), false)
-	harness.MisroutedNone(t, "writes", w)
-	e.Kept(t, c.Primary, w)
+	w := harness.Summarize(writes.Stop(), false)
+	harness.NoneMisrouted(t, "writes", w)
+	e.RowsKept(t, c.Primary, w)
 }
 
 // frozenForGood: beyond Patroni's ttl there are two PostgreSQLs that take
 // writes. Clients reach one of them at most, and nothing that was written is lost.
 func (e *behindHAProxy) frozenForGood(t *testing.T) {
 	c := e.well(t)
-	writes, open := e.Writes(t), e.Open(t, e.Lab.Write)
+	writes, open := e.RecordWrites(t), e.OpenSession(t, e.Lab.Write)
 	begun := time.Now()
 	if err := e.Lab.Freeze(t.Context(), c.Primary.Name, 0); err != nil {
 		t.Fatal(err)
 	}
 	open.IsCut(t, 15*time.Second)
-	a := harness.ServedSince(t, 60*time.Second, writes, open.At)
+	a := harness.AwaitServed(t, 60*time.Second, writes, open.At)
 	if a.Node == c.Primary.Name {
 		t.Errorf("written to %s again, which is frozen", a.Node)
 	}
@@ -121,12 +121,12 @@ func (e *behindHAProxy) frozenForGood(t *testing.T) {
 		t.Errorf("writing to the old primary itself: %v, standby %t; want that it works", old.Err, old.Standby)
 	}
 	time.Sleep(2 * time.Second)
-	w := harness.Tell(writes.Stop(), false)
-	harness.MisroutedNone(t, "writes", w)
+	w := harness.Summarize(writes.Stop(), false)
+	harness.NoneMisrouted(t, "writes", w)
 	if want := []string{c.Primary.Name, a.Node}; !slices.Equal(w.Nodes, want) {
 		t.Errorf("written to %v, want %v", w.Nodes, want)
 	}
-	e.Kept(t, e.Lab.Node(a.Node), w)
+	e.RowsKept(t, e.Lab.Node(a.Node), w)
 	// Not thawed: Debian's Patroni might take the lock back (the lab's README).
 	if err := e.Lab.CrashNode(t.Context(), c.Primary.Name); err != nil {
 		t.Fatal(err)

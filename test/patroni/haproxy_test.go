@@ -58,7 +58,7 @@ func startBehindHAProxy(t *testing.T, s lab.Suite) *behindHAProxy {
 }
 
 // well waits until the cluster is healthy and HAProxy shows it.
-func (e *behindHAProxy) well(t *testing.T) harness.HealthyCluster {
+func (e *behindHAProxy) well(t *testing.T) harness.Roles {
 	t.Helper()
 	c := e.Healthy(t)
 	e.HAProxyShows(t, e.Normal(c))
@@ -90,7 +90,7 @@ func passedThrough(t *testing.T, samples []shown, server string) (states []strin
 	t.Helper()
 	for _, s := range samples {
 		if s.err != nil {
-			t.Errorf("at %s: %v", s.at.Format(harness.Clock), s.err)
+			t.Errorf("at %s: %v", s.at.Format(harness.ClockFormat), s.err)
 			continue
 		}
 		word, _, _ := strings.Cut(s.servers[server].Status, " ")
@@ -129,7 +129,7 @@ func (e *behindHAProxy) haproxyStarts(t *testing.T) {
 		}
 		c = e.well(t)
 	}
-	writes, reads := e.Writes(t), e.Reads(t)
+	writes, reads := e.RecordWrites(t), e.RecordReads(t)
 	for range 3 {
 		if err := e.Lab.Run(t.Context(), "haproxy", "stop"); err != nil {
 			t.Fatal(err)
@@ -139,15 +139,15 @@ func (e *behindHAProxy) haproxyStarts(t *testing.T) {
 	for range 3 {
 		e.begin(t, c, writes, reads, "reload")
 	}
-	w := harness.Tell(writes.Stop(), false)
-	harness.MisroutedNone(t, "writes", w)
-	harness.MisroutedNone(t, "reads", harness.Tell(reads.Stop(), true))
-	e.Kept(t, c.Primary, w)
+	w := harness.Summarize(writes.Stop(), false)
+	harness.NoneMisrouted(t, "writes", w)
+	harness.NoneMisrouted(t, "reads", harness.Summarize(reads.Stop(), true))
+	e.RowsKept(t, c.Primary, w)
 }
 
 // begin starts or reloads HAProxy, waits until clients are served and looks
 // whom that HAProxy has sent any to.
-func (e *behindHAProxy) begin(t *testing.T, c harness.HealthyCluster, writes, reads *harness.Recorder[harness.Attempt], command string) {
+func (e *behindHAProxy) begin(t *testing.T, c harness.Roles, writes, reads *harness.Recorder[harness.Attempt], command string) {
 	t.Helper()
 	// What is wrong at the beginning is wrong for some milliseconds only.
 	crowd := []*harness.Recorder[error]{
@@ -159,7 +159,7 @@ func (e *behindHAProxy) begin(t *testing.T, c harness.HealthyCluster, writes, re
 		t.Fatal(err)
 	}
 	up := time.Now() // until then a reload may leave clients to the old process
-	w, r := harness.ServedSince(t, 10*time.Second, writes, up), harness.ServedSince(t, 10*time.Second, reads, up)
+	w, r := harness.AwaitServed(t, 10*time.Second, writes, up), harness.AwaitServed(t, 10*time.Second, reads, up)
 	for _, c := range crowd {
 		c.Stop()
 	}

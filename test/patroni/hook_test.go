@@ -117,29 +117,29 @@ func (e hooked) switchover(t *testing.T) (announced bool) {
 
 	sql := "insert into lab (said) values ('" + t.Name() + "') returning inet_server_port()"
 	writes := harness.Record(t, 3, 20*time.Millisecond, func() harness.Attempt { return e.TryWithin(2*patience, e.Lab.Write, sql) })
-	harness.ServedSince(t, patience, writes, time.Now())
+	harness.AwaitServed(t, patience, writes, time.Now())
 	if err := e.Lab.Switchover(t.Context(), to.Name); err != nil {
 		t.Fatal(err)
 	}
-	if a := harness.ServedSince(t, patience, writes, time.Now()); a.Node != to.Name {
+	if a := harness.AwaitServed(t, patience, writes, time.Now()); a.Node != to.Name {
 		t.Errorf("after the switchover from %s to %s %s was written to", from.Name, to.Name, a.Node)
 	}
 	attempts := writes.Stop()
 
-	story := harness.Tell(attempts, false)
-	harness.MisroutedNone(t, "writes", story)
-	e.Kept(t, to, story)
+	summary := harness.Summarize(attempts, false)
+	harness.NoneMisrouted(t, "writes", summary)
+	e.RowsKept(t, to, summary)
 	stopping, at := e.stop(t, from, lines)
 	announced = at.line < stopping.line
 	for _, a := range attempts {
 		cut := announced && a.Begun.Before(at.Time) && a.Ended.After(at.Add(openFor)) || // a busy machine's
 			!announced && a.Begun.Before(at.Add(openFor))
 		if a.Err != nil && !cut {
-			t.Errorf("failed from %s to %s: %v", a.Begun.Format(harness.Clock), a.Ended.Format(harness.Clock), a.Err)
+			t.Errorf("failed from %s to %s: %v", a.Begun.Format(harness.ClockFormat), a.Ended.Format(harness.ClockFormat), a.Err)
 		}
 	}
 	if t.Failed() || !announced {
-		t.Logf("%s was heard to be stopping at %s, its stop was announced at %s", from.Name, stopping.Format(harness.Clock), at.Format(harness.Clock))
+		t.Logf("%s was heard to be stopping at %s, its stop was announced at %s", from.Name, stopping.Format(harness.ClockFormat), at.Format(harness.ClockFormat))
 	}
 	e.hooksRan(t, from, to, said)
 	return announced

@@ -22,7 +22,7 @@ func (d *sideBySide) member(name string) string {
 
 // keysDeleted: whoever answers is in service, listed or not.
 func (d *sideBySide) keysDeleted(t *testing.T) {
-	d.unchanged(t, func(harness.HealthyCluster) {
+	d.unchanged(t, func(harness.Roles) {
 		d.deleteKeys(t, d.member(""), clientv3.WithPrefix())
 		d.bothSay(t, `"code":"unlisted"`, true)
 		d.bothSay(t, `"code":"unlisted"`, false) // each Patroni writes its key again, in its next loop
@@ -50,7 +50,7 @@ func (d *sideBySide) memberMoved(t *testing.T) {
 // changesOf is the history of a node.
 func (d *sideBySide) changesOf(t *testing.T, name string) (changes []string) {
 	t.Helper()
-	a := d.Must(t, d.Lab.HTTP, "GET", "/history?limit=1000&node="+name)
+	a := d.MustAsk(t, d.Lab.HTTP, "GET", "/history?limit=1000&node="+name)
 	var doc struct {
 		Changes []struct {
 			ID                      int
@@ -93,7 +93,7 @@ func (d *sideBySide) memberUnlisted(t *testing.T) {
 	d.deleteKeys(t, d.member(n.Name))
 	d.nodeSays(t, n.Name, 503, "ready down #left: the DCS does not list it since ")
 	d.bothSay(t, `"code":"unlisted"`, true)
-	a := d.Must(t, d.Lab.HTTP, "GET", "/node/"+n.Name)
+	a := d.MustAsk(t, d.Lab.HTTP, "GET", "/node/"+n.Name)
 	if !strings.Contains(string(a.Body), `"unlisted":"`) {
 		t.Errorf("GET /node/%s: %s, want since when it left", n.Name, a.Body)
 	}
@@ -108,7 +108,7 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 	c := d.Healthy(t)
 	sim := harness.NewSimulated(t, "other1")
 	slow := "[frontend]\n" + harness.AnyPort + "[agent]\nlisten = '127.0.0.1:0'\n[backend]\ninterval = '1h'\nprimary-interval = '1h'\n[cache]\nttl = '2h'\n" +
-		strings.Replace(harness.NodesOf(sim, ""), "'main'", "'other'", 1) +
+		strings.Replace(harness.NodeTables(sim, ""), "'main'", "'other'", 1) +
 		fmt.Sprintf("[[node]]\nname = '%s'\ncluster = '%s'\nurl = '%s'\n", c.Primary.Name, d.Lab.Scope, c.Primary.URL) + d.discovery(t)
 	p := harness.Start(t, "slow.toml", slow)
 	passes := func(name string) bool {
@@ -120,7 +120,7 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 	}
 	// Only where nothing is polled faster because it is new, the watch is what tells.
 	polls := func() string {
-		return harness.ValueOf(string(d.Must(t, p.HTTP, "GET", "/metrics").Body), `patroniglue_poll_duration_seconds_count{cluster="`+d.Lab.Scope+`"}`)
+		return harness.MetricValue(string(d.MustAsk(t, p.HTTP, "GET", "/metrics").Body), `patroniglue_poll_duration_seconds_count{cluster="`+d.Lab.Scope+`"}`)
 	}
 	harness.Eventually(t, 30*time.Second, func() error {
 		before := polls()
@@ -144,7 +144,7 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 	}
 	d.deleteKeys(t, d.member(c.Primary.Name))
 	d.bothSay(t, `"code":"unlisted"`, true)
-	if a := d.Must(t, p.HTTP, "GET", "/cluster/"+d.Lab.Scope+"/node/"+c.Primary.Name); strings.Contains(string(a.Body), `"unlisted"`) {
+	if a := d.MustAsk(t, p.HTTP, "GET", "/cluster/"+d.Lab.Scope+"/node/"+c.Primary.Name); strings.Contains(string(a.Body), `"unlisted"`) {
 		t.Errorf("%s is configured, and left: %s", c.Primary.Name, a.Body)
 	}
 	d.bothSay(t, `"code":"unlisted"`, false)

@@ -16,7 +16,7 @@ import (
 // shortFreeze: a Patroni that hangs for less than the TTL changes no answer.
 func (e suite) shortFreeze(t *testing.T) {
 	c := e.Healthy(t)
-	w := e.Watch(t)
+	w := e.RecordPrimaries(t)
 	if err := e.Lab.Freeze(t.Context(), c.Primary.Name, 2*time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func (e suite) shortFreeze(t *testing.T) {
 	}
 	time.Sleep(time.Second)
 	samples := w.Stop()
-	harness.NeverTwo(t, samples)
+	harness.NeverTwoPrimaries(t, samples)
 	for _, s := range samples {
 		if !slices.Equal(s.HTTP, []string{c.Primary.Name}) || !slices.Equal(s.Agent, s.HTTP) {
 			t.Errorf("%s: primary by HTTP %v, by agent %v, want %s throughout", s, s.HTTP, s.Agent, c.Primary.Name)
@@ -39,7 +39,7 @@ func (e suite) shortFreeze(t *testing.T) {
 // longFreeze: what was known ends with the TTL, and comes back.
 func (e suite) longFreeze(t *testing.T) {
 	c := e.Healthy(t)
-	w := e.Watch(t)
+	w := e.RecordPrimaries(t)
 	name := c.Primary.Name
 	// Above our TTL of 5 s, and below Patroni's of 20 s even when its lock was about to be renewed (loop_wait 3 s).
 	// All that is to be seen is seen earlier, and then it goes on.
@@ -85,7 +85,7 @@ func (e suite) longFreeze(t *testing.T) {
 		t.Errorf("agent after the thaw: %q, %v", line, err)
 	}
 	samples := w.Stop()
-	harness.NeverTwo(t, samples)
+	harness.NeverTwoPrimaries(t, samples)
 	for _, s := range samples {
 		if len(s.Replicas) != 2 {
 			t.Errorf("%s: replicas %v, want two throughout", s, s.Replicas)
@@ -102,7 +102,7 @@ func (e suite) postgresKilled(t *testing.T) {
 	if _, err := e.Lab.Query(t.Context(), c.Primary.SQL, "insert into lab (said) select repeat('x', 1000) from generate_series(1, 100000)"); err != nil {
 		t.Fatal(err)
 	}
-	w := e.Watch(t)
+	w := e.RecordPrimaries(t)
 	if err := e.Lab.KillPostgres(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func (e suite) postgresKilled(t *testing.T) {
 	})
 	after := e.Healthy(t)
 	samples := w.Stop()
-	harness.NeverTwo(t, samples)
+	harness.NeverTwoPrimaries(t, samples)
 	t.Logf("primary %s, afterwards %s; out of service %v after the kill; %s; said meanwhile: %q",
 		name, after.Primary.Name, noticed.Round(10*time.Millisecond), harness.Gap(samples), slices.Sorted(maps.Keys(reasons)))
 	for reason := range reasons {

@@ -18,7 +18,7 @@ func (e *behindHAProxy) replicaCrashed(t *testing.T) {
 	c := e.well(t)
 	crashed, other := c.Replicas[0], c.Replicas[1]
 	write, read := lab.WriteBackend+"/"+crashed.Name, lab.ReadBackend+"/"+crashed.Name
-	writes, reads, open, haproxy := e.Writes(t), e.Reads(t), e.OpenOn(t, e.Lab.Read, crashed.Name), e.observe(t)
+	writes, reads, open, haproxy := e.RecordWrites(t), e.RecordReads(t), e.OpenSessionOn(t, e.Lab.Read, crashed.Name), e.observe(t)
 	if err := e.Lab.CrashNode(t.Context(), crashed.Name); err != nil {
 		t.Fatal(err)
 	}
@@ -37,19 +37,19 @@ func (e *behindHAProxy) replicaCrashed(t *testing.T) {
 		e.haproxySays(t, server, "not answering")
 	}
 	begun := time.Now()
-	if a := harness.ServedSince(t, 10*time.Second, reads, begun); a.Node != other.Name {
+	if a := harness.AwaitServed(t, 10*time.Second, reads, begun); a.Node != other.Name {
 		t.Errorf("read from %s, want from %s", a.Node, other.Name)
 	}
 	if err := e.Lab.StartNode(t.Context(), crashed.Name); err != nil {
 		t.Fatal(err)
 	}
 	e.well(t)
-	w := harness.Tell(writes.Stop(), false)
-	harness.MisroutedNone(t, "writes", w)
+	w := harness.Summarize(writes.Stop(), false)
+	harness.NoneMisrouted(t, "writes", w)
 	if len(w.Failed) > 0 {
 		t.Errorf("writes failed because of a replica: %v", w.Failed)
 	}
-	harness.MisroutedNone(t, "reads", harness.Tell(reads.Stop(), true))
+	harness.NoneMisrouted(t, "reads", harness.Summarize(reads.Stop(), true))
 }
 
 // replicaLags: a replica that lags gets no new sessions, its open ones go on,
@@ -58,7 +58,7 @@ func (e *behindHAProxy) replicaLags(t *testing.T) {
 	c := e.well(t)
 	lags, other := c.Replicas[0], c.Replicas[1]
 	server := lab.ReadBackend + "/" + lags.Name
-	reads, open, haproxy := e.Reads(t), e.OpenOn(t, e.Lab.Read, lags.Name), e.observe(t)
+	reads, open, haproxy := e.RecordReads(t), e.OpenSessionOn(t, e.Lab.Read, lags.Name), e.observe(t)
 	resume := e.pauseReplay(t, lags)
 	if _, err := e.Lab.Query(t.Context(), c.Primary.SQL, "insert into lab (said) select repeat('x', 1000) from generate_series(1, 80000)"); err != nil {
 		t.Fatal(err)
@@ -79,10 +79,10 @@ func (e *behindHAProxy) replicaLags(t *testing.T) {
 	}
 	resume()
 	e.well(t)
-	e.OpenOn(t, e.Lab.Read, lags.Name) // new sessions get there again
+	e.OpenSessionOn(t, e.Lab.Read, lags.Name) // new sessions get there again
 	open.IsAlive(t)
-	r := harness.Tell(reads.Stop(), true)
-	harness.MisroutedNone(t, "reads", r)
+	r := harness.Summarize(reads.Stop(), true)
+	harness.NoneMisrouted(t, "reads", r)
 	if len(r.Failed) > 0 {
 		t.Errorf("reads failed because of a replica's lag: %v", r.Failed)
 	}
@@ -94,12 +94,12 @@ func (e *behindHAProxy) replicaLags(t *testing.T) {
 func (e suite) pauseReplay(t *testing.T, n lab.Node) (resume func()) {
 	t.Helper()
 	// As a superuser: others are not told of it.
-	conn, err := harness.Connect(t.Context(), n.SQL, "postgres")
+	conn, err := harness.ConnectSQL(t.Context(), n.SQL, "postgres")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	text, err := harness.Value(t.Context(), conn, "select pid from pg_stat_activity where backend_type = 'startup'")
+	text, err := harness.QueryValue(t.Context(), conn, "select pid from pg_stat_activity where backend_type = 'startup'")
 	if err != nil {
 		t.Fatal(err)
 	}

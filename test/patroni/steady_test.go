@@ -49,13 +49,13 @@ func (e suite) steadyState(t *testing.T) {
 		for _, check := range node.CheckNames() {
 			for _, query := range []string{"", "?lag=1MB", "?tag_x=y", "?tag_x=", "?lag=1MB&tag_x=y"} {
 				for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
-					patroni := e.Must(t, n.REST, method, "/"+check+query).Status
-					ours := e.Must(t, e.Lab.HTTP, method, "/node/"+n.Name+"/"+check+query)
+					patroni := e.MustAsk(t, n.REST, method, "/"+check+query).Status
+					ours := e.MustAsk(t, e.Lab.HTTP, method, "/node/"+n.Name+"/"+check+query)
 					want, why := patroni, "as Patroni"
 					switch {
 					case (check == "liveness" || check == "readiness") && method != "GET":
 						// Patroni has no such HEAD or OPTIONS: 503, always (#2035).
-						want, why = e.Must(t, n.REST, "GET", "/"+check+query).Status, "as Patroni's GET"
+						want, why = e.MustAsk(t, n.REST, "GET", "/"+check+query).Status, "as Patroni's GET"
 						if patroni != http.StatusServiceUnavailable {
 							t.Errorf("%s %s /%s%s of Patroni: status %d, want 503", n.Name, method, check, query, patroni)
 						}
@@ -91,7 +91,7 @@ func (e suite) quiet(t *testing.T) {
 	for i := range 100 {
 		n := e.Lab.Nodes[i%3]
 		check := node.CheckNames()[i%len(node.CheckNames())]
-		e.Must(t, e.Lab.HTTP, "GET", "/node/"+n.Name+"/"+check)
+		e.MustAsk(t, e.Lab.HTTP, "GET", "/node/"+n.Name+"/"+check)
 		if _, err := e.AskAgent(n.Name + "/" + check); err != nil {
 			t.Error(err)
 		}
@@ -136,10 +136,10 @@ func (e suite) status(t *testing.T) {
 		t.Errorf("status -json: error %v, want 3 nodes of a healthy cluster:\n%s", err, &stdout)
 	}
 
-	if got := e.Must(t, e.Lab.HTTP, "GET", "/health?strict"); got.Status != http.StatusOK {
+	if got := e.MustAsk(t, e.Lab.HTTP, "GET", "/health?strict"); got.Status != http.StatusOK {
 		t.Errorf("/health: status %d: %s", got.Status, got.Body)
 	}
-	if got := e.Must(t, e.Lab.HTTP, "GET", "/readyz"); got.Status != http.StatusOK {
+	if got := e.MustAsk(t, e.Lab.HTTP, "GET", "/readyz"); got.Status != http.StatusOK {
 		t.Errorf("/readyz: status %d: %s", got.Status, got.Body)
 	}
 }
@@ -171,7 +171,7 @@ func (e suite) haproxy(t *testing.T) {
 	want[lab.ReadBackend+"/"+crashed] = "DOWN"
 	e.HAProxyShows(t, want)
 	for _, check := range []string{"primary", "replica", "health", "liveness"} {
-		got := e.Must(t, e.Lab.HTTP, "GET", "/node/"+crashed+"/"+check)
+		got := e.MustAsk(t, e.Lab.HTTP, "GET", "/node/"+crashed+"/"+check)
 		if reason := got.Reason(t); got.Status != http.StatusServiceUnavailable || !strings.HasPrefix(reason, "not answering: ") {
 			t.Errorf("/node/%s/%s of a crashed node: status %d, reason %q", crashed, check, got.Status, reason)
 		}

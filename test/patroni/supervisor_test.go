@@ -15,8 +15,8 @@ import (
 // start at once, as under systemd. No client notices.
 func (e *behindHAProxy) supervisorRestarts(t *testing.T) {
 	e.well(t)
-	writes, reads := e.Writes(t), e.Reads(t)
-	sessions := []*harness.Session{e.Open(t, e.Lab.Write), e.Open(t, e.Lab.Read)}
+	writes, reads := e.RecordWrites(t), e.RecordReads(t)
+	sessions := []*harness.Session{e.OpenSession(t, e.Lab.Write), e.OpenSession(t, e.Lab.Read)}
 	haproxy := e.observe(t)
 	var ready []time.Duration
 	for range 20 {
@@ -39,8 +39,8 @@ func (e *behindHAProxy) supervisorRestarts(t *testing.T) {
 			t.Errorf("HAProxy showed %s as %v, want %s throughout", server, states, want)
 		}
 	}
-	for what, s := range map[string]harness.Story{"writes": harness.Tell(writes.Stop(), false), "reads": harness.Tell(reads.Stop(), true)} {
-		harness.MisroutedNone(t, what, s)
+	for what, s := range map[string]harness.Summary{"writes": harness.Summarize(writes.Stop(), false), "reads": harness.Summarize(reads.Stop(), true)} {
+		harness.NoneMisrouted(t, what, s)
 		if len(s.Failed) > 0 {
 			t.Errorf("%s failed: %v", what, s.Failed)
 		}
@@ -54,8 +54,8 @@ func (e *behindHAProxy) supervisorDown(t *testing.T) {
 	var stopped, back []time.Duration
 	for i := range 3 {
 		c := e.well(t)
-		writes, open := e.Writes(t), e.Open(t, e.Lab.Write)
-		harness.ServedSince(t, 10*time.Second, writes, time.Now())
+		writes, open := e.RecordWrites(t), e.OpenSession(t, e.Lab.Write)
+		harness.AwaitServed(t, 10*time.Second, writes, time.Now())
 		killed := time.Now()
 		e.Program.Kill(t)
 		open.IsCut(t, 10*time.Second)
@@ -82,14 +82,14 @@ func (e *behindHAProxy) supervisorDown(t *testing.T) {
 		}
 		begun := time.Now()
 		e.Program.Restart(t)
-		a := harness.ServedSince(t, 15*time.Second, writes, begun)
+		a := harness.AwaitServed(t, 15*time.Second, writes, begun)
 		back = append(back, a.Ended.Sub(begun))
 		if a.Node != to.Name {
 			t.Errorf("written to %s, want to %s", a.Node, to.Name)
 		}
-		w := harness.Tell(writes.Stop(), false)
-		harness.MisroutedNone(t, "writes", w)
-		e.Kept(t, to, w)
+		w := harness.Summarize(writes.Stop(), false)
+		harness.NoneMisrouted(t, "writes", w)
+		e.RowsKept(t, to, w)
 	}
 	t.Logf("writes and sessions ended %v after kill -9; served again %v after the start", stopped, back)
 	// The median: the machine may be busy once.
@@ -115,14 +115,14 @@ func (e *behindHAProxy) maintenance(t *testing.T) {
 			t.Fatalf("%s: %q, %v", command, said, err)
 		}
 	}
-	haproxy, writes := e.observe(t), e.Writes(t)
+	haproxy, writes := e.observe(t), e.RecordWrites(t)
 	order("disable agent " + server)
 	order("set server " + server + " state maint")
 	if err := e.Lab.Switchover(t.Context(), to.Name); err != nil {
 		t.Fatal(err)
 	}
 	e.Healthy(t)
-	want := e.Normal(harness.HealthyCluster{Primary: to})
+	want := e.Normal(harness.Roles{Primary: to})
 	want[server] = "MAINT"
 	e.HAProxyShows(t, want)
 	begun := time.Now()
@@ -137,8 +137,8 @@ func (e *behindHAProxy) maintenance(t *testing.T) {
 	begun = time.Now()
 	// No "state ready": that would put any server UP until its agent is heard.
 	order("enable agent " + server)
-	a := harness.ServedSince(t, 10*time.Second, writes, begun)
+	a := harness.AwaitServed(t, 10*time.Second, writes, begun)
 	t.Logf("served %v after it was given back", a.Ended.Sub(begun).Round(time.Millisecond))
 	e.well(t)
-	harness.MisroutedNone(t, "writes", harness.Tell(writes.Stop(), false))
+	harness.NoneMisrouted(t, "writes", harness.Summarize(writes.Stop(), false))
 }

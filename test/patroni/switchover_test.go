@@ -23,14 +23,14 @@ func (e suite) switchover(t *testing.T) {
 	for i := range rounds {
 		c := e.Healthy(t)
 		to := c.Replicas[i%len(c.Replicas)]
-		w := e.Watch(t)
+		w := e.RecordPrimaries(t)
 		delay, err := e.timeSwitchover(t.Context(), to)
 		e.Healthy(t)
 		samples := w.Stop()
 		if err != nil {
 			t.Fatalf("from %s to %s: %v", c.Primary.Name, to.Name, err)
 		}
-		harness.NeverTwo(t, samples)
+		harness.NeverTwoPrimaries(t, samples)
 		t.Logf("from %s to %s: primary here %v after Patroni's own answer; %s", c.Primary.Name, to.Name, delay.Round(time.Millisecond), harness.Gap(samples))
 		delays = append(delays, delay)
 		e.HAProxyShows(t, e.Normal(e.Healthy(t)))

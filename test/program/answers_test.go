@@ -15,7 +15,7 @@ import (
 
 func TestDaemonAnswers(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodeTables(sim, ""))
 
 	for path, want := range map[string]int{
 		"/node/pg1/primary": 200, "/node/pg2/primary": 503, "/node/pg2/replica": 200, "/cluster/main/node/pg3/replica": 200,

@@ -37,7 +37,7 @@ func TestCertificates(t *testing.T) {
 	plain := nodetest.NewCluster("other", "pg3")
 	t.Cleanup(plain.Close)
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+ca.Pair("front")+harness.FastPolls+
-		harness.NodesOf(sim, "cafile = '"+ca.File("ca.crt")+"'\n"+ca.Pair("client"))+strings.Replace(harness.NodesOf(plain, ""), "'main'", "'other'", 1))
+		harness.NodeTables(sim, "cafile = '"+ca.File("ca.crt")+"'\n"+ca.Pair("client"))+strings.Replace(harness.NodeTables(plain, ""), "'main'", "'other'", 1))
 	trust := &tls.Config{RootCAs: ca.Pool()}
 
 	var health httpapi.Health
@@ -67,7 +67,7 @@ func TestCertificates(t *testing.T) {
 		`health_reason{cluster="main",code="certificate_expiring",node="pg1"}`:                            time.Unix(1, 0),
 	} {
 		var got float64
-		if _, err := fmt.Sscan(harness.ValueOf(text, "patroniglue_"+series), &got); err != nil || int64(got) != ends.Unix() {
+		if _, err := fmt.Sscan(harness.MetricValue(text, "patroniglue_"+series), &got); err != nil || int64(got) != ends.Unix() {
 			t.Errorf("%s is %v (%v), want %d", series, got, err, ends.Unix())
 		}
 	}
@@ -108,7 +108,7 @@ func TestCertificates(t *testing.T) {
 		expired = len(p.Log.Lines("message", wrong, "level", "error"))
 		return harness.Want(expired > 0, "an error in the log that the certificate has expired")
 	})
-	time.Sleep(2 * harness.LooksEvery)
+	time.Sleep(2 * harness.FileCheckInterval)
 	if n := len(p.Log.Lines("message", wrong)); expired != 1 || n != 3 || len(p.Log.Lines("message", over)) != 1 {
 		t.Errorf("what is wrong is logged %d times, of which %d at error; want 3 and 1:\n%s", n, expired, p.Log)
 	}
@@ -120,7 +120,7 @@ func TestCertificatesRenewed(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	self := &harness.Authority{Dir: t.TempDir()}
 	self.Make(t, "self", harness.ServerCert())
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodeTables(sim, ""))
 	shown := func() *x509.Certificate {
 		t.Helper()
 		c, err := tls.Dial("tcp", p.HTTP, &tls.Config{InsecureSkipVerify: true})
@@ -169,7 +169,7 @@ func TestCertificatesRenewed(t *testing.T) {
 	if !strings.Contains(body, "reload_failed") || !strings.Contains(body, "frontend.certfile: want a certificate and its key in PEM") {
 		t.Errorf("/health: %s", body)
 	}
-	time.Sleep(2 * harness.LooksEvery)
+	time.Sleep(2 * harness.FileCheckInterval)
 	if n := len(p.Log.Lines("message", unusable)); n != 1 {
 		t.Errorf("half a pair is logged %d times, want once", n)
 	}
@@ -182,18 +182,18 @@ func TestCertificatesRenewed(t *testing.T) {
 	harness.Eventually(t, harness.Soon, func() error {
 		return harness.Want(len(p.Log.Lines("message", "supervisor problem resolved")) == 1, "that the log says that half a pair is over, once")
 	})
-	if got := p.Log.Values("changed", "message", harness.LoadedAnew); len(got) != 1 || !strings.Contains(got[0], "self.crt") || strings.Contains(got[0], "frontend") {
+	if got := p.Log.Values("changed", "message", harness.Reloaded); len(got) != 1 || !strings.Contains(got[0], "self.crt") || strings.Contains(got[0], "frontend") {
 		t.Errorf("changed: %q, want the two files", got)
 	}
 
 	again, _ := other.Make(t, "self", harness.ServerCert())
 	replace("self.crt")
 	replace("self.key")
-	p.Reload(t, harness.ReadFile(t, p.Path), harness.LoadedAnew) // at once
+	p.Reload(t, harness.ReadFile(t, p.Path), harness.Reloaded) // at once
 	if !shown().Equal(again) {
 		t.Error("after SIGHUP the renewed certificate is not shown")
 	}
-	p.Reload(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""), harness.LoadedAnew) // without TLS, on the same port
+	p.Reload(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, ""), harness.Reloaded) // without TLS, on the same port
 	if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 		t.Errorf("GET /node/pg1/primary: %d", got)
 	}
@@ -207,7 +207,7 @@ func TestAuthorityRenewed(t *testing.T) {
 	sim := nodetest.Options{TLS: &tls.Config{Certificates: []tls.Certificate{ca.Load(t, "server")}}}.NewCluster("main", "pg1", "pg2")
 	t.Cleanup(sim.Close)
 	file := harness.WriteFile(t, "ca.crt", harness.ReadFile(t, stranger.File("ca.crt")))
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+"cafile = '"+file+"'\n"+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+"cafile = '"+file+"'\n"+harness.NodeTables(sim, ""))
 	if got := p.Status(t, "/node/pg1/primary"); got != 503 {
 		t.Fatalf("GET /node/pg1/primary: %d, want 503: its authority is a stranger", got)
 	}

@@ -20,7 +20,7 @@ func TestDiscovery(t *testing.T) {
 	for _, name := range []string{"pg1", "pg2"} {
 		e.Announce("main", name, sim.Node(name).URL())
 	}
-	p := harness.Start(t, "c.toml", harness.Discovering(t, e, ""))
+	p := harness.Start(t, "c.toml", harness.DiscoveryConfig(t, e, ""))
 	p.AwaitStatus(t, "/cluster/main/node/pg1/primary", 200)
 	p.AwaitStatus(t, "/readyz", 200)
 	if got := p.Status(t, "/cluster/main/node/pg3/replica"); got != 404 {
@@ -67,7 +67,7 @@ func TestDiscoveryLeader(t *testing.T) {
 	}
 	e.Put("/service/main/leader", "pg1")
 	slow := "[backend]\ninterval = '1h'\nprimary-interval = '1h'\nfast-interval = '10ms'\n[cache]\nttl = '2h'\n"
-	p := harness.Start(t, "c.toml", strings.Replace(harness.Discovering(t, e, ""), harness.FastPolls, slow, 1))
+	p := harness.Start(t, "c.toml", strings.Replace(harness.DiscoveryConfig(t, e, ""), harness.FastPolls, slow, 1))
 	p.AwaitStatus(t, "/cluster/main/node/pg1/primary", 200)
 	p.AwaitStatus(t, "/readyz", 200)
 	time.Sleep(1500 * time.Millisecond) // until all is settled, and polls are an hour apart
@@ -109,7 +109,7 @@ func TestDiscoveryRefuses(t *testing.T) {
 	e.Put("/service/main/members/evil\x1b[31m<b>", "{}")
 	e.Put("/service/main/0/members/pg1", discoverytest.Document("http://127.0.0.1:1"))
 	e.Announce("main", "named", "http://"+strings.Replace(l.Addr().String(), "127.0.0.2", "pg.example", 1))
-	p := harness.Start(t, "c.toml", harness.Discovering(t, e, "allow = ['127.0.0.1']\nrewrite = { 'pg.example' = '127.0.0.2' }"))
+	p := harness.Start(t, "c.toml", harness.DiscoveryConfig(t, e, "allow = ['127.0.0.1']\nrewrite = { 'pg.example' = '127.0.0.2' }"))
 	p.AwaitStatus(t, "/node/pg1/primary", 200)
 	p.AwaitBody(t, "/node/outside/replica", "is not asked: it is not in discovery.allow")
 	p.AwaitBody(t, "/node/named/replica", "is not asked: it is not in discovery.allow")
@@ -138,7 +138,7 @@ func TestDiscoveryLater(t *testing.T) {
 	}
 	e.Stop()
 	agent := harness.FreePort(t)
-	p := harness.Begin(t, "c.toml", harness.Discovering(t, e, "")+"[agent]\nlisten = '"+agent+"'\n"+harness.NodeTable(sim.Node("pg1"), "pg1", "cluster = 'main'"))
+	p := harness.Begin(t, "c.toml", harness.DiscoveryConfig(t, e, "")+"[agent]\nlisten = '"+agent+"'\n"+harness.NodeTable(sim.Node("pg1"), "pg1", "cluster = 'main'"))
 	p.Log.Await(t, 1, "message", "answering agent checks")
 	p.HTTP = p.Log.Values("http", "message", "supervising")[0]
 	p.AwaitStatus(t, "/node/pg1/primary", 200)
@@ -171,7 +171,7 @@ func TestDiscoveryLater(t *testing.T) {
 	p.AwaitBody(t, "/node/pg1", `"url":"`+sim.Node("pg1").URL()+`"`)
 
 	// A reload changes nothing of what is known.
-	p.Reload(t, strings.Replace(harness.ReadFile(t, p.Path), "[discovery]", "[discovery]\nallow = ['127.0.0.0/8']", 1), harness.LoadedAnew)
+	p.Reload(t, strings.Replace(harness.ReadFile(t, p.Path), "[discovery]", "[discovery]\nallow = ['127.0.0.0/8']", 1), harness.Reloaded)
 	if got := p.Status(t, "/cluster/main/node/pg2/replica"); got != 200 {
 		t.Errorf("GET after a reload: %d", got)
 	}
@@ -186,7 +186,7 @@ func TestDiscoveryCommands(t *testing.T) {
 	}
 	e.Put("/service/other/members/pg1", "no json")
 	e.Announce("main", "pg3-in-patroni", sim.Node("pg3").URL())
-	p := harness.Start(t, "c.toml", harness.Discovering(t, e, "")+"[agent]\nlisten = '"+harness.FreePort(t)+"'\n"+harness.NodeTable(sim.Node("pg3"), "pg3", "cluster = 'main'\npostgres = '10.0.0.3:5432'"))
+	p := harness.Start(t, "c.toml", harness.DiscoveryConfig(t, e, "")+"[agent]\nlisten = '"+harness.FreePort(t)+"'\n"+harness.NodeTable(sim.Node("pg3"), "pg3", "cluster = 'main'\npostgres = '10.0.0.3:5432'"))
 	code, out, errs := p.Command(t, "status")
 	if code != 2 || strings.Count(out, "\n  pg") != 5 || !strings.Contains(out, "its document is no JSON object") {
 		t.Errorf("status: %d\n%s%s", code, out, errs)
@@ -218,7 +218,7 @@ func TestDiscoveryFile(t *testing.T) {
 		e.Announce("main", name, sim.Node(name).URL())
 	}
 	file := filepath.Join(t.TempDir(), "members.json")
-	text := harness.Discovering(t, e, "file = '"+file+"'")
+	text := harness.DiscoveryConfig(t, e, "file = '"+file+"'")
 	first := harness.Start(t, "c.toml", text)
 	harness.Eventually(t, harness.Soon, func() error {
 		kept, err := os.ReadFile(file)

@@ -17,7 +17,7 @@ import (
 
 func TestHistoryCommand(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, ""))
 	print := func(args ...string) []string {
 		t.Helper()
 		code, stdout, stderr := p.Command(t, append([]string{"history"}, args...)...)
@@ -84,7 +84,7 @@ func TestHistoryCommand(t *testing.T) {
 // A Patroni has a /history of its own, and no patroniglue's.
 func TestHistoryOfAnother(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1")
-	config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(sim.Node("pg1").Addr())) + harness.NodesOf(sim, "")
+	config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(sim.Node("pg1").Addr())) + harness.NodeTables(sim, "")
 	p := &harness.Program{Config: harness.WriteFile(t, "c.toml", config)}
 	code, stdout, stderr := p.Command(t, "history")
 	if code != 3 || stdout != "" || !regexp.MustCompile(`^patroniglue: asking the running daemon: .*/history\?limit=50: status code \d+: does another program answer there.*\n$`).MatchString(stderr) {
@@ -96,7 +96,7 @@ func TestHistoryOfAnother(t *testing.T) {
 func TestDaemonHistoryFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	config := "[frontend]\n" + harness.AnyPort + harness.FastPolls + "[history]\nfile = '" + path + "'\n" + harness.NodesOf(sim, "")
+	config := "[frontend]\n" + harness.AnyPort + harness.FastPolls + "[history]\nfile = '" + path + "'\n" + harness.NodeTables(sim, "")
 	known := func(p *harness.Program) (h cluster.History) {
 		t.Helper()
 		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history")
@@ -116,7 +116,7 @@ func TestDaemonHistoryFile(t *testing.T) {
 	p := harness.StartProcess(t, config, nil)
 	before := known(p).Changes
 	end(p)
-	if got := harness.LinesOf(t, path); len(got) < len(before) {
+	if got := harness.ReadLines(t, path); len(got) < len(before) {
 		t.Errorf("the file has %d lines, /history had %d", len(got), len(before))
 	}
 
@@ -125,7 +125,7 @@ func TestDaemonHistoryFile(t *testing.T) {
 	if len(after) <= len(before) {
 		t.Fatalf("%d changes after a restart, %d before", len(after), len(before))
 	}
-	harness.Same(t, after[:len(before)], before)
+	harness.SameChanges(t, after[:len(before)], before)
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestDaemonHistoryFile(t *testing.T) {
 	sim.Kill("pg2")
 	harness.AwaitFile(t, path, `"node":"pg2","kind":"answering","before":"yes","after":"no"`)
 	end(p)
-	all := append(harness.LinesOf(t, path+".1"), harness.LinesOf(t, path)...)
+	all := append(harness.ReadLines(t, path+".1"), harness.ReadLines(t, path)...)
 	var last uint64
 	for _, line := range all {
 		var c cluster.Change

@@ -11,7 +11,7 @@ import (
 
 // Everybody is told the same.
 func TestLeavingCommand(t *testing.T) {
-	p, sim := harness.StartLeaving(t, "")
+	p, sim := harness.StartWithToken(t, "")
 	// Everybody's answer whether pg1 is primary; the agent's whole.
 	agrees := func(status int, agent, page string) bool {
 		t.Helper()
@@ -89,7 +89,7 @@ func TestLeavingCommand(t *testing.T) {
 func TestLeavingCommandTLS(t *testing.T) {
 	ca := harness.NewAuthority(t)
 	ca.Make(t, "server", harness.ServerCert())
-	p, _ := harness.StartLeaving(t, ca.Pair("server"))
+	p, _ := harness.StartWithToken(t, ca.Pair("server"))
 	if code, stdout, stderr := p.Command(t, "leaving", "pg1", "-wait", "0s"); code != 0 || !strings.HasPrefix(stdout, "pg1: about to stop") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
@@ -97,14 +97,14 @@ func TestLeavingCommandTLS(t *testing.T) {
 
 // A token that is not the daemon's, and one who is not patroniglue.
 func TestLeavingCommandRefused(t *testing.T) {
-	p, sim := harness.StartLeaving(t, "")
+	p, sim := harness.StartWithToken(t, "")
 	other := harness.WriteFile(t, "token", "other")
 	text := "[frontend]\nhost = '127.0.0.1'\ntoken-file = '" + other + "'\nport = "
 	for port, want := range map[string]string{
 		harness.PortOf(p.HTTP):                 "status code 401: want the bearer token of token-file in [frontend]\n",
 		harness.PortOf(sim.Node("pg1").Addr()): "does another program answer there, or a patroniglue with another version or configuration?\n",
 	} {
-		q := &harness.Program{Config: harness.WriteFile(t, "c.toml", text+port+"\n"+harness.NodesOf(sim, ""))}
+		q := &harness.Program{Config: harness.WriteFile(t, "c.toml", text+port+"\n"+harness.NodeTables(sim, ""))}
 		if code, stdout, stderr := q.Command(t, "leaving", "pg1"); code != 1 || stdout != "" || !strings.HasSuffix(stderr, want) {
 			t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and %q", code, stdout, stderr, want)
 		}

@@ -20,7 +20,7 @@ func TestDaemonLog(t *testing.T) {
 			if debug {
 				flags = append(flags, "-debug")
 			}
-			p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""), flags...)
+			p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodeTables(sim, ""), flags...)
 			p.Log.Await(t, 1, "message", "cluster health is ok")
 
 			before := p.Log.Lines()
@@ -71,7 +71,7 @@ func TestDaemonLog(t *testing.T) {
 func TestDaemonLogBadStart(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	sim.Kill("pg1")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, ""))
 	if n := len(p.Log.Lines("message", "ready: every node was polled", "level", "error", "leader", "none", "health", "critical")); n != 1 {
 		t.Errorf("no primary at start is logged %d times at error, want once", n)
 	}
@@ -79,7 +79,7 @@ func TestDaemonLogBadStart(t *testing.T) {
 
 func TestDaemonQuiet(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	path := harness.WriteFile(t, "c.toml", fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(harness.FreePort(t)))+harness.FastPolls+harness.NodesOf(sim, ""))
+	path := harness.WriteFile(t, "c.toml", fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(harness.FreePort(t)))+harness.FastPolls+harness.NodeTables(sim, ""))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var log harness.Log

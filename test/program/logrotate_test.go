@@ -28,7 +28,7 @@ func TestLogrotate(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "history.jsonl")
 			sim := harness.NewSimulated(t, "pg1", "pg2")
-			p := harness.StartProcess(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+"[history]\nfile = '"+path+"'\n"+harness.NodesOf(sim, ""), nil)
+			p := harness.StartProcess(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+"[history]\nfile = '"+path+"'\n"+harness.NodeTables(sim, ""), nil)
 			text := edit(shipped, p.Process.Pid)
 			text = harness.Replace(t, text, "/var/lib/patroniglue/", dir+"/")
 			text = harness.Replace(t, text, "\tsu patroniglue patroniglue\n", "") // the user is made by the package
@@ -39,7 +39,7 @@ func TestLogrotate(t *testing.T) {
 
 			const began = `"kind":"leader","before":"none","after":"pg1"`
 			harness.AwaitFile(t, path, began)
-			harness.Must(t, logrotate, "-s", filepath.Join(dir, "state"), "-f", conf)
+			harness.MustRun(t, logrotate, "-s", filepath.Join(dir, "state"), "-f", conf)
 			if rotated := harness.ReadFile(t, path+".1"); !strings.Contains(rotated, began) {
 				t.Errorf("what was rotated is\n%s", rotated)
 			}
@@ -50,8 +50,8 @@ func TestLogrotate(t *testing.T) {
 			if err := json.Unmarshal([]byte(body), &said); err != nil {
 				t.Fatalf("%v: %s", err, body)
 			}
-			want := harness.AsJSON(t, said.Changes)
-			if got := append(harness.LinesOf(t, path+".1"), harness.LinesOf(t, path)...); len(got) < len(want) || strings.Join(got[:len(want)], "\n") != strings.Join(want, "\n") {
+			want := harness.ChangesAsJSON(t, said.Changes)
+			if got := append(harness.ReadLines(t, path+".1"), harness.ReadLines(t, path)...); len(got) < len(want) || strings.Join(got[:len(want)], "\n") != strings.Join(want, "\n") {
 				t.Errorf("the files have\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
 		})

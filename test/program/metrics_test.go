@@ -12,7 +12,7 @@ import (
 func TestMetrics(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	sim.Kill("pg3")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodeTables(sim, ""))
 	url := "http://" + p.HTTP + "/metrics"
 	for range 2 {
 		harness.Ask(t, nil, "OPTIONS", "http://"+p.HTTP+"/node/pg1/primary")
@@ -24,7 +24,7 @@ func TestMetrics(t *testing.T) {
 	var text string
 	harness.Eventually(t, harness.Soon, func() error {
 		_, text = harness.Ask(t, nil, "GET", url)
-		return harness.Want(harness.ValueOf(text, `patroniglue_node_lag_bytes{cluster="main",node="pg2"}`) == "0" && harness.ValueOf(text, `patroniglue_agent_answers_total{answer="ready up"}`) == "1", "that pg2's lag is known and the agent has counted")
+		return harness.Want(harness.MetricValue(text, `patroniglue_node_lag_bytes{cluster="main",node="pg2"}`) == "0" && harness.MetricValue(text, `patroniglue_agent_answers_total{answer="ready up"}`) == "1", "that pg2's lag is known and the agent has counted")
 	})
 
 	if resp, body := harness.Ask(t, nil, "HEAD", url); resp.StatusCode != 200 || body != "" {
@@ -39,7 +39,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 
-	got := harness.OurLines(text)
+	got := harness.OurMetrics(text)
 	for _, volatile := range []string{
 		`(?m)^(patroniglue_(?:poll_duration_seconds_\w+|node_knowledge_age_seconds|(?:agent|http)_connections|config_last_reload_success_timestamp_seconds)(?:{.*})?) .*$`,
 		`(?m)^(patroniglue_(?:node_)?poll_failures_total{.*}) [^0].*$`,

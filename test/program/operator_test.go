@@ -27,11 +27,11 @@ func TestOperator(t *testing.T) {
 	withToken := front + "token-file = '" + token + "'\n"
 	operator := func(more string) string { return "[operator]\nlisten = '" + addr + "'\n" + more }
 	guarded := operator(self.Pair("self") + "password-file = '" + passwords + "'\n")
-	rest := harness.FastPolls + harness.NodesOf(sim, "")
+	rest := harness.FastPolls + harness.NodeTables(sim, "")
 	p := harness.Start(t, "c.toml", front+rest)
 	reload := func(text string) {
 		t.Helper()
-		p.Reload(t, text, harness.LoadedAnew)
+		p.Reload(t, text, harness.Reloaded)
 		p.Config = p.Path
 		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 			t.Errorf("GET /node/pg1/primary: %d", got)
@@ -113,7 +113,7 @@ func TestOperator(t *testing.T) {
 
 	// Passwords that cannot be read change nothing.
 	bad := harness.WriteFile(t, "bad", "alice:canary\n")
-	p.Reload(t, front+operator("password-file = '"+bad+"'\n")+rest, harness.NotLoadedAnew)
+	p.Reload(t, front+operator("password-file = '"+bad+"'\n")+rest, harness.ReloadFailed)
 	if got := harness.AskAs(t, trust, harness.BasicAuth("alice", "correct horse"), "GET", "https://"+addr+"/health"); got != 200 {
 		t.Errorf("GET /health after a reload that failed: %d", got)
 	}

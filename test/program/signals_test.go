@@ -18,7 +18,7 @@ import (
 // requests are answered first is httpapi's to test.
 func TestDaemonEnds(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodeTables(sim, ""))
 	p.End()
 	harness.AwaitClosed(t, p.HTTP, p.Agents[0])
 	if err := p.Wait(); err != nil {
@@ -41,7 +41,7 @@ func TestDaemonEnds(t *testing.T) {
 
 func TestSignals(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
-	config := "[frontend]\n" + harness.AnyPort + harness.FastPolls + harness.NodesOf(sim, "")
+	config := "[frontend]\n" + harness.AnyPort + harness.FastPolls + harness.NodeTables(sim, "")
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(s.String(), func(t *testing.T) {
 			p := harness.StartProcess(t, config, nil)
@@ -94,7 +94,7 @@ func TestResidentMemory(t *testing.T) {
 		t.Skip("MEMORY NOT TESTED: want Linux's /proc")
 	}
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
-	p := harness.StartProcess(t, "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.NodesOf(sim, ""), nil)
+	p := harness.StartProcess(t, "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.NodeTables(sim, ""), nil)
 	time.Sleep(3 * time.Second)
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
 	if err != nil {

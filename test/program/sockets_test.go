@@ -50,7 +50,7 @@ func TestSocketActivation(t *testing.T) {
 		t.Cleanup(func() { f.Close() })
 		files, addrs = append(files, f), append(addrs, ln.Addr().String())
 	}
-	text := "[frontend]\nhost = 'localhost'\nport = " + harness.PortOf(addrs[0]) + "\n[agent]\nlisten = '" + addrs[1] + "'\n" + harness.FastPolls + harness.NodesOf(sim, "")
+	text := "[frontend]\nhost = 'localhost'\nport = " + harness.PortOf(addrs[0]) + "\n[agent]\nlisten = '" + addrs[1] + "'\n" + harness.FastPolls + harness.NodeTables(sim, "")
 	p := activated(t, text, files...)
 	if got := p.Log.Values("socket", "level", "error", "message", "systemd passed a socket that fits no configured address, so connections to it are not answered: want localhost:"+
 		harness.PortOf(addrs[0])+" (frontend.port), "+addrs[1]+" (agent.listen)"); !slices.Equal(got, addrs[2:]) {
@@ -111,11 +111,11 @@ func TestSocketActivation(t *testing.T) {
 	cancel()
 	clients.Wait()
 	for range 2 {
-		p.Reload(t, other, harness.LoadedAnew)
+		p.Reload(t, other, harness.Reloaded)
 		if got := harness.AskAgent(t, addrs[2], "pg1/primary\n"); got != "ready up 100% #primary\n" {
 			t.Errorf("agent: %q", got)
 		}
-		p.Reload(t, text, harness.LoadedAnew)
+		p.Reload(t, text, harness.Reloaded)
 		if got := harness.AskAgent(t, addrs[1], "pg1/primary\n"); got != "ready up 100% #primary\n" {
 			t.Errorf("agent: %q", got)
 		}

@@ -17,7 +17,7 @@ func TestStackedPrograms(t *testing.T) {
 	const ttl = 2 * time.Second
 	cache := fmt.Sprintf("[cache]\nttl = '%s'\n", ttl)
 	c := harness.NewSimulated(t, "pg1", "pg2")
-	lower := harness.Start(t, "lower.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+cache+harness.NodesOf(c, ""))
+	lower := harness.Start(t, "lower.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+cache+harness.NodeTables(c, ""))
 	var above strings.Builder
 	above.WriteString("[frontend]\n" + harness.AnyPort + "[agent]\nlisten = '127.0.0.1:0'\n" + harness.FastPolls + cache)
 	for _, n := range c.Nodes() {

@@ -14,7 +14,7 @@ func TestFrontendTLS(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	self := &harness.Authority{Dir: t.TempDir()}
 	cert, _ := self.Make(t, "self", harness.ServerCert())
-	p := harness.Start(t, "c.toml", "[frontend]\ntls-min-version = 'TLSv1.3'\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\ntls-min-version = 'TLSv1.3'\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodeTables(sim, ""))
 
 	roots := x509.NewCertPool()
 	roots.AddCert(cert)
@@ -46,7 +46,7 @@ func TestFrontendClientCertificates(t *testing.T) {
 	ca.Make(t, "server", harness.ServerCert())
 	ca.Make(t, "client", harness.ClientCert())
 	stranger.Make(t, "client", harness.ClientCert())
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+ca.Pair("server")+"client-cafile = '"+ca.File("ca.crt")+"'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+ca.Pair("server")+"client-cafile = '"+ca.File("ca.crt")+"'\n"+harness.FastPolls+harness.NodeTables(sim, ""))
 	url := "https://" + p.HTTP + "/node/pg1/primary"
 
 	client := &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{ca.Load(t, "client")}}
@@ -85,7 +85,7 @@ func TestBackendTLS(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+test.backend+harness.NodesOf(sim, ""))
+			p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+test.backend+harness.NodeTables(sim, ""))
 			resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg1/primary")
 			if resp.StatusCode != test.want || !strings.Contains(body, test.wantReason) {
 				t.Errorf("GET /node/pg1/primary: %s: %s, want %d and %q", resp.Status, body, test.want, test.wantReason)

@@ -32,7 +32,7 @@ func watched(t *testing.T, version string) (*nodetest.Cluster, *harness.Program)
 	t.Helper()
 	sim := nodetest.Options{Version: version}.NewCluster("main", "pg1", "pg2", "pg3")
 	t.Cleanup(sim.Close)
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodeTables(sim, ""))
 	harness.Eventually(t, harness.Soon, func() error {
 		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health?strict")
 		_, list := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/cluster") // lag is known when a replica was polled after the primary

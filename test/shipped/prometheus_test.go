@@ -107,7 +107,7 @@ func TestGrafanaDashboard(t *testing.T) {
 	sim.Kill("pg3")
 	trust := &tls.Config{RootCAs: ca.Pool()}
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+ca.Pair("server")+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+
-		harness.NodesOf(sim, "cafile = '"+ca.File("ca.crt")+"'"))
+		harness.NodeTables(sim, "cafile = '"+ca.File("ca.crt")+"'"))
 	prometheus := startPrometheus(t, program, p.HTTP, ca.File("ca.crt"))
 	isAnswered := func(what, expr string) {
 		t.Helper()

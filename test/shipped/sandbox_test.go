@@ -85,7 +85,7 @@ func TestSandbox(t *testing.T) {
 	text := "[frontend]\n" + harness.AnyPort + "certfile = '" + dir + "/server.crt'\nkeyfile = '" + handed + "server.key'\ntoken-file = '" + handed + "token'\n" +
 		"[operator]\nlisten = '" + operator + "'\npassword-file = '" + handed + "passwords'\n" +
 		"[history]\nfile = '" + state + "/history.jsonl'\n[agent]\nlisten = '127.0.0.1:0'\n" + harness.FastPolls +
-		"cafile = '" + dir + "/ca.crt'\ncertfile = '" + dir + "/client.crt'\nkeyfile = '" + handed + "client.key'\n" + harness.NodesOf(sim, "") +
+		"cafile = '" + dir + "/ca.crt'\ncertfile = '" + dir + "/client.crt'\nkeyfile = '" + handed + "client.key'\n" + harness.NodeTables(sim, "") +
 		"agent = { replica = '" + dedicated + "' }\n"
 	config := put(filepath.Join(dir, "patroniglue.toml"), text, 0o644)
 
@@ -145,7 +145,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 	}
 	all()
 	p.Signal(t, syscall.SIGHUP)
-	p.Log.Await(t, 1, "message", harness.LoadedAnew)
+	p.Log.Await(t, 1, "message", harness.Reloaded)
 	all()
 	harness.AwaitFile(t, state+"/history.jsonl", `"kind":"leader"`)
 	p.Signal(t, syscall.SIGTERM)
@@ -164,7 +164,7 @@ func unitSystemCalls(t *testing.T) string {
 	t.Helper()
 	sets := map[string][]string{}
 	var name string
-	for line := range strings.Lines(harness.Must(t, "systemd-analyze", "syscall-filter")) {
+	for line := range strings.Lines(harness.MustRun(t, "systemd-analyze", "syscall-filter")) {
 		switch word := strings.TrimSpace(line); {
 		case word == "" || strings.HasPrefix(word, "#"):
 		case strings.HasPrefix(line, "@"):
@@ -192,7 +192,7 @@ func unitSystemCalls(t *testing.T) string {
 			}
 		}
 	}
-	names := harness.Must(t, "go", "list", "-m", "-f", "{{.Dir}}", "golang.org/x/sys")
+	names := harness.MustRun(t, "go", "list", "-m", "-f", "{{.Dir}}", "golang.org/x/sys")
 	table := harness.ReadFile(t, filepath.Join(strings.TrimSpace(names), "unix", "zsysnum_linux_"+runtime.GOARCH+".go"))
 	var numbers []string
 	for _, m := range regexp.MustCompile(`(?m)^\tSYS_(\w+)\s+= (\d+)$`).FindAllStringSubmatch(table, -1) {

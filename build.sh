@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
+gotestsum=gotest.tools/gotestsum@v1.13.0
 benchstat=golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da # it has no releases
 nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0 # the newest that builds from the module proxy alone
 
@@ -12,13 +13,14 @@ usage() {
 	cat <<'USAGE'
 ./build.sh [build]              build ./patroniglue, one static binary
 ./build.sh lint                 formatters, vet and linters; changes nothing
-./build.sh test [go test args]  install what tests need (root on Debian), build, lint, run every test
+./build.sh test [go test args]  install what tests need (root on Debian), build, lint, run every test; with arguments go test alone, such as ./test/program
+./build.sh matrix               run every test with real parts on bookworm's, trixie's and forky's, and print a table (root on Debian)
 ./build.sh bench [NAME [args]]  print every table; or that of contrib/bench/NAME (root on Debian), or of go, the packages' own benchmarks
 ./build.sh bench-compare REV [go test args]
                                 compare the packages' benchmarks of the commit REV with those of this checkout
 ./build.sh fuzz [TIME]          run every fuzz target for TIME (default 1h), three at once
 ./build.sh soak [MINUTES]       ask 300 simulated nodes' supervisor 1000 times a second for MINUTES (default 10), and compare with the truth
-./build.sh screenshots          make docs/page-*.png, the README's pictures of the status page, anew
+./build.sh screenshots          render docs/page-*.png, the README's pictures of the status page
 ./build.sh release [ARCH...]    make tar.gz, .deb and sha256sums in dist/ or $DIST (default: amd64 arm64)
 ./build.sh help                 this text
 USAGE
@@ -151,8 +153,10 @@ lint_govulncheck() (
 # packages: the Debian packages that the tests need, one a line.
 packages() {
 	# gcc for -race, systemd for systemd-analyze, prometheus for promtool, monitoring-plugins-basic for check_http,
-	# nftables to drop packets, nginx-light for contrib/bench/checks, chromium for the status page, which needs a font
-	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd prometheus logrotate monitoring-plugins-basic nftables nginx-light chromium fonts-dejavu-core
+	# nftables to drop packets, nginx-light for contrib/bench/checks, chromium for the status page, which needs a font,
+	# mmdebstrap for contrib/lab/suite
+	printf '%s\n' gcc libc6-dev shellcheck mandoc systemd prometheus logrotate monitoring-plugins-basic nftables nginx-light chromium fonts-dejavu-core \
+		mmdebstrap debian-archive-keyring
 	command -v npm >/dev/null || echo npm # for axe-core; Debian's cannot be installed beside that of others
 	if [[ -e contrib/lab/packages ]]; then sed 's/#.*//' contrib/lab/packages | xargs -r -n 1; fi
 }
@@ -178,7 +182,17 @@ provide() {
 		say "MISSING, as far as dpkg knows (only root on Debian has it installed): $lack"
 		say "MISSING: the end-to-end tests that need one of these will be SKIPPED"
 	fi
+	if [[ $EUID == 0 ]]; then suites; fi
 	axe || say "MISSING: axe-core, which npm could not fetch: the status page's tests will fail, or be SKIPPED where nothing is installed"
+}
+
+# suites makes the root file systems of the generations of Debian that the tests run over; without them those tests are
+# skipped, or fail where they are required.
+suites() {
+	local suite
+	for suite in ${PATRONIGLUE_SUITES:-bookworm trixie}; do
+		contrib/lab/suite make "$suite" || say "MISSING: the programs of $suite"
+	done
 }
 
 # axe has npm fetch axe-core for the status page's tests, in the version and with the checksum of its package-lock.json.
@@ -217,16 +231,79 @@ go_test() {
 # run_tests is `./build.sh test`; test itself is a shell builtin.
 run_tests() {
 	provide
+	if (($# > 0)); then
+		race -shuffle=on -timeout 25m "$@"
+		return
+	fi
 	build
-	lint
+	all_tests
+}
+
+# race runs go test with the race detector, where there is a C compiler for it.
+race() {
 	if command -v "$(go env CC)" >/dev/null; then
-		CGO_ENABLED=1 go_test -race -shuffle=on -timeout 25m "$@"
-		if (($# == 0)); then go_test -run Alloca; fi # what is not counted with -race
+		CGO_ENABLED=1 go_test -race "$@"
 	else
 		say "MISSING: a C compiler: the tests run WITHOUT the race detector"
-		go_test -shuffle=on -timeout 25m "$@"
+		go_test "$@"
 	fi
 }
+
+# all_tests: packages side by side, because their tests mostly wait, with lint beside them; then, with nothing beside it,
+# the suite that judges time. At the end it says how long that took, and which tests took longest.
+all_tests() (
+	dir=$(mktemp -d)
+	trap 'rm -r "$dir"' EXIT
+	failed=()
+	lint >"$dir/lint" 2>&1 &
+	lint=$!
+	mapfile -t packages < <(longest_first)
+	summed "$dir/1.json" -shuffle=on -timeout 25m -p 5 "${packages[@]}" || failed+=("tests")
+	wait "$lint" || failed+=("lint")
+	cat "$dir/lint" >&2
+	summed "$dir/2.json" -shuffle=on -timeout 25m ./test/abuse || failed+=("test/abuse")
+	go test -run Alloca ./... >"$dir/alloca" || { cat "$dir/alloca"; failed+=("allocations"); } # not counted with -race
+	say "the ten slowest tests:"
+	cat "$dir"/*.json | go run "$gotestsum" tool slowest --num 10 --threshold 1s
+	say "all of it took $((SECONDS / 60))m$((SECONDS % 60))s"
+	((${#failed[@]} == 0)) || { say "test: failed: ${failed[*]}"; exit 1; }
+)
+
+# longest_first: all packages but the one that runs alone; the suites first, which take longest.
+longest_first() {
+	printf './test/%s\n' patroni program shipped haproxy faults page
+	go list -f '{{.Dir}}' ./... | sed "s|^$PWD|.|" | grep -vE '^\./test/(patroni|program|shipped|haproxy|faults|page|abuse)$'
+}
+
+# summed JSON [go test args]: a line for each package, all that failed, a line at the end.
+summed() {
+	local json=$1 args=(-race)
+	shift
+	if ! command -v "$(go env CC)" >/dev/null; then
+		say "MISSING: a C compiler: the tests run WITHOUT the race detector"
+		args=()
+	fi
+	CGO_ENABLED=1 go run "$gotestsum" --format pkgname --jsonfile "$json" -- "${args[@]}" "$@"
+}
+
+# matrix runs what talks to real parts on every suite, and prints what came of each test: suite × test.
+matrix() (
+	[[ $EUID == 0 ]] || { say "matrix: want root: programs of other suites run by chroot"; exit 1; }
+	provide
+	dir=$(mktemp -d)
+	trap 'rm -r "$dir"' EXIT
+	export PATRONIGLUE_SUITES="bookworm trixie forky"
+	status=0
+	summed "$dir/1.json" -timeout 60m -p 2 ./test/patroni ./test/haproxy ./test/faults ./node ./agentapi ./internal/cli ./contrib/lab || status=$?
+	# A row is a test without its suite, which is the second part of its name.
+	jq -rs --arg suites "$PATRONIGLUE_SUITES" '
+		($suites | split(" ")) as $columns
+		| [.[] | select(.Test and (.Action | IN("pass", "fail", "skip"))) | (.Test | split("/")) as $name
+			| select($name[1] | IN($columns[])) | {row: ([$name[0]] + $name[2:] | join("/")), suite: $name[1], cell: "\(.Action) \(.Elapsed) s"}]
+		| group_by(.row)[] | [.[0].row] + [$columns[] as $c | ([.[] | select(.suite == $c) | .cell] | first // "-")] | @tsv' "$dir/1.json" |
+		sed "1i test	${PATRONIGLUE_SUITES// /	}" | column -t -s '	'
+	exit "$status"
+)
 
 # benches: what bench runs.
 benches() {
@@ -309,11 +386,12 @@ shift || true
 case $command in
 build | lint | screenshots) "$command" ;;
 test) run_tests "$@" ;;
+matrix) matrix ;;
 bench) bench "$@" ;;
 bench-compare) bench_compare "$@" ;;
 fuzz) fuzz "$@" ;;
 soak) go run ./contrib/bench/soak -minutes "${1:-10}" ;;
 release) release "$@" ;;
 help | -h | --help) usage ;;
-*) say "unknown command \"$command\", want build, lint, test, bench, bench-compare, fuzz, soak, screenshots, release or help"; exit 2 ;;
+*) say "unknown command \"$command\", want build, lint, test, matrix, bench, bench-compare, fuzz, soak, screenshots, release or help"; exit 2 ;;
 esac

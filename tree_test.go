@@ -44,6 +44,7 @@ var tree = map[string]struct{ imports, testImports []string }{
 	"node":                {testImports: []string{"contrib/lab"}}, // its conformance test asks a real Patroni
 	"node/nodetest":       {},
 
+	"test/abuse":   {testImports: suite},
 	"test/faults":  {testImports: suite},
 	"test/haproxy": {testImports: suite},
 	"test/harness": {imports: []string{"node", "node/nodetest", "cluster", "contrib/lab", "discovery/discoverytest"}},

@@ -43,16 +43,18 @@ func (w *world) ask(node, check string) (Answer, error) {
 	return w.sup.Ask(w.t.Context(), Question{Node: node, Check: check})
 }
 
+// settledThree is a settled cluster whose primary is pg1, with all that Apply needs to change it.
+func settledThree(t *testing.T) (w *world, cfg Config, pg1, pg2, pg3 *clustertest.Poller) {
+	pg1, pg2, pg3 = clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", follows(1))
+	cfg = config(pg1, pg2, pg3)
+	w = begin(t, cfg)
+	w.settle()
+	return w, cfg, pg1, pg2, pg3
+}
+
 func TestApply(t *testing.T) {
-	fresh := func(t *testing.T) (w *world, cfg Config, pg1, pg2, pg3 *clustertest.Poller) {
-		pg1, pg2, pg3 = clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", follows(1))
-		cfg = config(pg1, pg2, pg3)
-		w = begin(t, cfg)
-		w.settle()
-		return w, cfg, pg1, pg2, pg3
-	}
 	inBubble(t, "what stays is not interrupted", func(t *testing.T) {
-		w, cfg, pg1, pg2, pg3 := fresh(t)
+		w, cfg, pg1, pg2, pg3 := settledThree(t)
 		w.leave("pg1", 30*time.Second)
 		w.drain()
 		polls := map[*clustertest.Poller]int{pg1: pg1.Count(), pg2: pg2.Count(), pg3: pg3.Count()}
@@ -87,7 +89,7 @@ func TestApply(t *testing.T) {
 		}
 	})
 	inBubble(t, "a node added is asked about after its first poll", func(t *testing.T) {
-		w, cfg, pg1, pg2, pg3 := fresh(t)
+		w, cfg, pg1, pg2, pg3 := settledThree(t)
 		slow := follows(1)
 		slow.Delay = 2 * time.Second
 		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg1, pg2, pg3, clustertest.New(t, "pg4", slow)}))
@@ -98,7 +100,7 @@ func TestApply(t *testing.T) {
 		}
 	})
 	inBubble(t, "a node removed is unknown and polled no more", func(t *testing.T) {
-		w, cfg, pg1, pg2, pg3 := fresh(t)
+		w, cfg, pg1, pg2, pg3 := settledThree(t)
 		w.until(2*time.Second, "a poll is under way", func() bool { return !pg3.Idle() })
 		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg1, pg2}))
 		if !pg3.Idle() {
@@ -120,8 +122,8 @@ func TestApply(t *testing.T) {
 			t.Errorf("back again it is %+v, want nothing known", m.Entry)
 		}
 	})
-	inBubble(t, "who waits for a node that goes is told", func(t *testing.T) {
-		w, cfg, pg1, pg2, pg3 := fresh(t)
+	inBubble(t, "a question that waits for a node that is removed gets an error", func(t *testing.T) {
+		w, cfg, pg1, pg2, pg3 := settledThree(t)
 		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg1, pg2, pg3, clustertest.New(t, "pg4", hangs)}))
 		told := make(chan error, 1)
 		began := time.Now()
@@ -136,7 +138,7 @@ func TestApply(t *testing.T) {
 		}
 	})
 	inBubble(t, "the primary removed", func(t *testing.T) {
-		w, cfg, _, pg2, pg3 := fresh(t)
+		w, cfg, _, pg2, pg3 := settledThree(t)
 		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg2, pg3}))
 		v := w.view()
 		if p := w.primary(); p != "" || v.Leader != "" || v.LeaderLost.IsZero() || v.PrimaryLost.IsZero() {
@@ -149,7 +151,7 @@ func TestApply(t *testing.T) {
 		w.until(time.Second, "pg2 is primary", func() bool { return w.primary() == "pg2" }) // all are polled fast
 	})
 	inBubble(t, "a node renamed is another", func(t *testing.T) {
-		w, cfg, pg1, pg2, _ := fresh(t)
+		w, cfg, pg1, pg2, _ := settledThree(t)
 		w.apply(cfg.clustersOf("main", []*clustertest.Poller{pg1, pg2, clustertest.New(t, "new3", follows(1))}))
 		if a, err := w.ask("new3", "replica"); err != nil || !a.Verdict.Passes() {
 			t.Errorf("new3: %v, %+v", err, a.Verdict)
@@ -158,8 +160,11 @@ func TestApply(t *testing.T) {
 			t.Errorf("pg3: %v, want an unknown node", err)
 		}
 	})
-	inBubble(t, "polled another way it keeps what is known", func(t *testing.T) {
-		w, cfg, pg1, pg2, pg3 := fresh(t)
+}
+
+func TestApplySettings(t *testing.T) {
+	inBubble(t, "polled in another way a node keeps what is known of it", func(t *testing.T) {
+		w, cfg, pg1, pg2, pg3 := settledThree(t)
 		w.until(2*time.Second, "pg1 is asked", func() bool { return !pg1.Idle() })
 		polls := pg1.Count()
 		elsewhere := clustertest.New(t, "pg1", leads(1))
@@ -187,7 +192,7 @@ func TestApply(t *testing.T) {
 		}
 	})
 	inBubble(t, "intervals count at once", func(t *testing.T) {
-		w, cfg, _, pg2, _ := fresh(t)
+		w, cfg, _, pg2, _ := settledThree(t)
 		slow := cfg.clustersOf()
 		slow.Clusters = []ClusterConfig{{Name: "main", Nodes: slices.Clone(cfg.Clusters[0].Nodes)}}
 		for i := range slow.Clusters[0].Nodes {
@@ -208,7 +213,7 @@ func TestApply(t *testing.T) {
 		}
 	})
 	inBubble(t, "the ttl", func(t *testing.T) {
-		w, cfg, pg1, _, _ := fresh(t)
+		w, cfg, pg1, _, _ := settledThree(t)
 		w.change("pg1", hangs)
 		time.Sleep(3 * time.Second)
 		cfg.TTL = 2 * time.Second
@@ -228,7 +233,7 @@ func TestApply(t *testing.T) {
 		}
 	})
 	inBubble(t, "rules", func(t *testing.T) {
-		w, cfg, _, _, _ := fresh(t)
+		w, cfg, _, _, _ := settledThree(t)
 		cfg.Rules.MaxLag = mb
 		w.apply(cfg)
 		w.change("pg3", follows(1).WithReplayed(1<<29))
@@ -246,8 +251,11 @@ func TestApply(t *testing.T) {
 			t.Errorf("replicas %q, want those that stream", got)
 		}
 	})
+}
+
+func TestApplyCluster(t *testing.T) {
 	inBubble(t, "a cluster of other nodes has another identity", func(t *testing.T) {
-		w, cfg, _, _, _ := fresh(t)
+		w, cfg, _, _, _ := settledThree(t)
 		stranger := leads(1).WithField("database_system_identifier", "6666")
 		w.apply(cfg.clustersOf("main", []*clustertest.Poller{clustertest.New(t, "a", stranger), clustertest.New(t, "b", follows(1).WithField("database_system_identifier", "6666"))}))
 		w.until(20*time.Millisecond, "a is primary", func() bool { return w.primary() == "a" })
@@ -259,7 +267,7 @@ func TestApply(t *testing.T) {
 		}
 	})
 	inBubble(t, "history", func(t *testing.T) {
-		w, cfg, _, _, _ := fresh(t)
+		w, cfg, _, _, _ := settledThree(t)
 		all := w.history(Filter{}).Changes
 		cfg.History = 3
 		w.apply(cfg)
@@ -291,8 +299,8 @@ func TestApply(t *testing.T) {
 	})
 }
 
-// A node that moves to another cluster is in one of them whenever somebody asks,
-// and no goroutine stays behind.
+// A node that moves to another cluster is in exactly one of them at any time, and no
+// goroutine stays behind.
 func TestApplyMoves(t *testing.T) {
 	pg1, pg2, pg3 := clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", leads(1))
 	here := config().clustersOf("a", []*clustertest.Poller{pg1, pg2}, "b", []*clustertest.Poller{pg3})
@@ -353,7 +361,7 @@ func TestApplyMoves(t *testing.T) {
 	const moves = 200
 	for i := range moves {
 		s.Apply([]Config{there, here}[i%2])
-		if err := s.WaitReady(ctx); err != nil { // else who asks waits for a poll that never comes
+		if err := s.WaitReady(ctx); err != nil { // else questions wait for a poll that never comes
 			t.Fatal(err)
 		}
 	}
@@ -481,7 +489,7 @@ func TestApplyOthers(t *testing.T) {
 			func(c *Config) { c.TTL = 7 * time.Second },
 			func(c *Config) { c.Rules.MaxLag = 1 },
 			func(c *Config) { c.Clusters[0].Nodes[0].Interval++ },
-			func(c *Config) { c.Clusters[0].Nodes[0].Left = time.Now() },
+			func(c *Config) { c.Clusters[0].Nodes[0].Unlisted = time.Now() },
 		} {
 			was := w.sup.watched.Load().byName["main"]
 			next := cfg.clustersOf("main", []*clustertest.Poller{pg1}, "other", []*clustertest.Poller{pg2, pg3})

@@ -81,7 +81,7 @@ func diffMember(old, m *Member, before, at time.Time, add func(node, kind, was, 
 		leaving = m.leaving.why(at)
 	}
 	add(m.Name, KindLeaving, yesNo(old.leaves(before)), yesNo(m.leaves(at)), leaving)
-	add(m.Name, KindLeft, yesNo(!old.Left.IsZero()), yesNo(!m.Left.IsZero()), m.left(at))
+	add(m.Name, KindUnlisted, yesNo(!old.Unlisted.IsZero()), yesNo(!m.Unlisted.IsZero()), m.unlisted(at))
 	add(m.Name, KindIdentity, rightOrWrong(old.Refused), rightOrWrong(m.Refused), m.Refused)
 	o, d := &old.Entry.Value.Document, &m.Entry.Value.Document
 	add(m.Name, KindRole, cmp.Or(string(o.Role), "none"), cmp.Or(string(d.Role), "none"), "")

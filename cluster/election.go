@@ -70,14 +70,14 @@ func judgeSplit(claims []claim, incumbent string) decision {
 			d.why = "their timelines are equal"
 		}
 	} else if slices.ContainsFunc(claims, func(c claim) bool { return c.name == incumbent }) {
-		d.winner, d.why = incumbent, "nobody sees the cluster locked: "+incumbent+" stays"
+		d.winner, d.why = incumbent, "no claimant sees the cluster locked: "+incumbent+" stays"
 	} else if d.winner = highest(claims); d.winner != "" {
-		d.why = "nobody sees the cluster locked: " + d.winner + " has the highest timeline"
+		d.why = "no claimant sees the cluster locked: " + d.winner + " has the highest timeline"
 	} else {
-		d.why = "nobody sees the cluster locked and their timelines are equal"
+		d.why = "no claimant sees the cluster locked and their timelines are equal"
 	}
 	if d.winner == "" {
-		d.why += ": nobody is elected"
+		d.why += ": no node is elected"
 	}
 	d.why = "claims by " + names(claims) + ": " + d.why
 	return d

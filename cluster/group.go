@@ -242,10 +242,10 @@ func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	standings := g.standings(now, d)
 	for i, n := range g.nodes {
 		m := old.Members[i]
-		if n == polled || m.Polled != n.polled || m.Standing != standings[i] || m.Refused != n.refused || m.leaving != n.leaving || m.Left != n.cfg.Left || m.Entry.Ended != n.entry.Ended {
+		if n == polled || m.Polled != n.polled || m.Standing != standings[i] || m.Refused != n.refused || m.leaving != n.leaving || m.Unlisted != n.cfg.Unlisted || m.Entry.Ended != n.entry.Ended {
 			m = &Member{
 				Name: m.Name, URL: m.URL, Postgres: m.Postgres, Polled: n.polled, Entry: n.entry,
-				Refused: n.refused, Left: n.cfg.Left, Since: n.since, Standing: standings[i], leaving: n.leaving,
+				Refused: n.refused, Unlisted: n.cfg.Unlisted, Since: n.since, Standing: standings[i], leaving: n.leaving,
 			}
 			m.makeVerdicts(now)
 		}

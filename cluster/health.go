@@ -45,7 +45,7 @@ const (
 	CodeNodeDown       = "node_down"       // there is no answer of the node that can be believed; critical if there is none of any node
 	CodeWrongCluster   = "wrong_cluster"   // the node belongs to another cluster than configured, or is another member
 	CodeLeaving        = "leaving"         // the node's announced stop holds
-	CodeLeft           = "left"            // the DCS does not list the node any more
+	CodeUnlisted       = "unlisted"        // the DCS does not list the node any more
 	CodeReplicaMissing = "replica_missing" // the node answers, but its PostgreSQL is not a working replica
 	CodeWrongTimeline  = "wrong_timeline"  // the replica does not follow the primary's timeline
 	CodeLag            = "lag"             // the replica is excluded for lag
@@ -63,7 +63,7 @@ const (
 
 // Codes lists every code, in a fixed order.
 var Codes = []string{
-	CodeSplitBrain, CodeNoPrimary, CodeNodeDown, CodeWrongCluster, CodeLeaving, CodeLeft, CodeReplicaMissing, CodeWrongTimeline, CodeLag,
+	CodeSplitBrain, CodeNoPrimary, CodeNodeDown, CodeWrongCluster, CodeLeaving, CodeUnlisted, CodeReplicaMissing, CodeWrongTimeline, CodeLag,
 	CodeDCSUnseen, CodePaused, CodeFailsafe, CodeTTLUnsafe, CodeCertificateExpiring, CodeCertificateExpired, CodeReloadFailed,
 	CodeDiscoveryStale, CodeDiscoveryProblem,
 }
@@ -117,7 +117,7 @@ func (v *View) Health(now time.Time) Health {
 		text := "no node claims to be primary"
 		switch {
 		case v.Split: // whose reason says why
-			text = "nobody is elected of those that claim to be primary"
+			text = "none of the nodes that claim to be primary is elected"
 		case v.Why != "":
 			text = v.Why
 		}
@@ -140,13 +140,13 @@ func (v *View) memberReasons(now time.Time, answering int, add func(Level, strin
 		if m.leaves(now) {
 			add(Warning, CodeLeaving, m.Name, m.leaving.why(now))
 		}
-		if !m.Left.IsZero() && (fresh || answering > 0) {
-			add(Warning, CodeLeft, m.Name, m.left(now))
+		if !m.Unlisted.IsZero() && (fresh || answering > 0) {
+			add(Warning, CodeUnlisted, m.Name, m.unlisted(now))
 		}
 		switch {
 		case !fresh && answering == 0:
 			add(Critical, CodeNodeDown, m.Name, replica.Reason)
-		case !fresh && m.Left.IsZero():
+		case !fresh && m.Unlisted.IsZero():
 			add(Warning, CodeNodeDown, m.Name, replica.Reason)
 		case !fresh:
 		case m.Refused != "":

@@ -41,8 +41,8 @@ func TestHealth(t *testing.T) {
 			want: []Reason{{"no_primary", Critical, "pg1", "elected last, but: PostgreSQL is stopping"}}},
 		{name: "two primaries", set: map[string]clustertest.Script{"pg2": leads(1)},
 			want: []Reason{
-				{"split_brain", Critical, "", "claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: nobody is elected"},
-				{"no_primary", Critical, "", "nobody is elected of those that claim to be primary"},
+				{"split_brain", Critical, "", "claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: no node is elected"},
+				{"no_primary", Critical, "", "none of the nodes that claim to be primary is elected"},
 			}},
 		{name: "one is down", set: map[string]clustertest.Script{"pg3": refuses},
 			want: []Reason{{"node_down", Warning, "pg3", "not answering: connection refused (5 times in a row)"}}},
@@ -70,11 +70,11 @@ func TestHealth(t *testing.T) {
 		}, want: []Reason{{"leaving", Warning, "pg1", "about to stop, as announced: leads no more until N UTC at most"}}},
 		{name: "two are not listed any more, one of which answers", change: func(c *Config) {
 			for i := range c.Clusters[0].Nodes[1:] {
-				c.Clusters[0].Nodes[1+i].Left = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+				c.Clusters[0].Nodes[1+i].Unlisted = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 			}
 		}, set: map[string]clustertest.Script{"pg3": refuses}, want: []Reason{
-			{"left", Warning, "pg2", "left: the DCS does not list it since 2000-01-01 00:00:00 UTC, but it answers"},
-			{"left", Warning, "pg3", "left: the DCS does not list it since 2000-01-01 00:00:00 UTC; not answering: connection refused (5 times in a row)"},
+			{"unlisted", Warning, "pg2", "unlisted: the DCS does not list it since 2000-01-01 00:00:00 UTC, but it answers"},
+			{"unlisted", Warning, "pg3", "unlisted: the DCS does not list it since 2000-01-01 00:00:00 UTC; not answering: connection refused (5 times in a row)"},
 		}},
 		{name: "certificates", // a bubble begins with the year 2000
 			set: map[string]clustertest.Script{

@@ -30,7 +30,7 @@ func ids(changes []Change) []uint64 {
 	return out
 }
 
-// What subscribers hear and what is kept is the same, with the same ids.
+// Subscribers get the same changes as the history, with the same ids.
 func TestHistoryIsWhatSubscribersHear(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := uint64(time.Now().UnixMilli())
@@ -71,7 +71,7 @@ func TestHistoryEndsWithTheSupervisor(t *testing.T) {
 func TestHistoryGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := begin(t, config(clustertest.New(t, "pg1", follows(1)), clustertest.New(t, "pg2", follows(1))))
-		time.Sleep(5 * time.Second) // without a leader, since who knows when, but at least so long
+		time.Sleep(5 * time.Second) // without a leader, for at least so long
 		w.change("pg1", leads(1))
 		time.Sleep(5 * time.Second)
 		w.change("pg1", follows(1))
@@ -116,8 +116,8 @@ func TestHistoryGap(t *testing.T) {
 	})
 }
 
-// Nobody can write while the elected leader stops, or its stop is announced: that
-// counts, and not only who is elected.
+// While the elected leader stops, or its stop is announced, there is no primary, though
+// there is a leader: the history has that gap, too.
 func TestHistoryGapOfAPrimary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := three(t)
@@ -160,9 +160,9 @@ func TestHistoryGapOfAPrimary(t *testing.T) {
 	})
 }
 
-// What is counted goes to Prometheus, what is told to people: there is one truth.
-// A standby cluster has no node that takes writes, but somebody leads it or not.
-// Where one node only is watched, nobody knows.
+// The counters for Prometheus and the history for people agree. A standby cluster has no
+// node that takes writes, but it has a leader or none. Where only one node is watched,
+// it is unknown whether there is a primary.
 func TestWithoutPrimary(t *testing.T) {
 	standby := follows(1).WithRole(node.RoleStandbyLeader)
 	standby.StandbyLeader = true

@@ -16,7 +16,7 @@ func inBubble(t *testing.T, name string, f func(*testing.T)) {
 }
 
 func TestStart(t *testing.T) {
-	inBubble(t, "an election waits for nobody who is silent", func(t *testing.T) {
+	inBubble(t, "an election does not wait for a silent node", func(t *testing.T) {
 		w := begin(t, config(clustertest.New(t, "pg1", hangs), clustertest.New(t, "pg2", leads(1)), clustertest.New(t, "pg3", hangs)))
 		w.until(3*time.Millisecond+clustertest.ShortDelay, "pg2 is primary", func() bool { return w.primary() == "pg2" })
 	})
@@ -50,7 +50,7 @@ func TestStart(t *testing.T) {
 			t.Errorf("pg1: %+v after %s", v, took)
 		}
 	})
-	inBubble(t, "a question about all waits only until somebody passes", func(t *testing.T) {
+	inBubble(t, "a question about all nodes waits only until one passes", func(t *testing.T) {
 		w := begin(t, config(clustertest.New(t, "pg1", hangs), clustertest.New(t, "pg2", leads(1)), clustertest.New(t, "pg3", hangs)))
 		start := time.Now()
 		answers, err := w.sup.AskAll(t.Context(), "main", "primary", "")
@@ -78,7 +78,7 @@ func TestStart(t *testing.T) {
 			t.Errorf("WaitReady: %v after %s", err, time.Since(start))
 		}
 	})
-	inBubble(t, "who asks with little time gets an answer in time", func(t *testing.T) {
+	inBubble(t, "a question with little time gets its answer in time", func(t *testing.T) {
 		s := New(config(clustertest.New(t, "pg1", leads(1)))) // does not run
 		ctx, cancel := contextFor(t, 50*time.Millisecond)
 		defer cancel()
@@ -221,7 +221,7 @@ func blip() clustertest.Script {
 }
 
 func TestFailsafeBlip(t *testing.T) {
-	inBubble(t, "one or two 503 cut nobody off", func(t *testing.T) {
+	inBubble(t, "one or two 503 take no node out", func(t *testing.T) {
 		w := three(t)
 		pg1 := w.fakes["pg1"]
 		for blips := range 2 {
@@ -307,11 +307,11 @@ func TestTwoClaims(t *testing.T) {
 		{"the incumbent with the higher timeline stays", leads(3), leads(2), []string{"pg1"},
 			"claims by pg1 (timeline 3) and pg2 (timeline 2): pg1 has the highest timeline"},
 		{"equal timelines elect nobody", leads(1), leads(1), []string{"pg1", ""},
-			"claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: nobody is elected"},
+			"claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: no node is elected"},
 		{"who sees no lock loses", unlocked(leads(9)), leads(2), []string{"pg1", "pg2"},
 			"claims by pg1 (timeline 9) and pg2 (timeline 2): pg2 alone sees the cluster locked"},
 		{"with nobody locked the incumbent stays", unlocked(leads(4)), unlocked(leads(5)), []string{"pg1"},
-			"claims by pg1 (timeline 4) and pg2 (timeline 5): nobody sees the cluster locked: pg1 stays"},
+			"claims by pg1 (timeline 4) and pg2 (timeline 5): no claimant sees the cluster locked: pg1 stays"},
 	}
 	for _, test := range tests {
 		inBubble(t, test.name, func(t *testing.T) {
@@ -387,7 +387,7 @@ func TestTwoClaims(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
-	inBubble(t, "a Patroni that is down on purpose takes nobody down before the TTL", func(t *testing.T) {
+	inBubble(t, "a Patroni that is down on purpose does not take its node out before the TTL", func(t *testing.T) {
 		w := three(t)
 		w.fakes["pg1"].Set(leads(1).WithField("pause", true))
 		w.settle()
@@ -545,7 +545,7 @@ func TestTTL(t *testing.T) {
 			t.Errorf("%+v, want %+v", got, want)
 		}
 	})
-	inBubble(t, "who goes stale is told of although others are heard", func(t *testing.T) {
+	inBubble(t, "a node that becomes stale is reported although others answer", func(t *testing.T) {
 		w := three(t)
 		w.fakes["pg3"].Set(hangs)
 		w.primaries(7 * time.Second)

@@ -168,7 +168,7 @@ func TestLeavingEnds(t *testing.T) {
 		if n = w.fakes["pg1"].Count() - n; n != 1 {
 			t.Errorf("after %d polls, want 1", n)
 		}
-		if h := w.view().Health(time.Now()); h.Level != Critical { // nobody leads: that is no announcement any more
+		if h := w.view().Health(time.Now()); h.Level != Critical { // no node leads: the announcement no longer matters
 			t.Errorf("health %+v", h)
 		}
 	})
@@ -254,6 +254,9 @@ func TestLeavingEnds(t *testing.T) {
 			t.Errorf("ended: %s, primary %q", got, w.primary())
 		}
 	})
+}
+
+func TestLeavingHolds(t *testing.T) {
 	inBubble(t, "not because SQL failed for a moment", func(t *testing.T) {
 		w := three(t)
 		w.leave("pg1", 10*time.Second)
@@ -376,7 +379,7 @@ func TestLeavingInASplit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := three(t)
 		w.leave("pg1", 10*time.Second)
-		w.fakes["pg2"].Set(leads(1)) // equal timelines elect nobody
+		w.fakes["pg2"].Set(leads(1)) // with equal timelines no node is elected
 		if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{""}) {
 			t.Errorf("primaries %q", got)
 		}
@@ -391,12 +394,12 @@ func TestLeavingInASplit(t *testing.T) {
 	})
 }
 
-// Whatever is published records what is over by then.
+// Every publication also records the announcements that have ended by then.
 func TestLeavingEndsBesideAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := three(t)
 		w.change("pg2", leads(1))
-		w.until(3*time.Second, "nobody is elected", func() bool { return w.view().Split && w.view().Leader == "" })
+		w.until(3*time.Second, "no node is elected", func() bool { return w.view().Split && w.view().Leader == "" })
 		w.leave("pg1", 2*time.Second)
 		w.heardOfAndSilent()
 		time.Sleep(2 * time.Second)

@@ -19,7 +19,7 @@ func TestAgainstPatroni(t *testing.T) {
 	tests := []struct {
 		name string
 		play func(context.Context, *nodetest.Cluster) error
-		want []string // who passed primary, in order
+		want []string // the nodes that passed primary, in order
 	}{
 		{"switchover", func(ctx context.Context, c *nodetest.Cluster) error {
 			return c.SwitchoverSlowly(ctx, "pg2", nodetest.MeasuredSwitchover)

@@ -125,7 +125,10 @@ func TestPace(t *testing.T) {
 			t.Errorf("%d polls in a second", got)
 		}
 	})
-	inBubble(t, "fast for a minute at most however often somebody asks for it", func(t *testing.T) {
+}
+
+func TestPaceBounds(t *testing.T) {
+	inBubble(t, "fast for a minute at most, however often a refresh is requested", func(t *testing.T) {
 		w := three(t)
 		n := w.fakes["pg2"].Count()
 		for range 4 * 60 * 20 {
@@ -160,7 +163,7 @@ func TestPace(t *testing.T) {
 		time.Sleep(900 * time.Millisecond)
 		wantGaps(t, w.fakes["pg1"], n, 100*time.Millisecond, 102*time.Millisecond)
 	})
-	inBubble(t, "who times out backs off and is left out of fast polling", func(t *testing.T) {
+	inBubble(t, "a node that times out is polled with backoff, not fast", func(t *testing.T) {
 		w := begin(t, config(clustertest.New(t, "pg1", follows(1)), clustertest.New(t, "pg2", hangs)))
 		time.Sleep(2 * time.Minute)
 		polls := w.fakes["pg2"].Polls(0)
@@ -189,6 +192,9 @@ func TestPace(t *testing.T) {
 		w.fakes["pg1"].Set(leads(1))
 		w.until(100*time.Millisecond+clustertest.ShortDelay, "pg1 is primary", func() bool { return w.primary() == "pg1" })
 	})
+}
+
+func TestPaceRefresh(t *testing.T) {
 	inBubble(t, "a thousand refreshes are as one", func(t *testing.T) {
 		w := three(t)
 		for range 1000 {
@@ -218,6 +224,9 @@ func TestPace(t *testing.T) {
 			t.Error("not polled")
 		}
 	})
+}
+
+func TestPaceOfOthers(t *testing.T) {
 	inBubble(t, "one node alone without a primary is not polled fast", func(t *testing.T) {
 		w := begin(t, config(clustertest.New(t, "pg1", follows(1))))
 		time.Sleep(time.Minute)

@@ -39,7 +39,7 @@ func newRoster(g *group, cfg Config, c ClusterConfig, existing func(*NodeConfig)
 		r.nodes = append(r.nodes, n)
 		r.timeout = max(r.timeout, nc.Client.Timeout())
 		r.index[nc.Name], r.byName[nc.Name] = i, n
-		v.Members = append(v.Members, &Member{Name: nc.Name, URL: nc.Client.URL(), Postgres: nc.Postgres, Left: nc.Left})
+		v.Members = append(v.Members, &Member{Name: nc.Name, URL: nc.Client.URL(), Postgres: nc.Postgres, Unlisted: nc.Unlisted})
 	}
 	r.view.Store(v)
 	return r

@@ -114,7 +114,7 @@ func (g *group) exclude(n *tracked, s *node.Standing) {
 	case g.rules.Streaming && d.Role == node.RoleReplica && d.ReplicationState != "streaming":
 		why := "not streaming: " + cmp.Or(d.ReplicationState, "none")
 		if !d.TellsReplicationState() {
-			why = "not known to stream: Patroni " + d.Version + " does not tell, 3.0.4 and newer do"
+			why = "not known to stream: Patroni " + d.Version + " does not report it, 3.0.4 and newer do"
 		}
 		out(node.Excluded, "not streaming", why)
 	case n.lagging.on:

@@ -127,7 +127,7 @@ func TestLag(t *testing.T) {
 			t.Errorf("back after %s", held)
 		}
 	})
-	inBubble(t, "at a limit nobody flaps", func(t *testing.T) {
+	inBubble(t, "near a limit no node flaps", func(t *testing.T) {
 		w := three(t, lagRules)
 		for range 20 {
 			w.fakes["pg2"].Set(behind(150 * mb))
@@ -255,14 +255,14 @@ func TestTimeline(t *testing.T) {
 }
 
 func TestStreamingOnly(t *testing.T) {
-	inBubble(t, "who does not stream is no replica", func(t *testing.T) {
+	inBubble(t, "a node that does not stream is no replica", func(t *testing.T) {
 		w := three(t, func(c *Config) { c.Rules.Streaming = true })
 		w.fakes["pg2"].Set(follows(1).WithField("replication_state", "in archive recovery"))
 		w.fakes["pg3"].Set(follows(1).WithField("replication_state", "").WithField("patroni", map[string]any{"version": "3.0.2", "scope": "main"}))
 		w.settle()
 		for name, want := range map[string]string{
 			"pg2": "not streaming: in archive recovery",
-			"pg3": "not known to stream: Patroni 3.0.2 does not tell, 3.0.4 and newer do",
+			"pg3": "not known to stream: Patroni 3.0.2 does not report it, 3.0.4 and newer do",
 		} {
 			if got := w.verdict(name, "replica"); got != (node.Verdict{Outcome: node.Excluded, Label: "not streaming", Reason: want}) {
 				t.Errorf("%s: %+v, want %q", name, got, want)

@@ -93,7 +93,7 @@ func TestSamplesKeepTheWorst(t *testing.T) {
 		polled(t, s, "pg2", behind(0), 0)
 		wantPoints(t, s, "pg2", map[int]Sample{1: {Lag: 8000, Took: 5 * time.Millisecond}, 0: {}})
 
-		time.Sleep(30 * time.Second) // nobody polls
+		time.Sleep(30 * time.Second) // without polls
 		polled(t, s, "pg2", behind(1<<29), 2*time.Second)
 		wantPoints(t, s, "pg2", map[int]Sample{4: {Lag: 8000, Took: 5 * time.Millisecond}, 3: {}, 0: {Lag: 1 << 29, Took: 2 * time.Second}})
 	})
@@ -118,7 +118,7 @@ func TestSamplesOfWhatIsNotKnown(t *testing.T) {
 		polled(t, s, "pg2", behind(500).WithField("database_system_identifier", "9999"), time.Millisecond) // another cluster's
 		wantPoints(t, s, "pg2", map[int]Sample{0: {Lag: -1, Took: time.Millisecond}})
 		time.Sleep(SampleLength)
-		polled(t, s, "pg2", follows(1).WithReplayed(0), time.Millisecond) // it does not tell where it is
+		polled(t, s, "pg2", follows(1).WithReplayed(0), time.Millisecond) // it reports no position
 		wantPoints(t, s, "pg2", map[int]Sample{1: {Lag: -1, Took: time.Millisecond}, 0: {Lag: -1, Took: time.Millisecond}})
 
 		if _, ok := s.Samples("main", "pg9"); ok {

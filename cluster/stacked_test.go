@@ -42,7 +42,7 @@ func watchRelayed(t *testing.T, ttl time.Duration, age func() time.Duration) (s 
 
 func TestBehindAnotherSupervisor(t *testing.T) {
 	member := func(s *Supervisor) *Member { return s.Views()[0].Members[1] }
-	inBubble(t, "belief is counted from that one's poll", func(t *testing.T) {
+	inBubble(t, "belief is counted from the poll of the other supervisor", func(t *testing.T) {
 		known := time.Now()
 		s, _ := watchRelayed(t, time.Minute, func() time.Duration { return time.Since(known) })
 		time.Sleep(time.Until(known.Add(time.Minute - 2*clustertest.ShortDelay))) // an answer's way counts, too
@@ -66,7 +66,7 @@ func TestBehindAnotherSupervisor(t *testing.T) {
 			t.Errorf("timeline %d, known from %s, want 2 from %s", m.Entry.Value.Document.Timeline, m.Entry.Began, before)
 		}
 	})
-	inBubble(t, "what that one does not believe, nobody does", func(t *testing.T) {
+	inBubble(t, "what the other supervisor does not believe is not believed here", func(t *testing.T) {
 		s, pg2 := watchRelayed(t, time.Hour, func() time.Duration { return 0 })
 		pg2.Set(fails(node.KindNotBelieved))
 		time.Sleep(1200 * time.Millisecond) // a poll

@@ -57,7 +57,7 @@ type NodeConfig struct {
 	Member          string // the name in the member's patroni.yml, "" = any
 	Postgres        string // host:port, "" = unknown
 	Client          Poller
-	Left            time.Time // since when it is not announced any more; zero = it is, or it is configured
+	Unlisted        time.Time // since when it is not announced any more; zero = it is, or it is configured
 	Interval        time.Duration
 	PrimaryInterval time.Duration // while it is the elected leader
 	FastInterval    time.Duration // while the cluster is unsettled

@@ -51,7 +51,7 @@ func TestNothingFromBeforeASuspensionIsBelieved(t *testing.T) {
 	})
 }
 
-// Each way to ask is told.
+// After a suspension every kind of question gets an answer that takes it into account.
 func TestWhoeverAsksFirstAfterASuspension(t *testing.T) {
 	for name, ask := range map[string]func(*world) *View{
 		"Ask": func(w *world) *View {

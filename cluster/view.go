@@ -145,7 +145,7 @@ type Member struct {
 	Polled   bool   // at least one poll has ended
 	Entry    cache.Entry[node.Report]
 	Refused  string    // why the node does not belong to this cluster; "" when it does
-	Left     time.Time // since when the DCS does not list it any more; zero while it does, or when it is configured
+	Unlisted time.Time // since when the DCS does not list it any more; zero while it does, or when it is configured
 	Since    time.Time // since when role, state and claim are unchanged
 	Standing node.Standing
 
@@ -175,23 +175,24 @@ func (m *Member) Verdict(c *node.Check, now time.Time) node.Verdict {
 
 // unknown is the verdict on a node whose answer is not fresh.
 func (m *Member) unknown(now time.Time) node.Verdict {
-	if why := m.left(now); why != "" {
+	if why := m.unlisted(now); why != "" {
 		return node.FaultFor(why)
 	}
 	return node.FaultFor(m.silent(now))
 }
 
-// left says that the node left, and how it answers; "" when it did not. By itself
-// that takes nobody out: the DCS may have lost its keys, while Patroni goes on.
-func (m *Member) left(now time.Time) string {
-	if m.Left.IsZero() {
+// unlisted says in words that the DCS does not list the node any more, and how it
+// answers; "" if the DCS lists it. By itself that takes no node out of service,
+// because the DCS may have lost its keys while Patroni still works.
+func (m *Member) unlisted(now time.Time) string {
+	if m.Unlisted.IsZero() {
 		return ""
 	}
-	left := "left: the DCS does not list it since " + m.Left.UTC().Format("2006-01-02 15:04:05 UTC")
+	text := "unlisted: the DCS does not list it since " + m.Unlisted.UTC().Format("2006-01-02 15:04:05 UTC")
 	if m.Entry.Fresh(now) {
-		return left + ", but it answers"
+		return text + ", but it answers"
 	}
-	return left + "; " + m.silent(now)
+	return text + "; " + m.silent(now)
 }
 
 // silent says why there is no answer of the node that can be believed.

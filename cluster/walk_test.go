@@ -65,7 +65,7 @@ func TestWhateverHappensThereIsOnePrimaryAtMost(t *testing.T) {
 				case 1:
 					w.sup.Stay("", name)
 				case 2:
-					synctest.Wait() // what is under way began before
+					synctest.Wait() // a poll that is under way began before
 					machine.suspend(time.Second + time.Duration(r.ExpFloat64()*float64(time.Hour)))
 					w.slept = time.Now()
 				}
@@ -100,7 +100,7 @@ func (w *world) walk(also string) {
 			}
 		}
 	}
-	w.leavesNobodyElse(now)
+	w.leavingAffectsOnlyItself(now)
 	v := w.view()
 	for _, r := range v.Health(now).Reasons {
 		if r.Text == "" || r.Code == "" {
@@ -113,12 +113,12 @@ func (w *world) walk(also string) {
 		w.without = got
 	}
 	if (v.Split || v.Judging) && v.Why == "" {
-		w.t.Fatalf("nobody says why: %+v", v)
+		w.t.Fatalf("no reason given: %+v", v)
 	}
 }
 
-// announce announces a stop, which makes nobody pass who did not, and the node
-// itself lead no more.
+// announce announces a stop and checks that it makes no other node pass, and that the
+// node itself no longer passes as leader.
 func (w *world) announce(name string, d time.Duration) {
 	w.t.Helper()
 	before := make(map[string][]string)
@@ -140,9 +140,9 @@ func (w *world) announce(name string, d time.Duration) {
 	}
 }
 
-// leavesNobodyElse checks that who is leaving passes no check of a leader, and
-// that every other verdict is as if nobody were.
-func (w *world) leavesNobodyElse(now time.Time) {
+// leavingAffectsOnlyItself checks that a leaving node passes no check of a leader, and that every
+// other verdict is the same as without the announcement.
+func (w *world) leavingAffectsOnlyItself(now time.Time) {
 	w.t.Helper()
 	v := w.view()
 	for _, m := range v.Members {
@@ -164,8 +164,8 @@ func (w *world) leavesNobodyElse(now time.Time) {
 	}
 }
 
-// countsAsTheHistory checks, while there is a primary, that what is counted is
-// what the history tells.
+// countsAsTheHistory checks, while there is a primary, that the counters equal the sums
+// of the history.
 func (w *world) countsAsTheHistory() {
 	w.t.Helper()
 	var without time.Duration

@@ -26,7 +26,7 @@ type world struct {
 	changes *Subscription
 	slept   time.Time // when the machine was suspended last; zero = never
 	stop    func()
-	without time.Duration // a primary, as counted when walk looked last
+	without time.Duration // how long there was no primary, at the last check of the walk
 }
 
 func config(fakes ...*clustertest.Poller) Config {
@@ -118,8 +118,8 @@ func (w *world) verdict(name, check string) node.Verdict {
 	return m.Verdict(&c, time.Now())
 }
 
-// passing gives who passes, and insists that a check of the leader passes on one
-// node at most.
+// passing returns the nodes that pass. If several pass a check of the leader, the test
+// fails.
 func (w *world) passing(check string) []string {
 	w.t.Helper()
 	c, err := node.ParseCheck(check, "")
@@ -146,7 +146,7 @@ func (w *world) passing(check string) []string {
 	return passing
 }
 
-// primary gives who passes primary, "" when nobody does.
+// primary returns the node that passes primary, "" if none does.
 func (w *world) primary() string {
 	w.t.Helper()
 	w.passing("leader")
@@ -161,8 +161,8 @@ func (w *world) tick() {
 	synctest.Wait()
 }
 
-// until looks every millisecond and gives how long it took; what fails within is
-// fatal.
+// until waits for a condition, checks it every millisecond, and returns how long that
+// took. The test ends if it takes longer than within.
 func (w *world) until(within time.Duration, what string, is func() bool) time.Duration {
 	w.t.Helper()
 	start := time.Now()
@@ -175,7 +175,8 @@ func (w *world) until(within time.Duration, what string, is func() bool) time.Du
 	return time.Since(start)
 }
 
-// primaries looks every millisecond for d and gives who passed primary, in order.
+// primaries checks every millisecond for d and returns the nodes that passed primary, in
+// order.
 func (w *world) primaries(d time.Duration) []string {
 	w.t.Helper()
 	var seen []string
@@ -187,7 +188,7 @@ func (w *world) primaries(d time.Duration) []string {
 	return seen
 }
 
-// drain gives the changes since the last call, without repeats.
+// drain returns the changes since the last call, without repeats.
 func (w *world) drain() []Change {
 	var all []Change
 	for {

@@ -17,7 +17,7 @@ type Member struct {
 	Scope, Name string
 	API         *url.URL  // where it is polled; nil = it is not polled, and Problem says why
 	Postgres    string    // host:port, "" = unknown
-	Left        time.Time // since when it is not listed; zero while it is
+	Unlisted    time.Time // since when it is not listed; zero while it is
 	Problem     string    // in words; "" = none
 	created     int64     // as Announced.Created
 	announced   *url.URL  // before Rules
@@ -62,7 +62,7 @@ func (b *Book) Read(s *Snapshot, r *Rules, now time.Time) {
 			continue
 		}
 		m := *was
-		m.Left, m.document = cmp.Or(was.Left, now), ""
+		m.Unlisted, m.document = cmp.Or(was.Unlisted, now), ""
 		next = append(next, m)
 	}
 	b.Members = next
@@ -89,13 +89,13 @@ func (b *Book) Resolve(r *Rules) {
 // polls for [ForgetAfter]. answered returns when a member last answered.
 func (b *Book) Forget(now time.Time, answered func(scope, name string) time.Time) (forgotten []Member) {
 	expired := func(m *Member) bool {
-		if m.Left.IsZero() || now.Sub(m.Left) < ForgetAfter || now.Sub(answered(m.Scope, m.Name)) < ForgetAfter {
+		if m.Unlisted.IsZero() || now.Sub(m.Unlisted) < ForgetAfter || now.Sub(answered(m.Scope, m.Name)) < ForgetAfter {
 			return false
 		}
 		forgotten = append(forgotten, *m)
 		return true
 	}
-	if !slices.ContainsFunc(b.Members, func(m Member) bool { return !m.Left.IsZero() }) {
+	if !slices.ContainsFunc(b.Members, func(m Member) bool { return !m.Unlisted.IsZero() }) {
 		return nil
 	}
 	remaining := make([]Member, 0, len(b.Members))
@@ -118,8 +118,8 @@ func distinct(members []Member) {
 		return strings.ToLower(joinHostPort(m.API.Hostname(), cmp.Or(m.API.Port(), m.API.Scheme)))
 	}
 	before := func(a, b *Member) bool {
-		if left := !a.Left.IsZero(); left != !b.Left.IsZero() {
-			return !left
+		if unlisted := !a.Unlisted.IsZero(); unlisted != !b.Unlisted.IsZero() {
+			return !unlisted
 		}
 		return a.created < b.created
 	}
@@ -139,7 +139,7 @@ func distinct(members []Member) {
 		}
 		if owner := &members[owners[address(m)]]; owner != m {
 			verb := "announces"
-			if !owner.Left.IsZero() {
+			if !owner.Unlisted.IsZero() {
 				verb = "had"
 			}
 			m.Problem = fmt.Sprintf("%s is not asked for it: %s/%s %s this address too, and did so first; want an api_url of its own (restapi.connect_address)", m.API.Host, owner.Scope, owner.Name, verb)

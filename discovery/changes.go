@@ -33,9 +33,9 @@ func Changes(was, is []Member) (changed []string) {
 		switch {
 		case old == nil:
 			note(m, "appeared at "+address(m))
-		case old.Left.IsZero() && !m.Left.IsZero():
-			note(m, "left")
-		case !old.Left.IsZero() && m.Left.IsZero():
+		case old.Unlisted.IsZero() && !m.Unlisted.IsZero():
+			note(m, "is unlisted")
+		case !old.Unlisted.IsZero() && m.Unlisted.IsZero():
 			note(m, "came back at "+address(m))
 		case address(old) != address(m):
 			note(m, "moved from "+address(old)+" to "+address(m))

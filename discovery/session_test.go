@@ -7,9 +7,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Debian's etcd 3.4.23 tells how far it is before the changes that led there: that
-// is no reason to read thousands of members anew. A restored backup is.
-func TestJudge(t *testing.T) {
+// Debian's etcd 3.4.23 reports a revision as progress before it sends the changes up to it.
+// That is no reason to read thousands of members again; a restored backup is.
+func TestCheckResponse(t *testing.T) {
 	progress := func(revision int64) (r clientv3.WatchResponse) {
 		r.Header = made(r.Header)
 		r.Header.Revision = revision

@@ -113,7 +113,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// What is listed is bounded, whatever somebody writes there.
+// What is listed is bounded, whatever is written to etcd.
 func TestBounds(t *testing.T) {
 	table := newTable(&Settings{Namespaces: []string{"/service/"}})
 	document := []byte(discoverytest.Document("http://10.0.0.1:8008"))
@@ -128,7 +128,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// at makes what is listed: scope/name=api_url.
+// listed makes a snapshot of members that are written as scope/name=api_url.
 func listed(members ...string) *Snapshot {
 	s := &Snapshot{}
 	for i, m := range members {
@@ -152,8 +152,8 @@ func (b *Book) String() string {
 		if m.API != nil {
 			text += "=" + m.API.String()
 		}
-		if !m.Left.IsZero() {
-			text += " left " + m.Left.UTC().Format("15:04")
+		if !m.Unlisted.IsZero() {
+			text += " unlisted " + m.Unlisted.UTC().Format("15:04")
 		}
 		if m.Problem != "" {
 			text += " (" + m.Problem + ")"
@@ -176,11 +176,11 @@ func TestBook(t *testing.T) {
 	}{
 		{"appears", all, []*Snapshot{listed(one), listed(one, two)}, one + "\n" + two},
 		{"moves", all, []*Snapshot{listed(one), listed("main/pg1=https://10.0.0.9:8009")}, "main/pg1=https://10.0.0.9:8009"},
-		{"leaves, and stays so", all, []*Snapshot{listed(one, two), listed(one), listed(one)}, one + "\n" + two + " left 12:01"},
+		{"is unlisted, and stays so", all, []*Snapshot{listed(one, two), listed(one), listed(one)}, one + "\n" + two + " unlisted 12:01"},
 		{"comes back", all, []*Snapshot{listed(one, two), listed(one), listed(one, two)}, one + "\n" + two},
-		{"all keys are gone", all, []*Snapshot{listed(one, two), listed()}, one + " left 12:01\n" + two + " left 12:01"},
+		{"all keys are gone", all, []*Snapshot{listed(one, two), listed()}, one + " unlisted 12:01\n" + two + " unlisted 12:01"},
 		{"a document that cannot be read keeps the address", all, []*Snapshot{listed(one), listed("main/pg1=rubbish")}, one + " (its api_url; it is asked where it was)"},
-		{"and then leaves", all, []*Snapshot{listed(one), listed("main/pg1=rubbish"), listed()}, one + " left 12:02"},
+		{"and is then unlisted", all, []*Snapshot{listed(one), listed("main/pg1=rubbish"), listed()}, one + " unlisted 12:02"},
 		{"one that never could be read, and goes", all, []*Snapshot{listed("main/pg1=rubbish"), listed()}, ""},
 		{"outside of allow", &Rules{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}}, []*Snapshot{listed(one, two)},
 			one + "\nmain/pg2 (10.0.0.2:8008 is not asked: it is not in discovery.allow)"},
@@ -196,7 +196,7 @@ func TestBook(t *testing.T) {
 		{"one address twice: who was there first", all, []*Snapshot{listed("main/pg2=http://10.0.0.1:8008", one)},
 			"main/pg1 (10.0.0.1:8008 is not asked for it: main/pg2 announces this address too, and did so first; want an api_url of its own (restapi.connect_address))\nmain/pg2=http://10.0.0.1:8008"},
 		{"one address twice: who is listed", all, []*Snapshot{listed(one), listed("main/pg2=http://10.0.0.1:8008")},
-			"main/pg1 left 12:01 (10.0.0.1:8008 is not asked for it: main/pg2 announces this address too, and did so first; want an api_url of its own (restapi.connect_address))\nmain/pg2=http://10.0.0.1:8008"},
+			"main/pg1 unlisted 12:01 (10.0.0.1:8008 is not asked for it: main/pg2 announces this address too, and did so first; want an api_url of its own (restapi.connect_address))\nmain/pg2=http://10.0.0.1:8008"},
 		{"one address in two clusters", all, []*Snapshot{listed(one, "other/pg1=https://10.0.0.1:8008")},
 			one + "\nother/pg1 (10.0.0.1:8008 is not asked for it: main/pg1 announces this address too, and did so first; want an api_url of its own (restapi.connect_address))"},
 	} {
@@ -224,11 +224,11 @@ func TestKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.Resolve(&Rules{})
-	if got, want := again.String(), strings.Replace(b.String(), "main/pg3 left 12:00 (its api_url)\n", "", 1); got != want {
+	if got, want := again.String(), strings.Replace(b.String(), "main/pg3 unlisted 12:00 (its api_url)\n", "", 1); got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 	again.Resolve(&Rules{Scopes: []string{"other"}, Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
-	if got := again.String(); got != "other/pg1 left 12:00 ([2001:db8::1]:8008 is not asked: it is not in discovery.allow)" {
+	if got := again.String(); got != "other/pg1 unlisted 12:00 ([2001:db8::1]:8008 is not asked: it is not in discovery.allow)" {
 		t.Errorf("by other rules: %s", got)
 	}
 	for _, bad := range []string{"", "{}", "x", `[{"scope":"a/b","name":"pg1","api_url":"http://a:1"}]`, `[{"scope":"a","name":"","api_url":"http://a:1"}]`, `[{"scope":"a","name":"b"}]`,
@@ -239,7 +239,7 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// Who left is forgotten after an hour without a key and without an answer.
+// An unlisted member is forgotten after an hour without a key and without an answer.
 func TestForget(t *testing.T) {
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	var b Book

@@ -27,7 +27,7 @@ import (
 	"patroniglue/discovery/discoverytest"
 )
 
-// watching is a watcher that runs, and whom it said to ask at once.
+// watching is a watcher that runs, with the scopes whose leader moved.
 type watching struct {
 	*Watcher
 	mu    sync.Mutex
@@ -66,7 +66,7 @@ func (w *watching) moved() []string {
 	return slices.Clone(w.moves)
 }
 
-// lists gives who is listed, as scope/name@host:port.
+// lists returns the listed members as scope/name@host:port.
 func (w *watching) lists() string {
 	s := w.Snapshot()
 	if s == nil {
@@ -108,7 +108,7 @@ func settings(e *discoverytest.Etcd) *Settings {
 	return &Settings{Endpoints: []string{e.URL}, Namespaces: []string{"/service/"}}
 }
 
-// Who appears, moves or leaves is known without reading anew.
+// Members that appear, move or are unlisted are noticed without reading all again.
 func TestWatch(t *testing.T) {
 	e := discoverytest.Start(t)
 	e.Announce("main", "pg1", "http://10.0.0.1:8008")
@@ -173,7 +173,7 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
-// Documents that are written anew, and keys that are of no interest, publish nothing.
+// Documents that are rewritten, and keys of no interest, do not publish a snapshot.
 func TestNoNews(t *testing.T) {
 	e := discoverytest.Start(t)
 	e.Announce("main", "pg1", "http://10.0.0.1:8008")
@@ -188,7 +188,7 @@ func TestNoNews(t *testing.T) {
 	until(t, "all was seen", func() bool { return len(w.moved()) == 1 })
 	time.Sleep(4 * coalesce)
 	if w.Snapshot() != before {
-		t.Error("another snapshot, though nobody came, moved or left")
+		t.Error("another snapshot, though no member was listed, moved or unlisted")
 	}
 }
 
@@ -226,8 +226,8 @@ func TestAway(t *testing.T) {
 	}
 }
 
-// A frozen etcd closes no connection: its silence is noticed and told, and who was
-// listed stays.
+// A frozen etcd closes no connection: its silence is noticed and reported, and the listed
+// members stay.
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	e := discoverytest.Start(t)
@@ -246,7 +246,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// One endpoint that refuses, and one that hangs, keep nobody from the third.
+// An endpoint that refuses and one that hangs do not keep the watcher from the third.
 func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	e, hangs := discoverytest.Start(t), discoverytest.Start(t)
@@ -258,7 +258,7 @@ func TestEndpoints(t *testing.T) {
 	start(t, s).untilLists(t, "main/pg1@10.0.0.1:8008")
 }
 
-// However much somebody writes there, what is of use is found.
+// However much is written to etcd, the usable members are found.
 func TestHostile(t *testing.T) {
 	t.Parallel()
 	e := discoverytest.Start(t, "--max-request-bytes", "16777216", "--quota-backend-bytes", "4294967296", "--max-txn-ops", "2000")
@@ -289,8 +289,8 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// What is watched may be compacted away while nobody watches, as by Patroni's
-// admin, or etcd by itself.
+// Changes may be compacted away while the watch is interrupted, by an administrator or by
+// etcd itself.
 func TestCompacted(t *testing.T) {
 	e := discoverytest.Start(t)
 	e.Announce("main", "pg1", "http://10.0.0.1:8008")
@@ -318,7 +318,7 @@ func TestCompacted(t *testing.T) {
 	}
 }
 
-// A role that may read the namespace suffices; without it, it is said what is wanted.
+// A role that may read the namespace suffices. Without one, the error says what is needed.
 func TestAuthentication(t *testing.T) {
 	e := discoverytest.Start(t)
 	e.Announce("main", "pg1", "http://10.0.0.1:8008")
@@ -386,7 +386,7 @@ func certificate(t *testing.T, ends time.Time) (certfile, keyfile string, pool *
 	return certfile, keyfile, pool
 }
 
-// A certificate that nobody of ours signed, or that is over, is said to be that.
+// The error says that a certificate has an unknown authority or has expired.
 func TestTLS(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -420,7 +420,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// Other settings are used at once; who was listed stays meanwhile.
+// Other settings apply at once; the listed members stay meanwhile.
 func TestApply(t *testing.T) {
 	e := discoverytest.Start(t)
 	e.Announce("a", "pg1", "http://10.0.0.1:8008")

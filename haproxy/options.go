@@ -39,7 +39,7 @@ func checkFlags(o Options) error {
 	if !filepath.IsAbs(o.Socket) || strings.Contains(o.Socket, ",") { // where HAProxy begins another address
 		errs = append(errs, fmt.Errorf("-socket: want an absolute path without a comma (got %q)", o.Socket))
 	}
-	if o.User != "" && !config.NamePattern.MatchString(o.User) {
+	if o.User != "" && !config.ValidName(o.User) {
 		errs = append(errs, fmt.Errorf("-user: want the name of a user (got %q)", o.User))
 	}
 	if !config.ValidHost(o.Supervisor) {

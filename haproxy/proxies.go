@@ -35,7 +35,7 @@ type cluster struct {
 // that is wanted.
 func chosenClusters(cfg *config.Config, only string) ([]cluster, error) {
 	var out []cluster
-	for _, name := range config.ClusterNames(cfg) {
+	for _, name := range cfg.ClusterNames() {
 		if only != "" && name != only {
 			continue
 		}
@@ -48,7 +48,7 @@ func chosenClusters(cfg *config.Config, only string) ([]cluster, error) {
 		out = append(out, c)
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("-cluster: want %s (got %q)", strings.Join(config.ClusterNames(cfg), " or "), only)
+		return nil, fmt.Errorf("-cluster: want %s (got %q)", strings.Join(cfg.ClusterNames(), " or "), only)
 	}
 	return out, nil
 }
@@ -86,7 +86,7 @@ type names struct {
 
 func newNames(cfg *config.Config) names {
 	n := names{
-		several:  len(config.ClusterNames(cfg)) > 1,
+		several:  len(cfg.ClusterNames()) > 1,
 		repeated: cfg.Discovery.On(), // a node that is discovered later may have the name of another
 	}
 	seen := make(map[string]bool)

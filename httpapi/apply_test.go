@@ -13,13 +13,12 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// Other settings are for connections and requests to come: none that is open is
-// cut.
+// New settings apply to new connections and requests. No open connection is closed.
 func TestApply(t *testing.T) {
 	lent := httptest.NewTLSServer(nil) // for its certificate
 	lent.Close()
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		kept := s.dial()
 		defer kept.Close()

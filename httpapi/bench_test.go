@@ -16,7 +16,7 @@ import (
 	"patroniglue/httpapi"
 )
 
-// sink is a ResponseWriter that keeps nothing.
+// sink is a ResponseWriter that discards bodies.
 type sink struct {
 	header http.Header
 	status int
@@ -26,7 +26,7 @@ func (w *sink) Header() http.Header         { return w.header }
 func (w *sink) WriteHeader(status int)      { w.status = status }
 func (w *sink) Write(b []byte) (int, error) { return len(b), nil }
 
-// BenchmarkHTTPCheck is our own part of a check, without net/http's.
+// BenchmarkHTTPCheck measures our own part of a check, without net/http's.
 func BenchmarkHTTPCheck(b *testing.B) {
 	h := httpapi.New(httpapi.Config{Supervisor: ready(b)}).Handler()
 	for _, method := range []string{"GET", "OPTIONS"} {
@@ -67,7 +67,7 @@ func TestFastAllocations(t *testing.T) {
 	}
 }
 
-// What a check costs beside net/http: what ServeMux keeps of a path, and by GET the length of the body.
+// A check through net/http makes the allocations of ServeMux for its path and, by GET, one for the length of the body.
 func TestHTTPCheckAllocations(t *testing.T) {
 	withoutRace(t)
 	h := httpapi.New(httpapi.Config{Supervisor: ready(t)}).Handler()
@@ -135,8 +135,8 @@ func BenchmarkHTTPLoopback(b *testing.B) {
 	}
 }
 
-// BenchmarkPage is the time to the page's first byte, of 300 nodes: issue 4 wants
-// it below 20 ms.
+// BenchmarkPage measures the time to the page's first byte. Of 300 nodes it should be
+// below 20 ms.
 func BenchmarkPage(b *testing.B) {
 	for _, tt := range []struct {
 		name, target    string

@@ -35,10 +35,10 @@ func (s *Server) nodeCheck(w http.ResponseWriter, r *http.Request) {
 	write(w, r, status, buf.Bytes())
 }
 
-// clusterCheck answers a check of a whole cluster: does any node pass?
+// clusterCheck answers a check of a whole cluster, which passes when any node passes.
 func (s *Server) clusterCheck(w http.ResponseWriter, r *http.Request) {
 	if _, err := node.ParseCheck(r.PathValue("check"), r.URL.RawQuery); err != nil {
-		s.writeQuestionError(w, r, err) // before it is asked of which cluster
+		s.writeQuestionError(w, r, err) // a wrong check is reported before a missing cluster
 		return
 	}
 	name, ok := s.clusterName(w, r)
@@ -68,11 +68,12 @@ func (s *Server) answerCluster(w http.ResponseWriter, r *http.Request, name, che
 	writeJSON(w, r, status, map[string]any{check: status == http.StatusOK, "cluster": name, "nodes": nodes, "reasons": reasons})
 }
 
-// maxNamed bounds how many names an error lists.
+// maxNamed is how many names an error lists at most.
 const maxNamed = 20
 
-// clusterName takes the cluster from the path, or the only one there is.
-func (s *Server) clusterName(w http.ResponseWriter, r *http.Request) (string, bool) {
+// clusterName returns the cluster that the path names, or the only one. When ok is
+// false, the request is answered.
+func (s *Server) clusterName(w http.ResponseWriter, r *http.Request) (name string, ok bool) {
 	if name := r.PathValue("cluster"); name != "" {
 		return name, true
 	}
@@ -90,23 +91,4 @@ func (s *Server) clusterName(w http.ResponseWriter, r *http.Request) (string, bo
 	}
 	writeError(w, r, http.StatusNotFound, "several clusters are watched, want one of "+strings.Join(full, ", "))
 	return "", false
-}
-
-// refresh makes the node's cluster be polled at once. It has no body and
-// changes no verdict, so nobody needs permission.
-func (s *Server) refresh(w http.ResponseWriter, r *http.Request) {
-	if err := s.sup.Refresh(r.PathValue("cluster"), r.PathValue("node")); err != nil {
-		s.writeQuestionError(w, r, err)
-		return
-	}
-	writeJSON(w, r, http.StatusAccepted, map[string]string{"refresh": r.PathValue("node")})
-}
-
-// refreshByToken is for Patroni's hooks, where an operator's listener has the rest.
-func (s *Server) refreshByToken(w http.ResponseWriter, r *http.Request) {
-	if s.settings.Load().Token == "" {
-		elsewhere(w, r)
-	} else if s.authorized(w, r) {
-		s.refresh(w, r)
-	}
 }

@@ -13,9 +13,9 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// Behind /node/X everything is as at that Patroni, but for what DESIGN.md says:
-// liveness and readiness by HEAD and OPTIONS are 503 there, whatever the member
-// does (#2035).
+// Checks below /node/X have the answers of that Patroni. One difference is intended:
+// Patroni answers liveness and readiness by HEAD and OPTIONS with 503, in whatever
+// state the member is (Patroni's #2035).
 func TestChecksAreThoseOfPatroni(t *testing.T) {
 	stories := []struct {
 		name string
@@ -44,7 +44,7 @@ func TestChecksAreThoseOfPatroni(t *testing.T) {
 				bubble(t, func(t *testing.T, nw *nodetest.Net) {
 					c := members(t, nw, version, "main", "pg1", "pg2", "pg3")
 					story.tell(c)
-					s := start(t, nw, nil, of(c, "main"))
+					s := start(t, nw, nil, partOf(c, "main"))
 					settle()
 					settle() // a lost DCS shows only when a round of Patroni's loop is over
 					for _, n := range c.Nodes() {
@@ -96,7 +96,7 @@ func TestCheckBody(t *testing.T) {
 			s.DCSLastSeen = time.Now()
 			s.Extra = map[string]any{"number": json.Number("1.50e3"), "x": "patroniglue"}
 		})
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		raw := document(c.Node("pg2"))
 		const glue = `"patroniglue":{"node":"pg2","cluster":"main","check":"%s","pass":%t,"reason":"%s","polled_at":"2000-01-01T00:00:0%s"}}`
@@ -132,12 +132,12 @@ func TestCheckBody(t *testing.T) {
 	})
 }
 
-// A supervisor above another one sees what that one says, and no more than that.
+// A supervisor that polls another one knows what that one says, and no more.
 func TestStacked(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
 		c.Node("pg1").Set(func(s *nodetest.State) { s.DCSLastSeen = time.Now() })
-		inner := startAt(t, nw, "inner:8009", nil, cluster.Rules{}, of(c, "main"))
+		inner := startAt(t, nw, "inner:8009", nil, cluster.Rules{}, partOf(c, "main"))
 		outer := start(t, nw, nil, part{name: "top", order: []string{"a", "b"}, urls: map[string]string{
 			"a": "http://inner:8009/node/pg1", "b": "http://inner:8009/cluster/main/node/pg2/",
 		}})
@@ -158,7 +158,7 @@ func TestStacked(t *testing.T) {
 			t.Errorf("got %s\nwant the document as it is: %s", got, own)
 		}
 
-		// A third one above. What is known at the bottom is as old everywhere, so all three stop to believe it at once.
+		// A third one above. A report is equally old everywhere, so all three stop believing it at the same time.
 		top := startAt(t, nw, "top:8009", nil, cluster.Rules{}, part{name: "top", order: []string{"x", "y"}, urls: map[string]string{
 			"x": "http://" + address + "/node/a", "y": "http://" + address + "/node/b",
 		}})
@@ -199,7 +199,7 @@ func TestStacked(t *testing.T) {
 		settle()
 		replica(200, "running replica")
 
-		// What one does not believe, nobody above does, whatever it has heard before.
+		// What one supervisor does not believe, those above it do not believe either.
 		inner.stop()
 		time.Sleep(ttl + time.Second)
 		for what, s := range map[string]*stack{"/node/a": outer, "/node/x": top} {
@@ -216,7 +216,7 @@ func TestStacked(t *testing.T) {
 func TestStaleAtTheTTL(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		c.Node("pg2").Freeze()
 		var st struct {
@@ -260,7 +260,7 @@ func TestNotAnswering(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
 		c.Node("pg2").SetFault(nodetest.Refuse)
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		time.Sleep(500 * time.Millisecond)
 		synctest.Wait()
 		const reason = "no answer yet: dial tcp main-pg2:8008: connect: connection refused"
@@ -296,7 +296,7 @@ const (
 
 func TestErrors(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		unknownCheck := `unknown check "frimary", want one of ` + allChecks
 		for _, tt := range []struct {
@@ -339,7 +339,7 @@ func TestErrors(t *testing.T) {
 func TestSeveralClusters(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		a, b := members(t, nw, "", "a", "pg1", "pg2"), members(t, nw, "", "b", "pg1", "pg3")
-		s := start(t, nw, nil, of(a, "a"), of(b, "b"))
+		s := start(t, nw, nil, partOf(a, "a"), partOf(b, "b"))
 		settle()
 		several := func(rest string) string {
 			return errorBody("several clusters are watched, want one of /cluster/a%[1]s, /cluster/b%[1]s", rest)
@@ -375,7 +375,7 @@ func TestSeveralClusters(t *testing.T) {
 func TestWholeCluster(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		s.want("/cluster/main/primary", 200, `{"cluster":"main","nodes":["pg1"],"primary":true,"reasons":{"pg1":"holds the leader lock","pg2":"role is replica","pg3":"role is replica"}}`)
 		s.want("/master", 200, `{"cluster":"main","master":true,"nodes":["pg1"],"reasons":{"pg1":"holds the leader lock","pg2":"role is replica","pg3":"role is replica"}}`)
@@ -408,7 +408,7 @@ func TestWholeCluster(t *testing.T) {
 	})
 }
 
-// The old patroniglue: one node, which is a replica.
+// As in patroniglue 1.x: one node, which is a replica.
 func TestLegacy(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
@@ -425,7 +425,7 @@ func TestFirstPoll(t *testing.T) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
 		c.Node("pg1").SetDelay(time.Second)
 		c.Node("pg3").Freeze()
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		began := time.Now()
 		type result struct {
 			target string
@@ -444,7 +444,7 @@ func TestFirstPoll(t *testing.T) {
 			"/node/pg1/primary":     {200, time.Second, 1003 * time.Millisecond},
 			"/node/pg2/replica":     {200, 0, 3 * time.Millisecond},
 			"/node/pg3/replica":     {503, timeout, timeout},
-			"/cluster/main/primary": {200, time.Second, 1003 * time.Millisecond}, // as soon as somebody passes
+			"/cluster/main/primary": {200, time.Second, 1003 * time.Millisecond}, // as soon as a node passes
 			"/standby-leader":       {503, timeout, timeout},
 			"/livez":                {200, 0, 0},
 			"/readyz":               {503, 0, 0},
@@ -463,21 +463,9 @@ func TestFirstPoll(t *testing.T) {
 	})
 }
 
-func TestNotReady(t *testing.T) {
-	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		c := members(t, nw, "", "main", "pg1", "pg2")
-		c.Node("pg2").Freeze()
-		s := start(t, nw, nil, of(c, "main"))
-		time.Sleep(time.Second)
-		s.want("/readyz", 503, errorBody("not polled yet: main/pg2"))
-		time.Sleep(timeout)
-		s.want("/readyz", 200, `{"ready":true}`)
-	})
-}
-
 func TestMethods(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		for _, tt := range []struct{ method, target, allow string }{
 			{"POST", "/node/pg1/primary", "GET, HEAD, OPTIONS"},
@@ -498,39 +486,6 @@ func TestMethods(t *testing.T) {
 			if tt.method != "HEAD" && strings.TrimSpace(a.body) != want {
 				t.Errorf("%s %s: %s", tt.method, tt.target, a.body)
 			}
-		}
-	})
-}
-
-func TestRefresh(t *testing.T) {
-	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		c := members(t, nw, "", "main", "pg1", "pg2")
-		s := start(t, nw, nil, of(c, "main"))
-		settle()
-		a := s.ask("POST", "/node/pgX/refresh")
-		if a.status != 404 || strings.TrimSpace(a.body) != errorBody(`unknown node "pgX", want one of pg1, pg2`) {
-			t.Errorf("refresh of nobody = %d %s", a.status, a.body)
-		}
-		time.Sleep(200 * time.Millisecond)
-		before := c.Node("pg2").Requests("/primary")
-		for range 1000 {
-			if a := s.ask("POST", "/node/pg1/refresh"); a.status != 202 || a.body != `{"refresh":"pg1"}`+"\n" {
-				t.Fatalf("refresh = %d %s", a.status, a.body)
-			}
-		}
-		time.Sleep(100 * time.Millisecond)
-		synctest.Wait()
-		if n := c.Node("pg2").Requests("/primary") - before; n < 1 || n > 2 {
-			t.Errorf("1000 refreshes of pg1 polled pg2 %d times in a fast interval, want at once and once more", n)
-		}
-		// Refreshing without pause never polls faster than every fast interval.
-		before = c.Node("pg2").Requests("/primary")
-		for range 2000 {
-			time.Sleep(time.Millisecond)
-			s.ask("POST", "/node/pg2/refresh")
-		}
-		if n := c.Node("pg2").Requests("/primary") - before; n < 18 || n > 21 {
-			t.Errorf("%d polls in 2 s of refreshing, want about 20", n)
 		}
 	})
 }

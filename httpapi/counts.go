@@ -7,7 +7,7 @@ import (
 	"patroniglue/node"
 )
 
-// served counts answered checks: atomics, because every check passes here.
+// served counts answered checks, with atomics because every check is counted here.
 type served [node.Questions]struct{ passed, failed atomic.Uint64 }
 
 func (s *served) count(q node.Question, passes bool) {
@@ -18,14 +18,14 @@ func (s *served) count(q node.Question, passes bool) {
 	}
 }
 
-// Served is how often a check was answered, of a node or of a whole cluster.
+// Served is the number of answers to a check, of a node or of a whole cluster.
 type Served struct {
-	Check          string // under its first name: "master" counts as "primary"
+	Check          string // by its main name: "master" counts as "primary"
 	Passed, Failed uint64 // answers 200 and 503
 }
 
-// Served yields every check's count since the start. What could not be answered
-// (an unknown node, a malformed parameter) is not in it.
+// Served yields the counts of every check since the start. Questions without an answer
+// (an unknown node, a malformed parameter) are not counted.
 func (s *Server) Served() iter.Seq[Served] {
 	return func(yield func(Served) bool) {
 		for q := range s.served {

@@ -14,7 +14,7 @@ import (
 	"patroniglue/node"
 )
 
-// jsonKeys are the keys that a struct has as JSON.
+// jsonKeys returns the keys of a struct in JSON.
 func jsonKeys(v any) (keys []string) {
 	for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -25,8 +25,8 @@ func jsonKeys(v any) (keys []string) {
 	return keys
 }
 
-// A field that nobody explains is a field that nobody can rely on, and one that is
-// explained but gone breaks a program.
+// Programs cannot rely on a field that is not explained, and break when one that is
+// explained does not exist.
 func TestEveryFieldIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../docs/api.md")
 	if err != nil {
@@ -101,8 +101,8 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 	}
 }
 
-// kinds are those of changes.
+// kinds are the kinds of changes.
 var kinds = []string{
 	cluster.KindLeader, cluster.KindPrimary, cluster.KindSplit, cluster.KindLevel, cluster.KindAnswering, cluster.KindKnown, cluster.KindRole,
-	cluster.KindState, cluster.KindTimeline, cluster.KindIdentity, cluster.KindLeaving, cluster.KindLeft, cluster.KindReplica, cluster.KindSettings,
+	cluster.KindState, cluster.KindTimeline, cluster.KindIdentity, cluster.KindLeaving, cluster.KindUnlisted, cluster.KindReplica, cluster.KindSettings,
 }

@@ -12,8 +12,8 @@ import (
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // appendAnswer writes the node's last document with an object "patroniglue" as
-// its last key. A document that is not believed is left out: a supervisor above
-// this one would take it for the node's fresh answer, and a replica that is gone
+// its last key. A document that is not believed is left out: another supervisor that
+// polls this one would take it for the node's fresh answer, and a replica that is gone
 // for a running one.
 func appendAnswer(buf *bytes.Buffer, a *cluster.Answer) {
 	m := a.Member
@@ -42,7 +42,7 @@ func appendAnswer(buf *bytes.Buffer, a *cluster.Answer) {
 	buf.WriteString("}}\n")
 }
 
-// appendString writes s as JSON, the short way when nothing needs an escape.
+// appendString writes s as JSON, without encoding/json when no character needs an escape.
 func appendString(buf *bytes.Buffer, s string) {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
@@ -56,18 +56,18 @@ func appendString(buf *bytes.Buffer, s string) {
 	buf.WriteByte('"')
 }
 
-// appendMembers writes the members of a JSON object as they are there, and a
-// comma, but not "patroniglue": that is the verdict of a supervisor which is
-// polled as if it were a Patroni, and this one puts its own in.
+// appendMembers writes the members of a JSON object unchanged, and a comma, but not
+// the member "patroniglue": that is the verdict of another supervisor, which is polled
+// as if it were a Patroni, and this one adds its own.
 func appendMembers(buf *bytes.Buffer, raw []byte) {
-	defer buf.WriteByte(',') // there are members: without a state and a role it were no report
+	defer buf.WriteByte(',') // there are members: a report has at least a state and a role
 	if !bytes.Contains(raw, []byte(`"patroniglue"`)) {
 		buf.Write(bytes.TrimRight(raw[1:len(raw)-1], jsonSpace))
 		return
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw)) // which was read once already, so nothing fails here
+	dec := json.NewDecoder(bytes.NewReader(raw)) // it was parsed before, so nothing fails here
 	dec.Token()
-	cut := jsonSpace + "," // of the first member that stays
+	cut := jsonSpace + "," // in front of the first member that is written
 	for from := dec.InputOffset(); dec.More(); from = dec.InputOffset() {
 		key, _ := dec.Token()
 		var value json.RawMessage

@@ -7,10 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// Printable escapes in JSON what may not come as it is where people read it, with
-// curl or in a log: control characters above ASCII's, which encoding/json lets
-// pass, directions, invalid UTF-8. It stays the same JSON. What needs nothing is
-// given back itself.
+// Printable escapes characters in JSON that must not reach a terminal or a log
+// unchanged: control characters above ASCII, which encoding/json does not escape,
+// marks of text direction, invalid UTF-8. The JSON stays equivalent. JSON that needs no
+// escape is returned itself.
 func Printable(json []byte) []byte {
 	for i, c := range json {
 		if c > '~' || c == '\r' {
@@ -24,7 +24,7 @@ func appendPrintable(out, json []byte) []byte {
 	for len(json) > 0 {
 		r, size := utf8.DecodeRune(json)
 		switch {
-		case r == '\r': // between values: in a string it is escaped
+		case r == '\r': // between values: inside a string it is escaped already
 			out = append(out, ' ')
 		case r <= '~', unicode.IsPrint(r) && (r != utf8.RuneError || size > 1):
 			out = append(out, json[:size]...)

@@ -1,6 +1,6 @@
 package httpapi
 
-// IsFast says whether a request is a fast one.
+// IsFast reports whether a request is a fast one.
 func IsFast(request string) bool {
 	_, ok := parseFast(request)
 	return ok

@@ -25,10 +25,10 @@ import (
 // fastRequest is a fast request: a check of one node.
 type fastRequest struct {
 	question cluster.Question
-	body     bool   // by GET; HEAD and OPTIONS have none
-	length   string // of the answer without a body, as a header
+	body     bool   // the answer has a body: to GET, not to HEAD and OPTIONS
+	length   string // the Content-Length header of an answer without a body
 	http10   bool
-	ends     bool // the connection, after the answer
+	ends     bool // the connection is closed after the answer
 }
 
 // parseFast reads a request; ok is false unless it is a fast one. A fast request
@@ -112,10 +112,10 @@ func fastTarget(target string) (q cluster.Question, ok bool) {
 	return q, fastName(q.Node) && fastName(q.Check)
 }
 
-// fastName: "." and ".." are directories.
+// fastName reports whether a name in a path needs no escape, and is not "." or "..".
 func fastName(s string) bool { return consists(s, nameBytes) && strings.Trim(s, ".") != "" }
 
-// byteSet is a set of ASCII.
+// byteSet is a set of ASCII characters.
 type byteSet [128]bool
 
 const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -199,7 +199,7 @@ func (s *Server) appendFast(out []byte, p *fastRequest) []byte {
 	return append(out, body...)
 }
 
-// date is a second as HTTP writes it.
+// date is a second in the form of HTTP's Date header.
 type date struct {
 	unix int64
 	text string

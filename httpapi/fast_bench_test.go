@@ -6,7 +6,7 @@ import (
 	"patroniglue/httpapi"
 )
 
-// BenchmarkFast is our own part of a fast check.
+// BenchmarkFast measures our own part of a fast check.
 func BenchmarkFast(b *testing.B) {
 	s := httpapi.New(httpapi.Config{Supervisor: ready(b), Settings: httpapi.Settings{Fast: true}})
 	for _, name := range []string{"HAProxy, http-check send", "HAProxy, option httpchk", "kube-probe"} {

@@ -127,8 +127,8 @@ func newPair(t *testing.T, nw *nodetest.Net) pair {
 	return p
 }
 
-// say sends pieces, each when the other side has read the one before and had time
-// to answer, and returns all that comes back, and when the connection was closed.
+// say sends pieces, each one after the server has read the previous one and had time to
+// answer. It returns all that comes back, and when the connection was closed.
 func (p pair) say(t *testing.T, addr string, pieces ...string) (string, time.Duration) {
 	c, err := p.net.DialContext(t.Context(), "tcp", addr)
 	if err != nil {
@@ -153,12 +153,12 @@ func (p pair) say(t *testing.T, addr string, pieces ...string) (string, time.Dur
 	return string(got), time.Since(begun)
 }
 
-// whens are the times in an answer: two servers are not asked at the same one.
+// whens are the times in an answer, which differ between two servers.
 var whens = regexp.MustCompile(`(?m)^Date: .*$|"polled_at":"[^"]*"`)
 
 func timeless(answer string) string { return whens.ReplaceAllString(answer, "at some time") }
 
-// compare sends the same pieces both ways, and wants the same answers.
+// compare sends the same pieces to both servers, and wants the same answers.
 func (p pair) compare(t *testing.T, pieces ...string) {
 	t.Helper()
 	type result struct {
@@ -172,7 +172,7 @@ func (p pair) compare(t *testing.T, pieces ...string) {
 	}()
 	text, took := p.say(t, "other:1", pieces...)
 	got, want := <-fast, result{timeless(text), took}
-	// net/http's 5 s for the headers begin when a connection is given to it.
+	// net/http's 5 s for the headers begin when it gets the connection.
 	if got.text != want.text || got.took < want.took || got.took > want.took+6*time.Second {
 		t.Errorf("%q\nanswered fast, closed after %s:\n%s\nby net/http, after %s:\n%s", pieces, got.took, got.text, want.took, want.text)
 	}
@@ -189,8 +189,8 @@ func inPair(t *testing.T, f func(*testing.T, pair)) {
 	synctest.Test(t, func(t *testing.T) { f(t, newPair(t, nodetest.NewNet())) })
 }
 
-// Whatever is sent, the fast path must give the answer that net/http gives: to a
-// health checker, and to whoever looks for a difference between the two.
+// Whatever is sent, the fast path must give the answer that net/http gives, also to a
+// client that looks for differences between the two.
 func TestFastIsAsNetHTTP(t *testing.T) {
 	inPair(t, func(t *testing.T, p pair) {
 		for _, request := range checkers {
@@ -232,7 +232,7 @@ func FuzzFast(f *testing.F) {
 	})
 }
 
-// The requests of health checkers have to be fast ones, else nobody gains anything.
+// The requests of health checkers have to be fast ones, else there is no gain.
 func TestCheckersAreFast(t *testing.T) {
 	s := httpapi.New(httpapi.Config{Supervisor: ready(t), Settings: httpapi.Settings{Fast: true}})
 	for name, request := range checkers {
@@ -264,7 +264,7 @@ func TestFastNeverWaits(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1")
 		c.Node("pg1").Freeze()
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		begun := time.Now()
 		fast := s.server.AnswerFast(loopback, []byte("GET /node/pg1/primary HTTP/1.0\r\n\r\n"), nil)
 		if fast != nil || time.Since(begun) != 0 {
@@ -277,10 +277,10 @@ func TestFastNeverWaits(t *testing.T) {
 	})
 }
 
-// Who asks over and over on one connection must not hold up a stop.
+// A client that sends one request after another on one connection must not delay a stop.
 func TestStopEndsKeptConnections(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		const request = "GET /node/pg1/primary HTTP/1.1\r\nHost: glue\r\n\r\n"
 		idle, silent, deaf := s.dial(), s.dial(), s.dial()
@@ -306,12 +306,12 @@ func TestStopEndsKeptConnections(t *testing.T) {
 	})
 }
 
-// The operator's listener asks for a password, whatever the request.
+// The operator's listener requires a password for every request.
 func TestOperatorIsNeverFast(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		users := httpapi.NewUsers(map[string]string{"alice": "$2y$05$......................................................"})
 		s := httpapi.New(httpapi.Config{
-			Supervisor: supervisor(t, nw, cluster.Rules{}, of(members(t, nw, "", "main", "pg1"), "main")), Log: zerolog.Nop(),
+			Supervisor: supervisor(t, nw, cluster.Rules{}, partOf(members(t, nw, "", "main", "pg1"), "main")), Log: zerolog.Nop(),
 			Settings: httpapi.Settings{Fast: true, Operator: &httpapi.Operator{Users: users}},
 		})
 		ln, err := nw.Listen("tcp", address)

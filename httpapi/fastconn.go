@@ -8,38 +8,38 @@ import (
 	"time"
 )
 
-// fastListener is the listener that net/http accepts from. It keeps a connection for
-// as long as all that comes there is fast requests (fast.go), and answers them:
-// half of what a check costs otherwise is net/http's. With the first other request
-// net/http gets the connection, as if it were new, and for good.
+// fastListener is the listener from which net/http accepts. It keeps a connection for
+// as long as only fast requests (fast.go) arrive on it, and answers them itself, as
+// net/http would double the cost of a check. When another request arrives, net/http
+// accepts the connection, as if it were a new one, and keeps it.
 type fastListener struct {
 	net.Listener
 	server  *Server
-	enabled func() bool // whether it answers at all; else all is net/http's
+	enabled func() bool // else net/http gets every connection
 
 	stopping atomic.Bool
-	running  sync.WaitGroup // calls of answer
-	theirs   chan net.Conn  // for net/http
-	ended    chan struct{}  // closed when no more will come
-	err      error          // why; set before that
+	running  sync.WaitGroup // the calls of answer
+	slow     chan net.Conn  // to net/http
+	ended    chan struct{}  // closed when no more connections come
+	err      error          // why; set before ended is closed
 
-	mu   sync.Mutex // guards the rest
-	ours map[*visit]struct{}
+	mu   sync.Mutex          // guards the rest
+	kept map[*visit]struct{} // connections that net/http did not get
 }
 
 func newFastListener(ln net.Listener, s *Server, enabled func() bool) *fastListener {
-	return &fastListener{Listener: ln, server: s, enabled: enabled, theirs: make(chan net.Conn), ended: make(chan struct{}), ours: make(map[*visit]struct{})}
+	return &fastListener{Listener: ln, server: s, enabled: enabled, slow: make(chan net.Conn), ended: make(chan struct{}), kept: make(map[*visit]struct{})}
 }
 
-// run accepts until the listener is closed, and returns when net/http has got all
-// that it will get.
+// run accepts until the listener is closed. It returns when net/http has got all the
+// connections that it will get.
 func (l *fastListener) run(ctx context.Context) {
 	defer close(l.ended)
 	for {
 		c, err := l.Listener.Accept()
 		if err != nil {
 			l.err = err
-			if ctx.Err() == nil { // nobody else will
+			if ctx.Err() == nil { // nobody called stop
 				l.stop()
 			}
 			l.running.Wait()
@@ -48,53 +48,53 @@ func (l *fastListener) run(ctx context.Context) {
 		if v, ok := c.(*visit); ok && l.enabled() {
 			l.running.Go(func() { l.answer(v) })
 		} else {
-			l.theirs <- c // with TLS, among others
+			l.slow <- c // also every connection with TLS
 		}
 	}
 }
 
-// Accept gives net/http its connections.
+// Accept returns the next connection for net/http.
 func (l *fastListener) Accept() (net.Conn, error) {
 	select {
-	case c := <-l.theirs:
+	case c := <-l.slow:
 		return c, nil
 	case <-l.ended:
 		return nil, l.err
 	}
 }
 
-// stop closes connections that wait for a request, and all others after their answer.
+// stop closes connections that wait for a request at once, and others after their answer.
 func (l *fastListener) stop() {
 	l.stopping.Store(true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	for v := range l.ours {
+	for v := range l.kept {
 		v.SetReadDeadline(now)
-		v.SetWriteDeadline(now.Add(lastWords))
+		v.SetWriteDeadline(now.Add(stopGrace))
 	}
 }
 
-// answer answers fast requests until there is another one, or none in time.
+// answer answers fast requests, until another request arrives or none arrives in time.
 func (l *fastListener) answer(v *visit) {
 	l.mu.Lock()
-	l.ours[v] = struct{}{}
+	l.kept[v] = struct{}{}
 	l.mu.Unlock()
 	forget := func() {
 		l.mu.Lock()
-		delete(l.ours, v)
+		delete(l.kept, v)
 		l.mu.Unlock()
 	}
 	defer forget()
 	var in [2 << 10]byte
 	var out []byte
-	var armed time.Time // when the deadline was set: once a second suffices
+	var armed time.Time // when the deadline was set, which is done once per second at most
 	for patience := readHeaderTimeout; ; {
 		if now := time.Now(); now.Sub(armed) >= time.Second {
 			v.SetDeadline(now.Add(patience))
 			armed = now
 		}
-		if l.stopping.Load() { // perhaps since before that
+		if l.stopping.Load() { // stop may have been called before the deadline was set
 			break
 		}
 		n, err := v.Read(in[:])
@@ -112,7 +112,7 @@ func (l *fastListener) answer(v *visit) {
 			v.unread = append(v.unread, in[:n]...)
 			v.SetDeadline(time.Time{})
 			forget()
-			l.theirs <- v
+			l.slow <- v
 			return
 		}
 		if _, err = v.Write(out); err != nil || p.ends {

@@ -2,13 +2,14 @@ package httpapi
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"patroniglue/cluster"
 	"patroniglue/node"
 )
 
-// ClusterHealth is one cluster in what /health answers.
+// ClusterHealth is one cluster in the answer of /health.
 type ClusterHealth struct {
 	Cluster string `json:"cluster"`
 	Scope   string `json:"scope,omitzero"`
@@ -16,16 +17,16 @@ type ClusterHealth struct {
 	cluster.Health
 }
 
-// Health is what /health answers.
+// Health is the answer of /health.
 type Health struct {
-	Healthy    bool            `json:"healthy"`    // as patroniglue 1.x said it; false goes with 503
-	Level      cluster.Level   `json:"level"`      // the worst of those below
-	Supervisor cluster.Health  `json:"supervisor"` // what is wrong with itself, and is of no cluster
+	Healthy    bool            `json:"healthy"`    // as in patroniglue 1.x; 503 when it is false
+	Level      cluster.Level   `json:"level"`      // the worst of the levels below
+	Supervisor cluster.Health  `json:"supervisor"` // the supervisor itself, apart from all clusters
 	Clusters   []ClusterHealth `json:"clusters"`   // in the order of the configuration
 }
 
-// health is 503 when anything is critical; with ?strict also for a warning.
-// ?cluster= leaves out the other clusters.
+// health answers 503 when anything is critical; with ?strict also when anything is a
+// warning. ?cluster= selects one cluster.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	query, err := parseQuery(r.URL.RawQuery, "cluster", "strict")
 	if err != nil {
@@ -73,16 +74,17 @@ func parseStrict(query map[string]string) (bool, error) {
 	return false, &node.ParameterError{Name: "strict", Problem: "want nothing, true or false (got " + quote(v) + ")"}
 }
 
-// Certificate is one that the supervisor itself shows.
+// Certificate is a certificate of the supervisor itself.
 type Certificate struct {
-	Use  string // "frontend": to who asks it; "operator": the same on their listener; "client": to nodes; "discovery": to etcd
+	Use  string // "frontend", "operator": shown to their clients; "client": to nodes; "discovery": to etcd
 	File string
 	Ends time.Time
 }
 
-// OwnHealth judges the supervisor itself. When the frontend's certificate is over,
-// the checks of whoever verifies it fail. What follows from one that is shown to
-// nodes, they tell: not all of them ask for it.
+// OwnHealth judges the supervisor itself. When the frontend's certificate has expired,
+// checks fail in every load balancer that verifies it: that is critical. An expired
+// client certificate is a warning: not all nodes ask for it, and those that do refuse
+// polls, which shows.
 func (s *Server) OwnHealth(now time.Time) cluster.Health {
 	h := cluster.Health{Reasons: []cluster.Reason{}}
 	if s.cfg.Reasons != nil {
@@ -108,4 +110,30 @@ func (s *Server) OwnHealth(now time.Time) cluster.Health {
 		}
 	}
 	return h
+}
+
+// livez answers that the daemon is alive.
+func (s *Server) livez(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, r, http.StatusOK, map[string]bool{"alive": true})
+}
+
+// readyz answers 200 when all nodes are known and each was polled at least once.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	if pending := s.sup.Pending(); pending != "" {
+		writeError(w, r, http.StatusServiceUnavailable, pending)
+		return
+	}
+	var waiting []string
+	for _, v := range s.sup.Views() {
+		for _, m := range v.Members {
+			if !m.Polled {
+				waiting = append(waiting, v.Cluster+"/"+m.Name)
+			}
+		}
+	}
+	if len(waiting) > 0 {
+		writeError(w, r, http.StatusServiceUnavailable, "not polled yet: "+strings.Join(waiting[:min(len(waiting), maxNamed)], ", "))
+		return
+	}
+	writeJSON(w, r, http.StatusOK, map[string]bool{"ready": true})
 }

@@ -12,7 +12,7 @@ import (
 func TestHealth(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		a, b := members(t, nw, "", "alpha", "pg1", "pg2"), members(t, nw, "", "beta", "pg1", "pg2")
-		s := start(t, nw, nil, of(a, "a"), of(b, "b"))
+		s := start(t, nw, nil, partOf(a, "a"), partOf(b, "b"))
 		const (
 			well  = `"supervisor":{"level":"ok","reasons":[]}`
 			alpha = `{"cluster":"a","scope":"alpha","leader":"pg1","level":"ok","reasons":[]}`
@@ -50,11 +50,11 @@ func TestHealth(t *testing.T) {
 	})
 }
 
-// A monitoring system with a misspelt question must not be told that all is well.
+// A monitoring system that misspells a parameter must not hear that all is well.
 func TestHealthParameters(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		a, b := members(t, nw, "", "alpha", "pg1", "pg2"), members(t, nw, "", "beta", "pg1", "pg2")
-		s := start(t, nw, nil, of(a, "a"), of(b, "b"))
+		s := start(t, nw, nil, partOf(a, "a"), partOf(b, "b"))
 		a.SetPause(true)
 		settle()
 		for target, status := range map[string]int{
@@ -89,11 +89,11 @@ func TestHealthParameters(t *testing.T) {
 	})
 }
 
-// What is wrong with the supervisor itself is nobody's cluster, and counts for all.
+// What is wrong with the supervisor itself belongs to no cluster, and counts for all.
 func TestHealthOfTheSupervisor(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		var certificates []httpapi.Certificate // it is asked each time, as after a reload
-		s := start(t, nw, func(c *httpapi.Config) { c.Certificates = func() []httpapi.Certificate { return certificates } }, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, func(c *httpapi.Config) { c.Certificates = func() []httpapi.Certificate { return certificates } }, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		const (
 			well     = `"clusters":[{"cluster":"main","scope":"main","leader":"pg1","level":"ok","reasons":[]}]}`
@@ -112,5 +112,17 @@ func TestHealthOfTheSupervisor(t *testing.T) {
 		s.want("/health?cluster=main", 503, `{"healthy":false,"level":"critical","supervisor":{"level":"critical","reasons":[`+expired+`,`+client+`]},`+well)
 		certificates = []httpapi.Certificate{{Use: "frontend", File: "/etc/front.crt", Ends: time.Now().Add(15 * 24 * time.Hour)}}
 		s.want("/health?strict", 200, `{"healthy":true,"level":"ok","supervisor":{"level":"ok","reasons":[]},`+well)
+	})
+}
+
+func TestNotReady(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		c := members(t, nw, "", "main", "pg1", "pg2")
+		c.Node("pg2").Freeze()
+		s := start(t, nw, nil, partOf(c, "main"))
+		time.Sleep(time.Second)
+		s.want("/readyz", 503, errorBody("not polled yet: main/pg2"))
+		time.Sleep(timeout)
+		s.want("/readyz", 200, `{"ready":true}`)
 	})
 }

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -11,16 +10,16 @@ import (
 	"patroniglue/node"
 )
 
-// defaultLimit is how many changes /history gives where nobody says.
+// defaultLimit is how many changes /history returns without ?limit=.
 const defaultLimit = 1000
 
-// history answers with what changed, oldest first as in Patroni's own /history
+// history answers with the changes, the oldest first as in Patroni's own /history
 // (api.py, do_GET_history): see [cluster.History] and [cluster.Change].
 //
-//	?since=1h, or 2026-01-02T15:04:05Z   not before then
-//	?after=ID                            only what came after that change
-//	?node=N, ?cluster=C                  only of these
-//	?limit=50                            the newest so many; default 1000
+//	?since=1h, or 2026-01-02T15:04:05Z   changes since then
+//	?after=ID                            changes after that one
+//	?node=N, ?cluster=C                  changes of that node or cluster
+//	?limit=50                            the newest 50 of them; default 1000
 func (s *Server) history(w http.ResponseWriter, r *http.Request) {
 	f, err := parseFilter(r.URL.RawQuery, time.Now(), "since", "after", "node", "cluster", "limit")
 	if err != nil {
@@ -38,7 +37,7 @@ func (s *Server) history(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, http.StatusOK, h)
 }
 
-// parseFilter reads the parameters of valid.
+// parseFilter reads those parameters that are valid.
 func parseFilter(raw string, now time.Time, valid ...string) (cluster.Filter, error) {
 	f := cluster.Filter{Limit: defaultLimit}
 	query, err := parseQuery(raw, valid...)
@@ -78,89 +77,12 @@ func parseID(name, v string) (uint64, error) {
 	return id, nil
 }
 
-// parseSince takes a time by RFC 3339, or how long ago it was.
+// parseSince reads a time, in the form of RFC 3339, or as a duration before now.
 func parseSince(s string, now time.Time) (time.Time, bool) {
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
 		return now.Add(-d), true
 	}
-	// In a query the + of +01:00 stands for a blank, which no such time has.
+	// In a query the + of +01:00 stands for a blank, and no time of RFC 3339 has one.
 	t, err := time.Parse(time.RFC3339, strings.ReplaceAll(s, " ", "+"))
 	return t, err == nil
-}
-
-// events streams what changes, as server-sent events (the HTML standard, 9.2):
-//
-//	event "change"    data is a [cluster.Change], the id is its id
-//	event "lost"      the id to go on after is not known any more: /history has what is kept; the stream goes on from now
-//	event "dropped"   the reader was too slow; the stream ends
-//
-// ?node= and ?cluster= pick changes as for /history. Who comes back with
-// Last-Event-ID, or begins with ?after=ID, misses nothing. The stream begins with
-// an id alone, so that this is true of whoever has seen no event yet.
-func (s *Server) events(w http.ResponseWriter, r *http.Request) {
-	f, err := parseFilter(r.URL.RawQuery, time.Now(), "after", "node", "cluster")
-	if id := r.Header.Get("Last-Event-ID"); id != "" && err == nil {
-		f.After, err = parseID("Last-Event-ID", id) // newer than the ?after= that the stream began with
-	}
-	if err == nil {
-		err = s.sup.Knows(f)
-	}
-	if err != nil {
-		s.writeQuestionError(w, r, err)
-		return
-	}
-	out, ok := s.openStream(w, r)
-	if !ok {
-		return
-	}
-	defer out.close()
-	changes := s.sup.Subscribe(eventBuffer) // before After, so that nothing falls between
-	defer changes.Close()
-
-	missed, last, complete := s.sup.After(f.After)
-	switch {
-	case f.After == 0 || complete && len(missed) == 0:
-		missed = nil
-		out.send("id: " + strconv.FormatUint(last, 10) + "\n\n")
-	case !complete:
-		missed = nil
-		out.send("event: lost\nid: " + strconv.FormatUint(last, 10) + "\ndata: " +
-			`{"reason":"what came after that id is not known any more: /history has what is kept"}` + "\n\n")
-	}
-	for i := range missed {
-		if f.Picks(&missed[i]) {
-			out.send(eventOf(&missed[i]))
-		}
-	}
-	beats := time.NewTicker(heartbeat)
-	defer beats.Stop()
-	for out.err == nil {
-		select {
-		case c := <-changes.C:
-			if c.ID > last { // neither a repeat nor sent above
-				last = c.ID
-				if f.Picks(&c) {
-					out.send(eventOf(&c))
-				}
-			}
-		case <-beats.C:
-			// The id may be of a change that was not picked: who comes back need not go on before it.
-			out.send(": still here\nid: " + strconv.FormatUint(last, 10) + "\n\n")
-		case <-out.stopping:
-			return
-		case <-r.Context().Done():
-			return
-		}
-		if changes.Lost() > 0 {
-			out.drop()
-			return
-		}
-	}
-}
-
-func eventOf(c *cluster.Change) string {
-	change := *c
-	change.At = change.At.UTC()
-	data, _ := json.Marshal(change) // nothing in it fails, and JSON has no line breaks
-	return "event: change\nid: " + strconv.FormatUint(c.ID, 10) + "\ndata: " + string(data) + "\n\n"
 }

@@ -14,7 +14,7 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// bigMetrics is a large answer of which every reader can be slow.
+// bigMetrics makes /metrics an answer of that size.
 func bigMetrics(size int) func(*httpapi.Config) {
 	return func(c *httpapi.Config) {
 		body := strings.Repeat("x", size)
@@ -22,11 +22,11 @@ func bigMetrics(size int) func(*httpapi.Config) {
 	}
 }
 
-// Who asks for large answers and does not read them holds no more than a bounded
-// part of our memory, and keeps no check out.
+// Clients that request large answers and do not read them occupy a bounded amount of
+// memory, and keep no check out.
 func TestSlowReaders(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, bigMetrics(1<<20), of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, bigMetrics(1<<20), partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		var slow []net.Conn
 		for range 64 {
@@ -36,7 +36,7 @@ func TestSlowReaders(t *testing.T) {
 		}
 		synctest.Wait()
 		resp, body := s.raw("GET /metrics HTTP/1.0\r\n\r\n")
-		want := "too many large answers wait for slow readers: come back later; checks are answered as ever"
+		want := "too many large answers wait for slow readers: try again later; checks are not affected"
 		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "10" || strings.TrimSpace(body) != errorBody("%s", want) || s.server.PutOff() != 1 {
 			t.Errorf("with 64 MiB unread: %d %v %s, %d put off", resp.StatusCode, resp.Header, body, s.server.PutOff())
 		}
@@ -46,7 +46,7 @@ func TestSlowReaders(t *testing.T) {
 			}
 		}
 		begun := time.Now()
-		for i, c := range slow { // not at once: what is written in one piece is bounded, however it is read
+		for i, c := range slow { // one after another: the time for writing an answer is bounded, however it is read
 			time.Sleep(time.Until(begun.Add(30*time.Second + time.Millisecond)))
 			if got, _ := io.ReadAll(c); len(got) >= 1<<20 && i == 0 {
 				t.Errorf("a reader that sleeps for 30 s gets %d bytes then", len(got))
@@ -60,8 +60,8 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
-// One large answer is made at a time, and then none for as long: who waits for it
-// too long is put off.
+// One large answer is made at a time, and then none for as long. Requests that would wait
+// too long are refused.
 func TestLargeAnswersWaitForTheirTurn(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		making, most := 0, 0
@@ -74,7 +74,7 @@ func TestLargeAnswersWaitForTheirTurn(t *testing.T) {
 				fmt.Fprintln(w, "made")
 			})
 		}
-		s := start(t, nw, slow, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, slow, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		got := make(chan int, 10)
 		for range 10 {

@@ -10,17 +10,17 @@ import (
 	"patroniglue/node"
 )
 
-// Leaving is what POST and DELETE of /node/{node}/leaving answer.
+// Leaving is the answer to POST and DELETE of /node/{node}/leaving.
 type Leaving struct {
 	Node    string     `json:"node"`
 	Cluster string     `json:"cluster"`
-	Leaving bool       `json:"leaving"` // the announcement holds
-	Until   *time.Time `json:"until"`   // at most; null when it does not hold
+	Leaving bool       `json:"leaving"` // a stop is announced
+	Until   *time.Time `json:"until"`   // the latest end of the announcement; null when there is none
 	Reason  string     `json:"reason"`
 }
 
-// leave announces by POST that a node is about to stop, and takes that back by
-// DELETE.
+// leave announces, by POST, that a node is about to stop; by DELETE it takes the
+// announcement back.
 func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
 	if !s.authorized(w, r) {
 		return
@@ -47,7 +47,7 @@ func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, http.StatusOK, out)
 }
 
-// leavingFor reads ?for=, which DELETE does not have.
+// leavingFor reads ?for=, which is not for DELETE.
 func leavingFor(r *http.Request) (time.Duration, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -70,9 +70,9 @@ func leavingFor(r *http.Request) (time.Duration, error) {
 	return d, nil
 }
 
-// authorized answers who has no or another token. What carries state is for
-// those who were given one: whoever may announce stops could keep a cluster
-// without a primary.
+// authorized reports whether the request has the token; else it answers the request.
+// Only clients that were given the token may change state: one that announces stops
+// could keep a cluster without a primary.
 func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 	secret := s.settings.Load().Token
 	if secret == "" {

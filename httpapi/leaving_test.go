@@ -18,7 +18,7 @@ func bearer(token string) http.Header {
 	return http.Header{"Authorization": {"Bearer " + token}}
 }
 
-// leaving asks with the token.
+// leaving sends a request with the token.
 func (s *stack) leaving(method, target string) (answer, httpapi.Leaving) {
 	s.Helper()
 	a := s.askWith(bearer("secret"), method, target)
@@ -31,7 +31,7 @@ func (s *stack) leaving(method, target string) (answer, httpapi.Leaving) {
 
 func TestLeaving(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, withToken, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		for _, path := range []string{"/node/pg1/leaving", "/cluster/main/node/pg1/leaving"} {
 			a, l := s.leaving("POST", path)
@@ -92,7 +92,7 @@ func TestLeaving(t *testing.T) {
 
 func TestLeavingErrors(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, withToken, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		const wantFor = "parameter for: want a duration such as 10s, above 0 and at most 1m0s (got %q)"
 		for _, tt := range []struct {
@@ -126,7 +126,7 @@ func TestLeavingErrors(t *testing.T) {
 
 func TestLeavingNeedsTheToken(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, withToken, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, withToken, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		for _, header := range []http.Header{
 			{}, bearer(""), bearer("Secret"), bearer("secre"), bearer("secrets"), bearer("secret secret"),
@@ -150,7 +150,7 @@ func TestLeavingNeedsTheToken(t *testing.T) {
 
 func TestLeavingIsOffWithoutAToken(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		for _, token := range []string{"", "secret"} {
 			for _, method := range []string{"POST", "DELETE"} {

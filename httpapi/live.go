@@ -5,14 +5,15 @@ import (
 	"time"
 )
 
-// Of the page's stream.
+// How often a page's stream has events.
 const (
-	liveEvery = time.Second            // how often ages and the like are shown anew
-	liveSoon  = 100 * time.Millisecond // at least between two events: changes come in bursts
+	liveEvery = time.Second            // the longest time between two events: ages grow
+	liveSoon  = 100 * time.Millisecond // the shortest time between two events: changes come in bursts
 )
 
-// live streams a page: at every full second, and at once when something changed.
-// A reader that is slow gets fewer events, one that hangs is cut off.
+// live streams what changes on a page: at every full second, and at once when a
+// cluster changed. A slow reader gets fewer events, and a reader that hangs is
+// disconnected.
 func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	q, err := s.pageQuery(r)
 	if err != nil {
@@ -26,20 +27,20 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	defer out.close()
 	changes := s.sup.Subscribe(eventBuffer)
 	defer changes.Close()
-	viewer := s.pages.Watch(q)
+	viewer := s.pages.Live(q)
 	defer viewer.Close()
 
 	due := time.Now()
 	for {
 		event, err := viewer.Event(due)
 		if err != nil {
-			return // the cluster is gone; who comes back is told
+			return // the cluster is gone, which the reader is told when it reconnects
 		}
 		if out.send(event); out.err != nil {
 			return
 		}
 		now := time.Now()
-		next := now.Add(liveEvery - time.Duration(now.UnixNano())%liveEvery) // the same for all
+		next := now.Add(liveEvery - time.Duration(now.UnixNano())%liveEvery) // the same for all readers
 		tick := time.After(next.Sub(now))
 		due = time.Time{}
 		for pause := time.After(liveSoon); due.IsZero() || pause != nil; {

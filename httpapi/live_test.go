@@ -16,7 +16,7 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// shown is what an event of a page's stream tells.
+// shown is an event of a page's stream.
 type shown struct {
 	Page, Level, Title, Clock string
 	Sections                  map[string]string
@@ -37,12 +37,11 @@ func (l *listener) show() shown {
 
 func (s shown) ids() []string { return slices.Sorted(maps.Keys(s.Sections)) }
 
-// The stream says what the page says, in the same letters, and then only what
-// changed since.
+// The stream begins with the same bytes as the page, and then has only what changed.
 func TestLive(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		l := s.listen("/ui/main/live", "")
 		first := l.show()
@@ -78,7 +77,7 @@ func TestLive(t *testing.T) {
 	})
 }
 
-// However many watch, a page costs one rendering each second and one at each change.
+// However many viewers it has, a page is rendered once each second and once at each change.
 func TestLiveIsRenderedOnceForAll(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		var renderings, events atomic.Int64
@@ -86,7 +85,7 @@ func TestLiveIsRenderedOnceForAll(t *testing.T) {
 			withToken(c)
 			c.Reasons = func() []cluster.Reason { renderings.Add(1); return nil } // the page asks each time
 		}
-		s := start(t, nw, counts, of(members(t, nw, "", "main", "pg1", "pg2"), "main"), of(members(t, nw, "", "other", "db1", "db2"), "other"))
+		s := start(t, nw, counts, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"), partOf(members(t, nw, "", "other", "db1", "db2"), "other"))
 		settle()
 		watch := func(target string) {
 			l := s.listen(target, "")
@@ -121,12 +120,12 @@ func TestLiveIsRenderedOnceForAll(t *testing.T) {
 	})
 }
 
-// What happens is told at once, not at the next full second, and a burst of
-// changes is not a burst of events.
+// A change is sent at once, not at the next full second, but a burst of changes is not a
+// burst of events.
 func TestLiveTellsChangesAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
-		s := start(t, nw, withToken, of(c, "main"), of(members(t, nw, "", "other", "db1", "db2"), "other"))
+		s := start(t, nw, withToken, partOf(c, "main"), partOf(members(t, nw, "", "other", "db1", "db2"), "other"))
 		settle()
 		l, overview := s.listen("/ui/main/live", ""), s.listen("/live?trouble=1", "")
 		l.show()
@@ -181,7 +180,7 @@ func TestLivePageID(t *testing.T) {
 		} {
 			nw := nodetest.NewNet()
 			version := func(cfg *httpapi.Config) { cfg.Version = tt.version }
-			s := start(t, nw, version, of(members(t, nw, "", "main", tt.names...), "main"))
+			s := start(t, nw, version, partOf(members(t, nw, "", "main", tt.names...), "main"))
 			settle()
 			id := s.listen("/live", "").show().Page
 			if ids[tt.what] = id; (id == ids["at first"]) != tt.same {
@@ -191,10 +190,10 @@ func TestLivePageID(t *testing.T) {
 	})
 }
 
-// A reader that reads nothing is cut off; one that is slow gets fewer events.
+// A reader that hangs is disconnected. A slow reader gets fewer events.
 func TestLiveReaderHangs(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		hung, slow := s.listen("/live", ""), s.listen("/live", "")
 		slow.show()
@@ -202,7 +201,7 @@ func TestLiveReaderHangs(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			slow.show()
 		}
-		for n := 0; ; n++ { // what was on its way when it was cut off
+		for n := 0; ; n++ { // events that were on their way
 			if _, err := hung.next(); err != nil {
 				break
 			}
@@ -213,10 +212,10 @@ func TestLiveReaderHangs(t *testing.T) {
 	})
 }
 
-// Streams never end by themselves: they must not hold up a stop.
+// Streams never end by themselves: they must not delay a stop.
 func TestLiveEndsAtStop(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		l, hung := s.listen("/live", ""), s.listen("/live", "")
 		l.show()
@@ -243,7 +242,7 @@ func TestLiveEndsAtStop(t *testing.T) {
 
 func TestLiveMethods(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := startAt(t, nw, address, nil, cluster.Rules{}, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := startAt(t, nw, address, nil, cluster.Rules{}, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		for _, method := range []string{"HEAD", "OPTIONS"} {
 			if a := s.ask(method, "/live"); a.status != 200 || a.body != "" || a.header.Get("Content-Type") != "text/event-stream" {

@@ -16,11 +16,11 @@ func withConns(n int) func(*httpapi.Config) {
 	return func(c *httpapi.Config) { c.MaxConns = n }
 }
 
-// A check gets in however many connections others hold, and the one that was used
-// last stays.
+// A check can connect, however many connections others hold, and the connection that was
+// used last stays open.
 func TestIdleConnectionsGiveWay(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, withConns(10), of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, withConns(10), partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		var held []net.Conn
 		hold := func(send string) {
@@ -60,10 +60,10 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 	})
 }
 
-// Whatever net/http answers by itself, or does not answer at all, is counted.
+// Requests that net/http answers by itself, or does not answer, are counted.
 func TestUnanswered(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		var want uint64
 		for _, tt := range []struct {

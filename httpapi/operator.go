@@ -17,35 +17,35 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// Operator is what the operator's listener asks for.
+// Operator is the settings of the operator's listener.
 type Operator struct {
-	TLS   *tls.Config    // of connections to come; nil = plain HTTP
-	Allow []netip.Prefix // who may connect; empty = everybody
-	Users *Users         // who may ask, and who has Settings.Token; nil = everybody who may connect
+	TLS   *tls.Config    // for new connections; nil = plain HTTP
+	Allow []netip.Prefix // peers that may connect; empty = all
+	Users *Users         // users that may log in, besides Settings.Token; nil = no login is needed
 }
 
-// Of passwords. To compare one with its bcrypt hash takes a core for tens of
-// milliseconds, on purpose: it is done for one at a time, so that checks have the
-// other cores whatever is tried, and a wrong one holds up those behind it.
+// What logins may cost. Verifying a password with bcrypt occupies a core for tens of
+// milliseconds, on purpose. Passwords are verified one at a time, so that checks have
+// the other cores, and a wrong password delays those that wait behind it.
 const (
-	wrongPause = 100 * time.Millisecond // at least, and as long as it took: less than 10 a second can be tried, by all together
-	maxLogins  = 32                     // that wait for their turn
-	loginWait  = 5 * time.Second        // for it
+	wrongPause = 100 * time.Millisecond // after a wrong password, or for as long as its verification took: fewer than 10 a second can be tried, by all clients together
+	maxLogins  = 32                     // logins that may wait for their turn
+	loginWait  = 5 * time.Second        // how long a login waits for its turn
 )
 
-// Users are those who may ask, with the bcrypt hashes of their passwords. What
-// was right once is known again without bcrypt, so that an open page costs as
-// little as without a password.
+// Users are the users that may log in, with the bcrypt hashes of their passwords. A
+// password that was right once is recognized without bcrypt, so that an open page costs
+// as little as one without a password.
 type Users struct {
 	hashes map[string]string
-	decoy  string // compared for a name that there is not, which takes as long
-	key    []byte // of right; of this process alone
+	decoy  string // the hash to compare with for an unknown name, which takes as long
+	key    []byte // of the HMACs in right; only this process has it
 
 	mu    sync.Mutex
-	right map[string][]byte // by name: the HMAC of the password that was right
+	right map[string][]byte // by name: the HMAC of the right password
 }
 
-// NewUsers takes bcrypt hashes by name, at least one.
+// NewUsers makes Users from bcrypt hashes by name, at least one.
 func NewUsers(hashes map[string]string) *Users {
 	u := &Users{hashes: hashes, key: make([]byte, sha256.Size), right: make(map[string][]byte)}
 	rand.Read(u.key) // never fails
@@ -61,7 +61,7 @@ func (u *Users) sum(password string) []byte {
 	return h.Sum(nil)
 }
 
-// remembers says that the password was right before.
+// remembers reports whether the password was right before.
 func (u *Users) remembers(name, password string) bool {
 	sum := u.sum(password)
 	u.mu.Lock()
@@ -69,7 +69,7 @@ func (u *Users) remembers(name, password string) bool {
 	return hmac.Equal(u.right[name], sum)
 }
 
-// verify takes as long as bcrypt does, whoever is named.
+// verify compares a password with bcrypt. It takes as long for an unknown name.
 func (u *Users) verify(name, password string) bool {
 	hash, known := u.hashes[name]
 	if !known {
@@ -84,25 +84,25 @@ func (u *Users) verify(name, password string) bool {
 	return true
 }
 
-// logins are those who say who they are.
+// logins bounds and counts logins.
 type logins struct {
-	turn        chan struct{} // whose place is taken while a password is verified
+	turn        chan struct{} // has one place, which is taken while a password is verified
 	waiting     atomic.Int64
 	wrong, busy atomic.Uint64
 }
 
 func newLogins() logins { return logins{turn: make(chan struct{}, 1)} }
 
-// Logins counts, since the start, who was not let in by the operator's listener.
+// Logins counts failed logins on the operator's listener.
 type Logins struct {
-	Wrong uint64 // name, password or token
-	Busy  uint64 // too many passwords were to be verified: nobody knows whether it was right
+	Wrong uint64 // with a wrong name, password or token
+	Busy  uint64 // not verified, because too many logins were waiting
 }
 
-// Logins gives the counts since the start.
+// Logins returns the counts since the start.
 func (s *Server) Logins() Logins { return Logins{s.logins.wrong.Load(), s.logins.busy.Load()} }
 
-// login is what became of one.
+// login is the outcome of a login.
 type login int
 
 const (
@@ -111,6 +111,7 @@ const (
 	loginBusy
 )
 
+// try verifies a password, when its turn comes.
 func (l *logins) try(ctx context.Context, u *Users, name, password string) login {
 	if u.remembers(name, password) {
 		return loginRight
@@ -128,26 +129,26 @@ func (l *logins) try(ctx context.Context, u *Users, name, password string) login
 	}
 	defer func() { <-l.turn }()
 	began := time.Now()
-	if u.remembers(name, password) || u.verify(name, password) { // a page asks for several things at once
+	if u.remembers(name, password) || u.verify(name, password) { // a page sends several requests at once
 		return loginRight
 	}
 	time.Sleep(max(wrongPause, time.Since(began)))
 	return loginWrong
 }
 
-// guard lets in who knows a user's password, or the token: programs have that.
-// Browsers send a password by themselves, also when another site makes them ask:
-// so that site may change nothing.
+// guard requires a user's password or, for programs, the token. A browser sends the
+// password by itself, also with requests that another site makes it send:
+// those may change nothing.
 func (s *Server) guard(next http.Handler) http.Handler {
 	origin := http.NewCrossOriginProtection()
 	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, r, http.StatusForbidden, "another site's page asked for this: want it from a page of this one, or from a program")
+		writeError(w, r, http.StatusForbidden, "cross-site request: want one from a page of this site, or from a program")
 	}))
 	next = origin.Handler(next)
-	return safe(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return safeHeaders(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		settings := s.settings.Load()
 		if settings.Operator == nil {
-			writeError(w, r, http.StatusServiceUnavailable, "there is no operator's listener any more")
+			writeError(w, r, http.StatusServiceUnavailable, "the operator's listener is closing")
 			return
 		}
 		if settings.Operator.Users == nil || s.loggedIn(w, r, settings) {
@@ -156,7 +157,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	}))
 }
 
-// loggedIn answers who is not.
+// loggedIn reports whether the request has a valid login; else it answers the request.
 func (s *Server) loggedIn(w http.ResponseWriter, r *http.Request, settings *Settings) bool {
 	name, password, basic := r.BasicAuth()
 	result := loginWrong
@@ -171,18 +172,18 @@ func (s *Server) loggedIn(w http.ResponseWriter, r *http.Request, settings *Sett
 	case result == loginBusy:
 		s.logins.busy.Add(1)
 		w.Header().Set("Retry-After", "5")
-		writeError(w, r, http.StatusServiceUnavailable, "too many passwords are to be verified: come back later")
+		writeError(w, r, http.StatusServiceUnavailable, "too many logins are waiting: try again later")
 		return false
-	case r.Header.Get("Authorization") != "": // without, a browser only asks what is wanted
+	case r.Header.Get("Authorization") != "": // a browser's first request has none
 		s.logins.wrong.Add(1)
-		s.cfg.Log.Warn().Str("peer", r.RemoteAddr).Msg("a wrong name, password or token on the operator's listener")
+		s.cfg.Log.Warn().Str("peer", r.RemoteAddr).Msg("login on the operator's listener failed: wrong name, password or token")
 	}
 	w.Header().Set("WWW-Authenticate", `Basic realm="patroniglue", charset="UTF-8"`)
 	writeError(w, r, http.StatusUnauthorized, "want a user and a password of password-file in [operator], or the bearer token of token-file in [frontend]")
 	return false
 }
 
-// hasToken says that the request has this bearer token, which may not be "".
+// hasToken reports whether the request has this bearer token, which must not be "".
 func hasToken(r *http.Request, secret string) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	want, got := sha256.Sum256([]byte(secret)), sha256.Sum256([]byte(strings.TrimSpace(token))) // of equal length, whatever was sent

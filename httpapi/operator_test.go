@@ -37,7 +37,7 @@ func startOperator(t *testing.T, nw *nodetest.Net, o *httpapi.Operator, log io.W
 		c.Token, c.Operator = testToken, o
 		c.Log = zerolog.New(log)
 		c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics") })
-	}, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+	}, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 	ln, err := nw.Listen("tcp", operatorAddr)
 	if err != nil {
 		t.Fatal(err)
@@ -55,8 +55,8 @@ func startOperator(t *testing.T, nw *nodetest.Net, o *httpapi.Operator, log io.W
 	return s
 }
 
-// askAt asks over a connection, and gives the answer with the first bytes of its
-// body: some have no end.
+// askAt sends a request over a connection, and returns the answer with the first bytes
+// of its body: some bodies do not end.
 func (s *stack) askAt(addr, method, path string, header ...string) answer {
 	s.Helper()
 	r, err := http.NewRequestWithContext(s.Context(), method, "http://"+addr+path, nil)
@@ -85,8 +85,8 @@ func basic(user, password string) string {
 
 func alice() *httpapi.Users { return httpapi.NewUsers(map[string]string{"alice": aliceHash}) }
 
-// Load balancers get what they need, and nobody else anything, where checks are
-// answered; and no browser takes any answer for something else, or keeps it.
+// Where checks are answered, load balancers get what they need, and nobody gets anything
+// else. No browser may guess the type of an answer, or keep it.
 func TestOperatorRoutes(t *testing.T) {
 	patterns := regexp.MustCompile(`(?:check|read|balancer|operator|Handle)\((?:prefix\+)?"(/[^"]*)"`)
 	source, err := os.ReadFile("routes.go")
@@ -97,7 +97,7 @@ func TestOperatorRoutes(t *testing.T) {
 	for _, m := range patterns.FindAllStringSubmatch(string(source), -1) {
 		unseen[m[1]] = true
 	}
-	delete(unseen, "/") // what is no route
+	delete(unseen, "/") // it is no route
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := startOperator(t, nw, new(httpapi.Operator), io.Discard)
 		for _, tt := range []struct {
@@ -225,7 +225,7 @@ func TestOperatorLogin(t *testing.T) {
 		if a := s.askAt(operatorAddr, "GET", "/node/pg1", "Authorization", basic("alice", alicePassword)); a.status != 401 {
 			t.Errorf("the password of before a reload: %d", a.status)
 		}
-		// Where there is no such listener any more, a connection that is open gets nothing.
+		// When the listener has been removed, open connections get no answers.
 		settings.Operator = nil
 		s.server.Apply(settings)
 		if c, err := nw.DialContext(t.Context(), "tcp", operatorAddr); err == nil {
@@ -237,8 +237,8 @@ func TestOperatorLogin(t *testing.T) {
 	})
 }
 
-// A flood of wrong passwords holds up neither checks, nor who is logged in, nor a
-// program with the token; and ten a second are tried, whoever tries.
+// A flood of wrong passwords delays neither checks, nor users that are logged in, nor
+// programs with the token. At most ten passwords a second are tried, by all clients.
 func TestOperatorFlood(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := startOperator(t, nw, &httpapi.Operator{Users: alice()}, io.Discard)
@@ -278,7 +278,7 @@ func TestOperatorFlood(t *testing.T) {
 	})
 }
 
-// A browser sends the password by itself, also when another site's page asks.
+// A browser sends the password by itself, also with requests of another site's page.
 func TestOperatorCrossSite(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := startOperator(t, nw, &httpapi.Operator{Users: alice()}, io.Discard)

@@ -12,9 +12,10 @@ import (
 	"patroniglue/node"
 )
 
-// root is what get answers by GET: the operator's page. OPTIONS / is what HAProxy's bare "option
-// httpchk" sends, HEAD / what many write there, and Patroni takes / for /primary
-// (api.py:322): a page that is always 200 would pass for a primary.
+// root has GET / answered by get, with the operator's page. Other methods get the check
+// primary, as Patroni takes / for /primary (api.py:322): HAProxy's bare "option httpchk"
+// sends OPTIONS /, and many configurations send HEAD /. A page that is always 200 would
+// pass for a primary.
 func (s *Server) root(get http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
@@ -37,7 +38,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body, err := s.pages.Render(q, time.Now())
-	if err != nil { // a cluster that is gone since, or a mistake in the template
+	if err != nil { // the cluster has just gone, or a template is wrong
 		writeError(w, r, http.StatusInternalServerError, "rendering the page: "+err.Error())
 		return
 	}
@@ -53,8 +54,8 @@ func (s *Server) pageNotFound(w http.ResponseWriter, r *http.Request, err error)
 	writePage(w, r, http.StatusNotFound, body)
 }
 
-// pageQuery reads the path and ?q= and ?trouble=1. With one cluster / is its
-// page, unless something is searched.
+// pageQuery reads which page is requested, from the path, ?q= and ?trouble=1. With one
+// cluster / is its page, unless there are parameters.
 func (s *Server) pageQuery(r *http.Request) (page.Query, error) {
 	name := r.PathValue("cluster")
 	if name != "" {
@@ -78,8 +79,8 @@ func (s *Server) pageQuery(r *http.Request) (page.Query, error) {
 	return q, nil
 }
 
-// asset answers /assets/{file}. The page names each with its build, so a browser
-// may keep it for good.
+// asset answers /assets/{file}. Pages link to assets with their build, so browsers may
+// keep them forever.
 func (s *Server) asset(w http.ResponseWriter, r *http.Request) {
 	contentType, body, ok := page.Asset(r.PathValue("file"))
 	if !ok {
@@ -103,13 +104,13 @@ func writePage(w http.ResponseWriter, r *http.Request, status int, body []byte) 
 	writeBody(w, r, status, body)
 }
 
-// writeBody writes the body by GET alone.
+// writeBody writes the body only where the method is GET.
 func writeBody(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	if r.Method == http.MethodGet {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	}
 	w.WriteHeader(status)
 	if r.Method == http.MethodGet {
-		w.Write(body) // a client that is gone is its own affair
+		w.Write(body) // an error means that the client is gone
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// page asks for a page by GET.
+// page gets a page.
 func (s *stack) page(target string) string {
 	s.Helper()
 	a := s.get(target)
@@ -68,7 +68,7 @@ func TestPage(t *testing.T) {
 				return fmt.Appendf(b, "words for %s/%s #%s\n", a.Member.Name, a.Check.Name, a.Verdict.Label)
 			}
 		}
-		s := start(t, nw, withAgent, of(c, "main"))
+		s := start(t, nw, withAgent, partOf(c, "main"))
 		contains(t, "the page without data", s.page("/"), "Not known yet", "the first polls are under way", `data-level="critical"`)
 		began := time.Now()
 		settle()
@@ -112,7 +112,7 @@ func TestPageUnknown(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
 		c.Node("pg2").Freeze()
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		pg2 := s.element(s.page("/"), "node-pg2")
 		contains(t, "pg2", pg2, `<b class="role">unknown</b>`, "timeline unknown", `id="lag-pg2" role="cell" data-label="Lag"><span class="unknown">unknown<`, ">never<",
@@ -123,7 +123,7 @@ func TestPageUnknown(t *testing.T) {
 	})
 }
 
-// Whatever nodes say, it is text.
+// Whatever nodes report, the page shows it as text.
 func TestPageHostileNode(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
@@ -133,7 +133,7 @@ func TestPageHostileNode(t *testing.T) {
 			s.Tags = map[string]any{evil: evil, "list": []any{evil}}
 		})
 		c.Node("pg3").Set(func(s *nodetest.State) { s.Role, s.Scope, s.SystemID = evil, evil, evil })
-		s := start(t, nw, nil, of(c, "main"), of(members(t, nw, "", "other", "db1"), "other"))
+		s := start(t, nw, nil, partOf(c, "main"), partOf(members(t, nw, "", "other", "db1"), "other"))
 		settle()
 		l := s.listen("/ui/main/live", "")
 		for what, text := range map[string]string{"the page": s.page("/ui/main"), "the overview": s.page("/?q=main"), "the stream": l.must().data} {
@@ -149,8 +149,8 @@ func TestPageHostileNode(t *testing.T) {
 	})
 }
 
-// Each reason of /health is on the page, with its code and its words; and the
-// clusters here have all there are.
+// Each reason of /health is on the page, with its code and its text. The clusters of this
+// test have all reasons that there are.
 func TestPageReasons(t *testing.T) {
 	codes := map[string]bool{}
 	for name, tt := range map[string]struct {
@@ -185,7 +185,7 @@ func TestPageReasons(t *testing.T) {
 	} {
 		bubble(t, func(t *testing.T, nw *nodetest.Net) {
 			c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
-			s := startAt(t, nw, address, withToken, tt.rules, of(c, "main"))
+			s := startAt(t, nw, address, withToken, tt.rules, partOf(c, "main"))
 			settle()
 			tt.make(s, c)
 			settle()
@@ -204,7 +204,7 @@ func TestPageReasons(t *testing.T) {
 	}
 	for _, code := range cluster.Codes {
 		own := []string{cluster.CodeCertificateExpiring, cluster.CodeCertificateExpired, cluster.CodeReloadFailed, // see TestPageOfTheSupervisor
-			cluster.CodeLeft, cluster.CodeDiscoveryStale, cluster.CodeDiscoveryProblem} // see main's TestDiscovery
+			cluster.CodeUnlisted, cluster.CodeDiscoveryStale, cluster.CodeDiscoveryProblem} // see main's TestDiscovery
 		if !codes[code] && !slices.Contains(own, code) {
 			t.Errorf("no cluster here has the reason %s", code)
 		}
@@ -217,7 +217,7 @@ func TestOverview(t *testing.T) {
 		clusters := map[string]*nodetest.Cluster{}
 		for _, name := range []string{"Alpha", "beta", "gamma", "delta"} {
 			clusters[name] = members(t, nw, "", name, name+"-1", name+"-2", name+"-3")
-			parts = append(parts, of(clusters[name], name))
+			parts = append(parts, partOf(clusters[name], name))
 		}
 		s := start(t, nw, nil, parts...)
 		settle()
@@ -244,7 +244,7 @@ func TestOverview(t *testing.T) {
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("%q shows %q, want %q", tt.query, got, tt.want)
 			}
-			// What is wrong is wrong, whatever is shown.
+			// The filter does not change the verdict.
 			contains(t, "the page "+tt.query, p, `<html lang="en" data-level="critical"`, "1 critical, 1 warning of 4 clusters")
 		}
 		p := s.page("/?q=a%22%3E&trouble=1")
@@ -273,10 +273,10 @@ func TestOverview(t *testing.T) {
 	})
 }
 
-// With one cluster / is its page, but a search is a search.
+// With one cluster / is its page, but a search shows the overview.
 func TestPageOfOneCluster(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		contains(t, "/", s.page("/"), `id="node-pg1"`, `data-stream="live"`)
 		contains(t, "/ui/main", s.page("/ui/main"), `id="node-pg1"`, `data-stream="../ui/main/live"`)
@@ -298,19 +298,19 @@ func TestPageWithoutPrimary(t *testing.T) {
 		standby.SetStandbyCluster(true)
 		replica := members(t, nw, "", "replica", "db1")
 		replica.Node("db1").Set(func(s *nodetest.State) { *s = nodetest.Replica("replica", "db1") })
-		s := start(t, nw, nil, of(standby, "standby"), of(replica, "replica"))
+		s := start(t, nw, nil, partOf(standby, "standby"), partOf(replica, "replica"))
 		settle()
 		p := s.page("/ui/standby")
 		contains(t, "the verdict", s.element(p, "banner"), `data-level="ok"`, "<b>pg1</b> leads this standby cluster, at least since <time", ", timeline 1, and takes no writes")
 		contains(t, "the last hour", s.element(p, "hour"), "now pg1")
 		contains(t, "pg1", s.element(p, "node-pg1"), "standby_leader", `data-check="primary" data-outcome="other-role"`)
 		p = s.page("/ui/replica")
-		contains(t, "the verdict", s.element(p, "banner"), `data-level="ok"`, "<b>No primary here</b>, one node alone is watched: another may be it")
+		contains(t, "the verdict", s.element(p, "banner"), `data-level="ok"`, "<b>No primary here</b>, only one node is watched: another one may be it")
 		contains(t, "the last hour", s.element(p, "hour"), "not known who is")
 	})
 }
 
-// What is wrong with the supervisor itself stands on every page, and in its tab.
+// What is wrong with the supervisor itself is on every page, and in its title.
 func TestPageOfTheSupervisor(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		expired := func(c *httpapi.Config) {
@@ -321,7 +321,7 @@ func TestPageOfTheSupervisor(t *testing.T) {
 				return []cluster.Reason{{Code: cluster.CodeReloadFailed, Level: cluster.Warning, Text: `c.toml: cache.ttl: want a duration (got "<b>")`}}
 			}
 		}
-		s := start(t, nw, expired, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, expired, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		for _, target := range []string{"/", "/?q=main", "/ui/main"} {
 			p := s.page(target)
@@ -332,12 +332,12 @@ func TestPageOfTheSupervisor(t *testing.T) {
 	})
 }
 
-// A primary that is silent for longer than the TTL is shown as what it was, also
-// when no poll has come back that could elect another.
+// A primary that has not answered for longer than the TTL is shown as a former one, also
+// when no poll has ended since that could elect another one.
 func TestPageStalePrimary(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		for _, n := range c.Nodes() {
 			n.Freeze()
@@ -359,7 +359,7 @@ func TestPageStalePrimary(t *testing.T) {
 func TestPageBelowAPath(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		withMetrics := func(cfg *httpapi.Config) { cfg.Metrics = http.NotFoundHandler() }
-		s := start(t, nw, withMetrics, of(members(t, nw, "", "main", "pg1", "pg2"), "main"), of(members(t, nw, "", "other", "db1"), "other"))
+		s := start(t, nw, withMetrics, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"), partOf(members(t, nw, "", "other", "db1"), "other"))
 		settle()
 		for _, target := range []string{"/", "/?q=main", "/ui/main", "/ui/nowhere"} {
 			base, _ := url.Parse("https://proxy/some/path" + target)

@@ -16,11 +16,11 @@ import (
 	"patroniglue/node"
 )
 
-// Below /node/{node}, below /cluster/{cluster} and, where one cluster is
-// watched, at the top, a client of Patroni's API finds /patroni and /cluster as
-// at a Patroni.
+// A client of Patroni's API finds /patroni and /cluster, as in Patroni, below
+// /node/{node}, below /cluster/{cluster} and, where only one cluster is watched, at the
+// top.
 
-// nodeDocument gives the last document as Patroni gave it.
+// nodeDocument answers with the node's last document, unchanged.
 func (s *Server) nodeDocument(w http.ResponseWriter, r *http.Request) {
 	_, m, err := s.sup.Find(r.Context(), r.PathValue("cluster"), r.PathValue("node"))
 	if err != nil {
@@ -30,9 +30,9 @@ func (s *Server) nodeDocument(w http.ResponseWriter, r *http.Request) {
 	writeDocument(w, r, m, time.Now())
 }
 
-// clusterDocument gives that of the leader or, without one, of the first node
-// that is believed: check_patroni asks any member for Patroni's version before
-// it reads /cluster (2.0.0, types.py has_detailed_states).
+// clusterDocument answers with the document of the leader or, without one, of the first
+// node that is believed: check_patroni reads Patroni's version from any member before it
+// reads /cluster (2.0.0, types.py has_detailed_states).
 func (s *Server) clusterDocument(w http.ResponseWriter, r *http.Request) {
 	v, ok := s.viewOf(w, r)
 	if !ok {
@@ -64,7 +64,7 @@ func writeDocument(w http.ResponseWriter, r *http.Request, m *cluster.Member, no
 	write(w, r, status, m.Entry.Value.Raw)
 }
 
-// onlyPatroni refuses what no poll brings, and says where it is.
+// onlyPatroni answers routes whose content polls do not bring, with their URL in Patroni.
 func (s *Server) onlyPatroni(w http.ResponseWriter, r *http.Request) {
 	_, m, err := s.sup.Find(r.Context(), r.PathValue("cluster"), r.PathValue("node"))
 	if err != nil {
@@ -83,8 +83,7 @@ type memberList struct {
 }
 
 // patroniMember is a row of Patroni's GET /cluster, in its newest form (4.1.4,
-// utils.py:913 cluster_as_json): what clients of older ones read is in it, of the
-// same type.
+// utils.py:913 cluster_as_json). It has all fields of older forms, with the same types.
 type patroniMember struct {
 	Name      string         `json:"name"`
 	Role      string         `json:"role"`
@@ -96,24 +95,24 @@ type patroniMember struct {
 	Pending   bool           `json:"pending_restart,omitzero"`
 	Reason    map[string]any `json:"pending_restart_reason,omitzero"` // since 3.3.0
 	Scheduled map[string]any `json:"scheduled_restart,omitzero"`
-	Tags      map[string]any `json:"tags"` // {} when there are none, as since 4.0
+	Tags      map[string]any `json:"tags"` // {} when there are none, where Patroni up to 4.1 leaves them out
 	*patroniLag
 }
 
-// patroniLag is in the rows of those who do not lead: bytes, positions such as
-// "0/3000060", or "unknown". Only Lag is older than 4.1.0.
+// patroniLag is in the rows of members that do not lead: bytes, positions such as
+// "0/3000060", or "unknown". All of it but Lag is new in 4.1.0.
 type patroniLag struct {
 	ReceiveLag any    `json:"receive_lag"`
 	ReceiveLSN string `json:"receive_lsn"`
 	ReplayLag  any    `json:"replay_lag"`
 	ReplayLSN  string `json:"replay_lsn"`
-	Lag        any    `json:"lag"` // of the position that is further, received or replayed
+	Lag        any    `json:"lag"` // of the later position, received or replayed
 	LSN        string `json:"lsn"`
 }
 
-// members answers in the format of Patroni's GET /cluster. A node that is not
-// believed is missing, as a member whose key expired is missing there. So is
-// "scheduled_switchover": only the DCS has it.
+// members answers in the format of Patroni's GET /cluster. Nodes that are not believed
+// are left out, as Patroni leaves out members whose key expired. "scheduled_switchover"
+// is left out too: only the DCS has it.
 func (s *Server) members(w http.ResponseWriter, r *http.Request) {
 	v, ok := s.viewOf(w, r)
 	if !ok {
@@ -127,8 +126,8 @@ func (s *Server) members(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, http.StatusOK, out)
 }
 
-// viewOf finds the cluster that the path names, itself or by one of its nodes, or
-// the only one.
+// viewOf returns the view of the cluster that the path names, or to which the node in the
+// path belongs, or of the only one. Where it returns false, it has answered the request.
 func (s *Server) viewOf(w http.ResponseWriter, r *http.Request) (*cluster.View, bool) {
 	var v *cluster.View
 	var err error
@@ -148,7 +147,7 @@ func (s *Server) viewOf(w http.ResponseWriter, r *http.Request) (*cluster.View, 
 	return v, true
 }
 
-// believed are the members that are believed, by name as Patroni sorts them.
+// believed returns the members that are believed, by name as Patroni sorts them.
 func believed(v *cluster.View, now time.Time) []*cluster.Member {
 	members := slices.DeleteFunc(slices.Clone(v.Members), func(m *cluster.Member) bool { return !m.Entry.Fresh(now) || m.Refused != "" })
 	slices.SortFunc(members, func(a, b *cluster.Member) int { return strings.Compare(a.Name, b.Name) })
@@ -166,13 +165,13 @@ func memberOf(v *cluster.View, m *cluster.Member) patroniMember {
 	}
 	if host, port, err := net.SplitHostPort(m.Postgres); err == nil {
 		p.Host = host
-		p.Port, _ = strconv.Atoi(port) // checked with the configuration
+		p.Port, _ = strconv.Atoi(port) // a valid one: the configuration was checked
 	}
 	var rare struct {
 		Reason    map[string]any `json:"pending_restart_reason"`
 		Scheduled map[string]any `json:"scheduled_restart"`
 	}
-	_ = json.Unmarshal(m.Entry.Value.Raw, &rare) // it was read once already; of another type they are left out
+	_ = json.Unmarshal(m.Entry.Value.Raw, &rare) // it was parsed before; values of other types are left out
 	p.Reason, p.Scheduled = rare.Reason, rare.Scheduled
 	leads := m.Name == v.Leader
 	switch {
@@ -201,7 +200,7 @@ func lagOf(m *cluster.Member) *patroniLag {
 		ReplayLag: lagValue(s.Lag), ReplayLSN: lsn(d.Replayed),
 	}
 	l.Lag, l.LSN = l.ReceiveLag, l.ReceiveLSN
-	if d.Received == nil || d.Replayed != nil && *d.Replayed > *d.Received { // from the archive
+	if d.Received == nil || d.Replayed != nil && *d.Replayed > *d.Received { // it replays from the archive
 		l.Lag, l.LSN = l.ReplayLag, l.ReplayLSN
 	}
 	return &l

@@ -8,7 +8,7 @@ import (
 	"patroniglue/node"
 )
 
-// parseQuery reads the parameters of valid, each at most once. Any error is a
+// parseQuery reads parameters: only valid ones, each at most once. Every error is a
 // [*node.ParameterError].
 func parseQuery(raw string, valid ...string) (map[string]string, error) {
 	query, err := url.ParseQuery(raw)

@@ -11,8 +11,8 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// Whatever is asked for: a 3xx would pass for a passed check, and a 5xx but 503
-// would be a fault of ours.
+// No path gets a 3xx, which load balancers take for a passed check, or a 5xx other than
+// 503, which would be a fault of ours.
 func FuzzPath(f *testing.F) {
 	for _, p := range paths {
 		f.Add(uint8(0), p)
@@ -41,7 +41,7 @@ func FuzzPath(f *testing.F) {
 	})
 }
 
-// paths are those that net/http might mend or redirect.
+// paths are paths that net/http might clean or redirect.
 var paths = []string{
 	"//", "///", "/./", "/../", "/.", "/..", "/%2F", "/%2e", "/%2e%2e", "/%2e%2e/primary", "/node//primary", "/node/pg1//primary", "//node/pg1/primary",
 	"/node/pg1/primary/", "/node/pg1/", "/node/", "/node", "/cluster/", "/cluster/main/", "/cluster//primary", "/cluster/main//", "/primary/", "/health/",
@@ -53,7 +53,7 @@ var paths = []string{
 
 func TestNoRedirects(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		for _, path := range paths {
 			for _, method := range []string{"GET", "HEAD", "OPTIONS", "POST"} {

@@ -21,46 +21,46 @@ import (
 	"patroniglue/internal/listen"
 )
 
-// Config is what a Server needs, resolved and valid.
+// Config is what a Server needs. All values are valid.
 type Config struct {
 	Supervisor *cluster.Supervisor
 	Settings
-	Version   string         // shown on the page
+	Version   string         // the page shows it
 	Metrics   http.Handler   // answers /metrics; nil = no such route
-	AgentLine page.AgentLine // what HAProxy's agent is told, for the page; nil = not shown
+	AgentLine page.AgentLine // for the page, which shows what HAProxy's agent check gets; nil = not shown
 	Log       zerolog.Logger
 
-	// Certificates gives those in use now; nil = there are none.
+	// Certificates returns the certificates in use; nil = none.
 	Certificates func() []Certificate
 
-	// Reasons are what else is wrong with the supervisor itself; nil = nothing.
+	// Reasons returns what else is wrong with the supervisor itself; nil = nothing.
 	Reasons func() []cluster.Reason
 }
 
-// Settings are what may change while a Server serves.
+// Settings are the part of a Config that may change while a Server serves.
 type Settings struct {
-	TLS   *tls.Config    // of connections to come; nil = plain HTTP
-	Allow []netip.Prefix // who may connect; empty = everybody
-	Token string         // who has it may announce stops; "" = nobody may
+	TLS   *tls.Config    // for new connections; nil = plain HTTP
+	Allow []netip.Prefix // peers that may connect; empty = all
+	Token string         // the bearer token for announcing stops; "" = nobody may
 	Fast  bool           // answer checks fast (fast.go), in Serve, without TLS
 
-	// MaxConns is how many connections may be open at once; for one more the one
-	// gives way that waits for longest. Default 4096.
+	// MaxConns is how many connections may be open at once. For one more, the
+	// connection that has waited for longest is closed. Default 4096.
 	MaxConns int
 
-	// MaxStreams is how many streams of events may be open at once; one more gets a
-	// 503. Default 256.
+	// MaxStreams is how many streams of events may be open at once. One more is
+	// refused with 503. Default 256.
 	MaxStreams int
 
-	// Operator is what the operator's listener asks for. With it, Serve answers
-	// nothing but what load balancers need; nil = Serve answers all.
+	// Operator is the settings of the operator's listener. Where there is one, Serve
+	// answers only what load balancers need; nil = Serve answers everything.
 	Operator *Operator
 }
 
-// Of a stop.
+// A stop takes its time, so that requests on their way are answered.
 const (
-	lastWords    = 100 * time.Millisecond
-	drainTimeout = 5 * time.Second
+	stopGrace    = 100 * time.Millisecond // for connections that were accepted and whose request is on its way
+	drainTimeout = 5 * time.Second        // for requests that are being answered
 )
 
 // Server serves everything in routes.go.
@@ -68,9 +68,9 @@ type Server struct {
 	cfg      Config // read-only after New
 	sup      *cluster.Supervisor
 	settings atomic.Pointer[Settings]
-	handler  http.Handler // of all routes
-	checks   http.Handler // of those for load balancers, where others have a listener of their own
-	guarded  http.Handler // handler, for who logged in
+	handler  http.Handler // all routes
+	checks   http.Handler // the routes for load balancers, where there is an operator's listener
+	guarded  http.Handler // all routes, after a login
 
 	pages   *page.Renderer
 	served  served
@@ -79,37 +79,37 @@ type Server struct {
 	logins  logins
 }
 
-// New makes a server; it serves nothing before Serve.
+// New makes a Server. It serves nothing before Serve.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, sup: cfg.Supervisor, load: newLoad(), logins: newLogins()}
 	s.pages = page.New(page.Config{Supervisor: cfg.Supervisor, OwnHealth: s.OwnHealth, AgentLine: cfg.AgentLine, Version: cfg.Version})
 	s.Apply(cfg.Settings)
-	s.cfg.Settings = Settings{} // from now on they are in settings only
+	s.cfg.Settings = Settings{} // they are kept in settings only
 	s.handler, s.checks = s.routes()
 	s.guarded = s.guard(s.handler)
 	return s
 }
 
-// Apply replaces the settings: for connections and requests to come. No
-// connection is closed.
+// Apply replaces the settings, for new connections and requests. It closes no
+// connection.
 func (s *Server) Apply(settings Settings) {
 	s.settings.Store(&settings)
 	s.load.conns.SetMax(cmp.Or(settings.MaxConns, defaultMaxConns))
 }
 
-// Settings are those in force.
+// Settings returns the settings in force.
 func (s *Server) Settings() Settings { return *s.settings.Load() }
 
 // Handler answers every route, for tests and for other listeners.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// stoppingKey is of a request's context: a channel that is closed when its
-// listener's connections begin to drain.
+// stoppingKey is the key, in a request's context, of a channel that is closed when
+// the server begins to drain its connections.
 type stoppingKey struct{}
 
-// Serve answers checks, and all else where there is no operator's listener, on ln
-// until ctx ends, then closes it, and lets open requests finish for a few seconds.
-// It returns nil when that was why it ended. Several may run at once.
+// Serve answers checks on ln, and everything else where there is no operator's
+// listener, until ctx ends. Then it closes ln, gives open requests a few seconds to
+// finish, and returns nil. Several may run at once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		if s.settings.Load().Operator != nil {
@@ -118,14 +118,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			s.handler.ServeHTTP(w, r)
 		}
 	}
-	lets := func(peer net.Addr) (*tls.Config, bool) {
+	policy := func(peer net.Addr) (*tls.Config, bool) {
 		settings := s.settings.Load()
 		return settings.TLS, listen.AllowsPeer(settings.Allow, peer)
 	}
-	return s.serve(ctx, ln, http.HandlerFunc(handler), lets, func() bool { return s.settings.Load().Fast })
+	return s.serve(ctx, ln, http.HandlerFunc(handler), policy, func() bool { return s.settings.Load().Fast })
 }
 
-// ServeOperator is Serve for the operator's listener: all routes, for who is let in.
+// ServeOperator is Serve for the operator's listener: all routes, after a login.
 func (s *Server) ServeOperator(ctx context.Context, ln net.Listener) error {
 	return s.serve(ctx, ln, s.guarded, func(peer net.Addr) (*tls.Config, bool) {
 		o := s.settings.Load().Operator
@@ -136,32 +136,32 @@ func (s *Server) ServeOperator(ctx context.Context, ln net.Listener) error {
 	}, func() bool { return false }) // the fast path asks for no password
 }
 
-func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handler, lets func(net.Addr) (*tls.Config, bool), enabled func() bool) error {
+func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handler, policy func(net.Addr) (*tls.Config, bool), enabled func() bool) error {
 	stopping := make(chan struct{})
 	srv := &http.Server{
-		Handler:           s.load.asking(handler),
+		Handler:           s.load.trackRequests(handler),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		// Else OPTIONS * is always 200: a check that passes whatever happens.
+		// Else OPTIONS * always gets 200: a check that passes whatever happens.
 		DisableGeneralOptionsHandler: true,
-		// A health checker that hangs up is no news (HAProxy resets often).
+		// Health checkers often hang up (HAProxy resets connections): that is no error.
 		ErrorLog: log.New(debugWriter{s.cfg.Log}, "", 0),
 		BaseContext: func(net.Listener) context.Context {
 			return context.WithValue(context.Background(), stoppingKey{}, stopping)
 		},
 	}
-	s.load.watch(srv)
+	s.load.trackConns(srv)
 	srv.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
-	fastLn := newFastListener(&door{listen.Patient(ln, s.cfg.Log), s, lets}, s, enabled)
+	fastLn := newFastListener(&gate{listen.Patient(ln, s.cfg.Log), s, policy}, s, enabled)
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
-		// Shutdown drops connections that were accepted and whose first request it has
-		// not read yet. They are answered, too.
+		// Shutdown drops accepted connections whose first request it has not read yet.
+		// They are answered first.
 		ln.Close()
-		time.Sleep(lastWords)
+		time.Sleep(stopGrace)
 		fastLn.stop()
 		<-fastLn.ended
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
@@ -175,7 +175,7 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 	go fastLn.run(ctx)
 	err := srv.Serve(fastLn)
 	if stop() {
-		return fmt.Errorf("serving HTTP: %w", err) // it ended by itself
+		return fmt.Errorf("serving HTTP: %w", err) // nobody stopped it
 	}
 	if err := <-drained; err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("draining HTTP: %w", err)
@@ -183,29 +183,28 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 	return nil
 }
 
-// door lets in by the settings of the moment: it closes connections from
-// addresses that are not allowed, has others give way when there are too many,
-// and speaks TLS or not.
-type door struct {
+// gate admits connections by the current settings: it closes those of peers that are
+// not allowed, closes idle ones when there are too many, and adds TLS.
+type gate struct {
 	net.Listener
 	server *Server
-	lets   func(peer net.Addr) (*tls.Config, bool)
+	policy func(peer net.Addr) (tls *tls.Config, allowed bool)
 }
 
-func (d *door) Accept() (net.Conn, error) {
+func (g *gate) Accept() (net.Conn, error) {
 	for {
-		c, err := d.Listener.Accept()
+		c, err := g.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		config, ok := d.lets(c.RemoteAddr())
-		if !ok {
-			d.server.load.refused.Add(1)
-			d.server.cfg.Log.Debug().Stringer("peer", c.RemoteAddr()).Msg("peer is not in the allow list")
+		config, allowed := g.policy(c.RemoteAddr())
+		if !allowed {
+			g.server.load.refused.Add(1)
+			g.server.cfg.Log.Debug().Stringer("peer", c.RemoteAddr()).Msg("peer is not in the allow list")
 			c.Close()
 			continue
 		}
-		c = d.server.load.admit(c)
+		c = g.server.load.admit(c)
 		if config != nil {
 			c = tls.Server(c, config) // net/http shakes hands
 		}
@@ -213,7 +212,7 @@ func (d *door) Accept() (net.Conn, error) {
 	}
 }
 
-// debugWriter takes net/http's complaints.
+// debugWriter logs net/http's errors at debug.
 type debugWriter struct{ log zerolog.Logger }
 
 func (d debugWriter) Write(p []byte) (int, error) {

@@ -25,10 +25,10 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// What HAProxy sends, and others.
+// Requests as HAProxy and others send them.
 func TestRawRequests(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		for _, tt := range []struct {
 			request  string
@@ -74,7 +74,7 @@ func TestRawRequests(t *testing.T) {
 
 func TestKeepAliveAndPipelining(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1", "pg2"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1", "pg2"), "main"))
 		settle()
 		c := s.dial()
 		defer c.Close()
@@ -100,7 +100,7 @@ func TestKeepAliveAndPipelining(t *testing.T) {
 
 func TestServerTimeouts(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		for _, tt := range []struct {
 			name, send string
@@ -132,12 +132,12 @@ func TestServerTimeouts(t *testing.T) {
 	})
 }
 
-// Questions that are open when the daemon is to stop are answered, new ones refused.
+// When the daemon stops, open requests are answered, and new connections are refused.
 func TestDrain(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1")
 		c.Node("pg1").Freeze()
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		slow, idle := s.dial(), s.dial()
 		defer slow.Close()
 		defer idle.Close()
@@ -170,7 +170,7 @@ func TestDrain(t *testing.T) {
 
 func TestStopBeforeServe(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := httpapi.New(httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, of(members(t, nw, "", "main", "pg1"), "main"))})
+		s := httpapi.New(httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, partOf(members(t, nw, "", "main", "pg1"), "main"))})
 		ln, err := nw.Listen("tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -185,7 +185,7 @@ func TestStopBeforeServe(t *testing.T) {
 
 func TestServeFails(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := httpapi.New(httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, of(members(t, nw, "", "main", "pg1"), "main"))})
+		s := httpapi.New(httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, partOf(members(t, nw, "", "main", "pg1"), "main"))})
 		ln, err := nw.Listen("tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -198,7 +198,7 @@ func TestServeFails(t *testing.T) {
 	})
 }
 
-// peerListener says that everybody comes from one address.
+// peerListener says that all peers have one address.
 type peerListener struct {
 	net.Listener
 	peer net.Addr
@@ -242,7 +242,7 @@ func TestAllow(t *testing.T) {
 	} {
 		t.Run(tt.peer+" in "+tt.allow, func(t *testing.T) {
 			bubble(t, func(t *testing.T, nw *nodetest.Net) {
-				cfg := httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, of(members(t, nw, "", "main", "pg1"), "main")), Log: zerolog.Nop()}
+				cfg := httpapi.Config{Supervisor: supervisor(t, nw, rulesOff, partOf(members(t, nw, "", "main", "pg1"), "main")), Log: zerolog.Nop()}
 				cfg.Allow = prefixes(strings.Split(tt.allow, ",")...)
 				inner, err := nw.Listen("tcp", address)
 				if err != nil {
@@ -278,7 +278,7 @@ func TestTLS(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		s := start(t, nw, func(c *httpapi.Config) {
 			c.TLS = &tls.Config{Certificates: lent.TLS.Certificates, Time: func() time.Time { return time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC) }}
-		}, of(members(t, nw, "", "main", "pg1"), "main"))
+		}, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		roots := x509.NewCertPool()
 		roots.AddCert(lent.Certificate())
@@ -301,11 +301,11 @@ func TestTLS(t *testing.T) {
 	})
 }
 
-// Whoever asks, and however often: the nodes are polled at their rate.
+// However many requests there are, the nodes are polled at their rate.
 func TestLoad(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		for _, n := range c.Nodes() {
 			n.ResetCounters()

@@ -41,8 +41,7 @@ type stack struct {
 // address is where the server listens on the stack's network.
 const address = "glue:8009"
 
-// part is one cluster that a stack watches: the simulated one, or where else
-// its nodes are.
+// part is one cluster that a stack polls: a simulated one, or nodes at other addresses.
 type part struct {
 	name  string
 	nodes *nodetest.Cluster
@@ -51,7 +50,7 @@ type part struct {
 	scope string
 }
 
-func of(c *nodetest.Cluster, name string) part { return part{name: name, nodes: c} }
+func partOf(c *nodetest.Cluster, name string) part { return part{name: name, nodes: c} }
 
 // members starts a simulated cluster. With synctest it must be called in the bubble.
 func members(t testing.TB, nw *nodetest.Net, version, scope string, names ...string) *nodetest.Cluster {
@@ -136,20 +135,20 @@ func startAt(t testing.TB, nw *nodetest.Net, address string, change func(*httpap
 	return s
 }
 
-// settle lets everything be polled and the cluster calm down.
+// settle waits until all nodes are polled and the cluster is settled.
 func settle() {
 	time.Sleep(10 * time.Second)
 	synctest.Wait()
 }
 
-// answer is what a question got.
+// answer is the answer to a request.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// ask asks the handler, without a connection.
+// ask sends a request to the handler, without a connection.
 func (s *stack) ask(method, target string) answer {
 	s.Helper()
 	return s.askWith(http.Header{}, method, target)
@@ -172,7 +171,7 @@ func (s *stack) askWith(header http.Header, method, target string) answer {
 
 func (s *stack) get(target string) answer { s.Helper(); return s.ask("GET", target) }
 
-// want asks by GET and compares the status and the whole body.
+// want sends a GET and compares the status and the whole body.
 func (s *stack) want(target string, status int, body string) {
 	s.Helper()
 	a := s.get(target)
@@ -187,7 +186,7 @@ func (s *stack) want(target string, status int, body string) {
 	}
 }
 
-// decode asks by GET and reads the JSON into v.
+// decode sends a GET and reads the JSON into v.
 func (s *stack) decode(target string, v any) int {
 	s.Helper()
 	a := s.get(target)
@@ -197,7 +196,7 @@ func (s *stack) decode(target string, v any) int {
 	return a.status
 }
 
-// recorder is the least that a handler can write to.
+// recorder is a minimal ResponseWriter.
 type recorder struct {
 	header http.Header
 	status int
@@ -245,7 +244,7 @@ func (s *stack) raw(request string) (*http.Response, string) {
 	return resp, string(body)
 }
 
-// patroniAnswer is what a simulated member itself says.
+// patroniAnswer is the status that a simulated member itself answers.
 func patroniAnswer(n *nodetest.Node, method, target string) int {
 	c := n.State()
 	dcs := nodetest.DCS{Leader: "", Members: []nodetest.State{c}}
@@ -258,7 +257,7 @@ func bubble(t *testing.T, f func(*testing.T, *nodetest.Net)) {
 	synctest.Test(t, func(t *testing.T) { f(t, nodetest.NewNet()) })
 }
 
-// document is what the member itself gives now.
+// document is the document that the member itself answers.
 func document(n *nodetest.Node) string {
 	s := n.State()
 	a := nodetest.Decide(s, nodetest.DCS{}, nodetest.Request{Method: "GET", Target: "/patroni"}, time.Now())

@@ -2,28 +2,27 @@ package httpapi
 
 import (
 	"net/http"
-	"strings"
 	"time"
 
 	"patroniglue/cluster"
 	"patroniglue/node"
 )
 
-// NodeState is what /node/{node} answers. What is not known is null.
+// NodeState is the answer of /node/{node}. Unknown values are null.
 type NodeState struct {
 	Node     string                  `json:"node"`
 	Cluster  string                  `json:"cluster"`
 	URL      string                  `json:"url"`
 	Postgres string                  `json:"postgres,omitzero"` // host:port as configured
 	Leader   bool                    `json:"leader"`            // elected by the supervisor
-	Leaving  bool                    `json:"leaving"`           // its stop was announced: it leads no more
+	Leaving  bool                    `json:"leaving"`           // its stop is announced: it does not pass as primary
 	Until    *time.Time              `json:"leaving_until,omitzero"`
-	Left     *time.Time              `json:"left,omitzero"` // since when the DCS does not list it any more
-	Fresh    bool                    `json:"fresh"`         // what follows is believed
+	Unlisted *time.Time              `json:"unlisted,omitzero"` // since when discovery no longer lists it
+	Fresh    bool                    `json:"fresh"`             // the values below are believed
 	Role     *string                 `json:"role"`
 	State    *string                 `json:"state"`
 	Timeline *int64                  `json:"timeline"`
-	Lag      *int64                  `json:"lag_bytes"` // replayed, behind the primary
+	Lag      *int64                  `json:"lag_bytes"` // how far its replay is behind the primary
 	Since    *time.Time              `json:"since"`     // role and state are unchanged since
 	Tags     map[string]any          `json:"tags,omitzero"`
 	Patroni  string                  `json:"patroni_version,omitzero"`
@@ -38,7 +37,7 @@ type NodeState struct {
 	Checks   map[string]CheckVerdict `json:"checks"`
 }
 
-// CheckVerdict is one verdict in NodeState.
+// CheckVerdict is one verdict in a NodeState.
 type CheckVerdict struct {
 	Pass    bool         `json:"pass"`
 	Outcome node.Outcome `json:"outcome"`
@@ -64,8 +63,8 @@ func stateOf(v *cluster.View, m *cluster.Member, now time.Time) NodeState {
 	if until, leaves := m.Leaving(now); leaves {
 		out.Leaving, out.Until = true, new(until.UTC())
 	}
-	if !m.Left.IsZero() {
-		out.Left = new(m.Left.UTC())
+	if !m.Unlisted.IsZero() {
+		out.Unlisted = new(m.Unlisted.UTC())
 	}
 	if e.Err != nil {
 		out.Error = e.Err.Error()
@@ -94,30 +93,4 @@ func stateOf(v *cluster.View, m *cluster.Member, now time.Time) NodeState {
 		out.Expires = new(ends.UTC())
 	}
 	return out
-}
-
-// livez: the daemon is alive.
-func (s *Server) livez(w http.ResponseWriter, r *http.Request) {
-	writeJSON(w, r, http.StatusOK, map[string]bool{"alive": true})
-}
-
-// readyz: all nodes are known, and every one was polled at least once.
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	if pending := s.sup.Pending(); pending != "" {
-		writeError(w, r, http.StatusServiceUnavailable, pending)
-		return
-	}
-	var waiting []string
-	for _, v := range s.sup.Views() {
-		for _, m := range v.Members {
-			if !m.Polled {
-				waiting = append(waiting, v.Cluster+"/"+m.Name)
-			}
-		}
-	}
-	if len(waiting) > 0 {
-		writeError(w, r, http.StatusServiceUnavailable, "not polled yet: "+strings.Join(waiting[:min(len(waiting), maxNamed)], ", "))
-		return
-	}
-	writeJSON(w, r, http.StatusOK, map[string]bool{"ready": true})
 }

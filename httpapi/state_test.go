@@ -20,7 +20,7 @@ func TestNodeState(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
 		c.Node("pg2").Set(func(s *nodetest.State) { s.Tags = map[string]any{"weight": json.Number("10")} })
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		c.Node("pg2").SetLag(2048)
 		time.Sleep(2 * time.Second)
@@ -60,7 +60,7 @@ func TestNodeStateUnknown(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1")
 		c.Node("pg1").Freeze()
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		var st map[string]any
 		if status := s.decode("/node/pg1", &st); status != 200 {
@@ -77,11 +77,11 @@ func TestNodeStateUnknown(t *testing.T) {
 	})
 }
 
-// Two claims: at most one passes, all else says why, and health is critical.
+// With two claims at most one node passes; every refusal says why, and health is critical.
 func TestSplitBrain(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2", "pg3")
-		s := start(t, nw, nil, of(c, "main"))
+		s := start(t, nw, nil, partOf(c, "main"))
 		settle()
 		c.SplitBrain(false, "pg1", "pg2")
 		settle()
@@ -111,11 +111,11 @@ func TestSplitBrain(t *testing.T) {
 	})
 }
 
-// The rules of the cluster reach HTTP.
+// The cluster's rules apply over HTTP.
 func TestFallback(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
 		c := members(t, nw, "", "main", "pg1", "pg2")
-		s := startAt(t, nw, address, nil, cluster.Rules{Fallback: true}, of(c, "main"))
+		s := startAt(t, nw, address, nil, cluster.Rules{Fallback: true}, partOf(c, "main"))
 		c.Kill("pg2")
 		settle()
 		if a := s.get("/node/pg1/replica"); a.status != 200 || !strings.Contains(a.body, "the primary serves reads") {

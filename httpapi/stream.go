@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// Of streams of events.
+// What a stream of events may cost.
 const (
 	eventBuffer  = 256              // changes that may wait for a slow reader
-	eventTimeout = 3 * time.Second  // that writing one may take; less than drainTimeout, so that no reader holds up a stop
-	heartbeat    = 15 * time.Second // below what proxies take for dead
+	eventTimeout = 3 * time.Second  // for writing one; below drainTimeout, so that no reader delays a stop
+	heartbeat    = 15 * time.Second // proxies close connections that are idle for longer
 )
 
 // streams counts streams of events.
@@ -23,15 +23,15 @@ type streams struct {
 	sent, dropped, refused atomic.Uint64
 }
 
-// Streams tells of the streams of events.
+// Streams counts the streams of events.
 type Streams struct {
 	Open    int    // now
-	Sent    uint64 // events, also those that only keep a stream alive
+	Sent    uint64 // events, heartbeats included
 	Dropped uint64 // streams that ended because their reader was too slow
-	Refused uint64 // streams beyond the most that may be open
+	Refused uint64 // streams, because too many were open
 }
 
-// Streams gives the counts since the start.
+// Streams returns the counts since the start.
 func (s *Server) Streams() Streams {
 	c := &s.streams
 	return Streams{int(c.open.Load()), c.sent.Load(), c.dropped.Load(), c.refused.Load()}
@@ -44,19 +44,19 @@ type eventStream struct {
 	stopping <-chan struct{}
 	counts   *streams
 	err      error
-	slow     bool // the reader was
+	slow     bool // the reader was too slow
 }
 
-// openStream begins an answer of server-sent events, which the caller closes. By
-// other methods than GET it is over with its header. When it is not ok, the answer
-// is given.
+// openStream begins an answer of server-sent events, which the caller has to close. When
+// ok is false, the request is answered: with an error, or, where its method is not GET,
+// with the header of a stream.
 func (s *Server) openStream(w http.ResponseWriter, r *http.Request) (e *eventStream, ok bool) {
 	most := cmp.Or(s.settings.Load().MaxStreams, defaultMaxStreams)
 	if s.streams.open.Add(1) > int64(most) {
 		s.streams.open.Add(-1)
 		s.streams.refused.Add(1)
 		w.Header().Set("Retry-After", retryAfter)
-		writeError(w, r, http.StatusServiceUnavailable, "no more than "+strconv.Itoa(most)+" streams of events may be open: come back later, or ask for /history")
+		writeError(w, r, http.StatusServiceUnavailable, "no more than "+strconv.Itoa(most)+" streams of events may be open: try again later, or use /history")
 		return nil, false
 	}
 	h := w.Header()
@@ -67,9 +67,9 @@ func (s *Server) openStream(w http.ResponseWriter, r *http.Request) (e *eventStr
 		s.streams.open.Add(-1)
 		return nil, false
 	}
-	stopping, _ := r.Context().Value(stoppingKey{}).(chan struct{}) // nil, and never closed, where Serve does not serve
+	stopping, _ := r.Context().Value(stoppingKey{}).(chan struct{}) // nil in tests, which use Handler without Serve
 	e = &eventStream{w: w, rc: http.NewResponseController(w), stopping: stopping, counts: &s.streams}
-	e.rc.SetReadDeadline(time.Time{}) // else the server's ends the request
+	e.rc.SetReadDeadline(time.Time{}) // the server's would end the request
 	return e, true
 }
 
@@ -80,7 +80,7 @@ func (e *eventStream) close() {
 	}
 }
 
-// send writes one event, which ends in an empty line.
+// send writes one event. The event has to end with an empty line.
 func (e *eventStream) send(event string) {
 	select {
 	case <-e.stopping:
@@ -90,7 +90,7 @@ func (e *eventStream) send(event string) {
 	if e.err != nil {
 		return
 	}
-	e.rc.SetWriteDeadline(time.Now().Add(eventTimeout)) // instead of the server's, which is for the whole answer
+	e.rc.SetWriteDeadline(time.Now().Add(eventTimeout)) // the server's is for a whole answer
 	if _, e.err = e.w.Write([]byte(event)); e.err == nil {
 		e.err = e.rc.Flush()
 	}
@@ -100,8 +100,8 @@ func (e *eventStream) send(event string) {
 	e.slow = e.slow || errors.Is(e.err, os.ErrDeadlineExceeded)
 }
 
-// drop tells a reader that is too slow to come back.
+// drop ends the stream of a reader that is too slow, and tells it to reconnect.
 func (e *eventStream) drop() {
 	e.slow = true
-	e.send("event: dropped\ndata: " + `{"reason":"reading too slowly: come back with Last-Event-ID"}` + "\n\n")
+	e.send("event: dropped\ndata: " + `{"reason":"reading too slowly: reconnect with Last-Event-ID"}` + "\n\n")
 }

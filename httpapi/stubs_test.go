@@ -28,14 +28,14 @@ func (memberStub) Settings(context.Context) (node.Settings, error) {
 func (memberStub) URL() string            { return "http://10.0.0.1:8008" }
 func (memberStub) Timeout() time.Duration { return time.Second }
 
-// ready gives a running supervisor of pg1, the primary, and the replicas pg2 and
+// ready returns a running supervisor of pg1, the primary, and the replicas pg2 and
 // pg3, each of which was polled.
 func ready(t testing.TB) *cluster.Supervisor {
 	t.Helper()
 	return running(t, stubs(t, "main", 3))
 }
 
-// many is ready for c0, c1, ... with so many nodes each.
+// many returns a running supervisor of clusters c0, c1, ... with nodes each.
 func many(t testing.TB, clusters, nodes int) *cluster.Supervisor {
 	t.Helper()
 	var all []cluster.ClusterConfig

@@ -10,18 +10,21 @@ import (
 	"time"
 )
 
-const pipelinePause = time.Millisecond // between two of the requests that came before the answer to the one before
+// pipelinePause is the time between two pipelined requests: those that arrive before
+// the answer to the request before them.
+const pipelinePause = time.Millisecond
 
-// visit is a connection that is counted when it brought nothing.
+// visit is a client's connection. It is counted as unanswered when it brings no
+// request.
 type visit struct {
 	net.Conn
-	unread    []byte      // read already, and to be read again
-	asked     atomic.Bool // its latest request was one, and reached a handler
+	unread    []byte      // was read already, and is read again
+	asked     atomic.Bool // its latest request reached a handler
 	pipelines atomic.Bool // it sends requests without waiting for answers
 }
 
-// Read looks for what comes behind a request's headers. Nothing that we answer has
-// a body, so it is the next request. Below TLS that cannot be seen.
+// Read also notices whether anything follows a request's headers. No request that we
+// answer has a body, so that is the next request. With TLS it cannot be noticed.
 func (v *visit) Read(b []byte) (int, error) {
 	if len(v.unread) > 0 {
 		n := copy(b, v.unread)
@@ -37,7 +40,7 @@ func (v *visit) Read(b []byte) (int, error) {
 
 var headersEnd = []byte("\r\n\r\n")
 
-// visitOf finds it below TLS.
+// visitOf returns the visit that c is, or that is below its TLS.
 func visitOf(c net.Conn) *visit {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
@@ -48,8 +51,9 @@ func visitOf(c net.Conn) *visit {
 
 type visitKey struct{}
 
-// watch makes srv tell of its connections what asking and the counters need.
-func (l *load) watch(srv *http.Server) {
+// trackConns makes srv put each connection into its requests' contexts, and count
+// connections that end without a request.
+func (l *load) trackConns(srv *http.Server) {
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		return context.WithValue(ctx, visitKey{}, visitOf(c))
 	}
@@ -64,9 +68,9 @@ func (l *load) watch(srv *http.Server) {
 	}
 }
 
-// asking marks the connection of every request that reaches a handler, and holds up
-// those that were pipelined.
-func (l *load) asking(next http.Handler) http.Handler {
+// trackRequests marks the connection of every request that reaches a handler, and
+// delays pipelined requests.
+func (l *load) trackRequests(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if v, ok := r.Context().Value(visitKey{}).(*visit); ok && v != nil {
 			v.asked.Store(true)
@@ -78,10 +82,10 @@ func (l *load) asking(next http.Handler) http.Handler {
 	})
 }
 
-// pause lets one pipelined request go on at a time, of all connections. No health
-// checker pipelines. Who does always has a request that can be answered at once,
-// and while every processor is busy Go looks for new connections every 10 ms only
-// (runtime, sysmon): so a few of them would make every check wait.
+// pause lets one pipelined request of all connections pass at a time. No health checker
+// pipelines. A client that does always has a request ready to be answered, and while
+// every processor is busy Go looks for new connections only every 10 ms (runtime,
+// sysmon): a few such clients would make every check wait.
 func (l *load) pause(ctx context.Context) {
 	select {
 	case l.pipeline <- struct{}{}:

@@ -11,10 +11,10 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// Who sends requests without waiting for answers holds up himself alone.
+// A client that sends requests without waiting for answers delays only itself.
 func TestPipelinedRequestsWait(t *testing.T) {
 	bubble(t, func(t *testing.T, nw *nodetest.Net) {
-		s := start(t, nw, nil, of(members(t, nw, "", "main", "pg1"), "main"))
+		s := start(t, nw, nil, partOf(members(t, nw, "", "main", "pg1"), "main"))
 		settle()
 		const request = "GET /node/pg1/primary HTTP/1.1\r\nhost: glue\r\n\r\n"
 		ask := func(n int, text string) (took time.Duration) {

@@ -12,7 +12,8 @@ import (
 	"patroniglue/node"
 )
 
-// writeQuestionError: what there is not is 404, what is malformed 400.
+// writeQuestionError answers a question that has no answer: 404 when its node, cluster
+// or check does not exist, 400 when it is malformed, 503 when its node is not known yet.
 func (s *Server) writeQuestionError(w http.ResponseWriter, r *http.Request, err error) {
 	if _, ok := errors.AsType[*node.ParameterError](err); ok {
 		writeError(w, r, http.StatusBadRequest, err.Error())
@@ -45,8 +46,8 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, v any) {
 	write(w, r, status, append(body, '\n'))
 }
 
-// write answers: with the body by GET and POST, without by HEAD and OPTIONS, as
-// Patroni does (api.py:132-152).
+// write writes an answer: with its body, but to HEAD and OPTIONS without, as Patroni
+// does (api.py:132-152).
 func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = contentTypeJSON
@@ -57,7 +58,7 @@ func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	body = Printable(body)
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	w.Write(body) // a client that is gone is its own affair
+	w.Write(body) // an error means that the client is gone
 }
 
 var (
@@ -68,7 +69,7 @@ var (
 
 func quote(s string) string { return strconv.Quote(s) }
 
-// seconds rounds a duration for JSON, to milliseconds.
+// seconds returns a duration for JSON, rounded to milliseconds.
 func seconds(d time.Duration) float64 {
 	return float64(d.Round(time.Millisecond)) / float64(time.Second)
 }

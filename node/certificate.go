@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// certificateEnds tells until when a member that shows these certificates is
-// accepted: as long as one chain to a trusted authority is, which ends with the
-// first certificate in it. So one that is sent along, but that nobody needs, does
-// not count. Where nothing is verified it is the end of the member's own. Zero
-// without TLS.
+// certificateEnds returns until when a member that shows these certificates is
+// accepted: as long as one chain to a trusted authority is valid, which ends with the
+// first of its certificates that ends. A certificate that was sent but is in no chain
+// does not count. Where nothing is verified it is the end of the member's own
+// certificate. It is zero without TLS.
 func certificateEnds(s *tls.ConnectionState) time.Time {
 	if s == nil || len(s.PeerCertificates) == 0 {
 		return time.Time{}

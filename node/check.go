@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// Question is what a check asks, whatever name it was asked by.
+// Question is the meaning of a check, which may have several names.
 type Question uint8
 
-// The questions of Patroni's REST API.
+// The questions of Patroni's REST API (api.py:322-534).
 const (
 	AskPrimary Question = iota
 	AskLeader
@@ -27,11 +27,11 @@ const (
 	AskLiveness
 	AskReadiness
 
-	// Questions is how many there are.
+	// Questions is how many questions there are.
 	Questions = int(AskReadiness) + 1
 )
 
-// checkNames has every name of a check in the order people are told of them.
+// checkNames has every name of a check, in the order of messages and documents.
 var checkNames = []struct {
 	name string
 	ask  Question
@@ -52,7 +52,7 @@ var checksByName = func() map[string]Check {
 	return m
 }()
 
-// CheckNames lists every check.
+// CheckNames lists every name of a check, in a fixed order.
 func CheckNames() []string {
 	names := make([]string, len(checkNames))
 	for i, c := range checkNames {
@@ -65,41 +65,40 @@ const noLimit = -1
 
 // Check is a question about a node with its parameters.
 type Check struct {
-	Name             string // as it was asked: "master" stays "master"
+	Name             string // as it was written: "master" stays "master"
 	Ask              Question
-	Lag              int64  // limit in bytes, -1 = none
+	Lag              int64  // the limit in bytes, -1 = none
 	ReplicationState string // "" = any
 	Received         bool   // mode=write: readiness counts received, not replayed bytes
 	Tags             []Tag
 
-	plain bool // without any parameter: its verdicts are ready-made
+	plain bool // without any parameter, so that its verdicts can be prepared
 }
 
 // Tag is one tag_NAME=value that a node must have.
 type Tag struct{ Name, Value string }
 
-// Writes reports whether the check asks for the one leader. Every other check
-// asks for a node to read from, or about its health.
+// Writes reports whether the check asks for the one leader. Other checks ask for a
+// node to read from, or for its health.
 func (c Check) Writes() bool { return c.Ask <= AskStandbyLeader }
 
-// UnknownCheckError says that there is no such check.
+// UnknownCheckError says that no check has the name.
 type UnknownCheckError struct{ Name string }
 
 func (e *UnknownCheckError) Error() string {
 	return fmt.Sprintf("unknown check %q, want one of %s", e.Name, strings.Join(CheckNames(), ", "))
 }
 
-// ParameterError says what is wrong with a parameter, and what would be valid.
+// ParameterError says why a parameter is invalid, and what would be valid.
 type ParameterError struct{ Name, Problem string }
 
 func (e *ParameterError) Error() string { return "parameter " + printable(e.Name) + ": " + e.Problem }
 
-// ParseCheck reads a check's name and its parameters (a raw query such as
-// "lag=16MB&tag_zone=a"). A wrong name gives an [*UnknownCheckError], a wrong
-// parameter a [*ParameterError]. Patroni takes an unreadable lag= as no limit
-// and ignores names it does not know (api.py:332); a limit that silently is
-// none would send readers to a node that is hours behind, so here both are
-// errors.
+// ParseCheck parses a check's name and its parameters (a raw query such as
+// "lag=16MB&tag_zone=a"). An unknown name gives an [*UnknownCheckError], a wrong
+// parameter a [*ParameterError]. Patroni treats an unreadable lag= as no limit and
+// ignores unknown parameters (api.py:332). Here both are errors, because a limit that
+// silently does nothing would send readers to a node that is hours behind.
 func ParseCheck(name, query string) (Check, error) {
 	c, ok := checksByName[name]
 	if !ok {
@@ -108,7 +107,7 @@ func ParseCheck(name, query string) (Check, error) {
 	if query == "" {
 		return c, nil
 	}
-	if name, value, ok := strings.Cut(query, "="); ok && !strings.ContainsAny(query, "&;%+") { // as load balancers ask: no map is needed
+	if name, value, ok := strings.Cut(query, "="); ok && !strings.ContainsAny(query, "&;%+") { // the usual query of a load balancer needs no map
 		if err := c.set(name, value); err != nil {
 			return Check{}, err
 		}
@@ -118,7 +117,7 @@ func ParseCheck(name, query string) (Check, error) {
 	if err != nil {
 		return Check{}, &ParameterError{"query", fmt.Sprintf("want name=value&name=value (got %q)", query)}
 	}
-	for _, name := range slices.Sorted(maps.Keys(values)) { // so that the same mistake is always told first
+	for _, name := range slices.Sorted(maps.Keys(values)) { // so that the error is always about the same mistake
 		if len(values[name]) > 1 {
 			return Check{}, &ParameterError{name, "want it once"}
 		}
@@ -129,7 +128,7 @@ func ParseCheck(name, query string) (Check, error) {
 	return c, nil
 }
 
-// set takes in a parameter.
+// set sets a parameter.
 func (c *Check) set(name, value string) (err error) {
 	c.plain = false
 	tag, isTag := strings.CutPrefix(name, "tag_")
@@ -155,11 +154,12 @@ func (c *Check) set(name, value string) (err error) {
 	return nil
 }
 
-// Plain reports whether the check has no parameter, so that its verdict depends
-// on nothing but the node.
+// Plain reports whether the check has no parameter, so that its verdict depends on the
+// node alone.
 func (c Check) Plain() bool { return c.plain }
 
-// PlainCheck is a question without parameters, under its first name.
+// PlainCheck returns the check for a question, without parameters, under its first
+// name.
 func PlainCheck(q Question) Check {
 	for _, c := range checkNames {
 		if c.ask == q {

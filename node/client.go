@@ -14,13 +14,12 @@ import (
 
 // Client polls one Patroni member.
 //
-// Patroni speaks HTTP/1.0 and answers with five workers that wait for a client
-// without any timeout (facts of 4.1: api.py:1521-1527), so each poll is one
-// connection that is never left idle, and there is at most one at a time as
-// long as the caller makes one call at a time.
+// Patroni speaks HTTP/1.0 and has five workers, which wait for a client without any
+// timeout (api.py:1521-1527). So each poll has one connection, which is never idle.
+// Callers must make one call at a time, so that a member never has two.
 type Client struct {
 	url       *url.URL // without a trailing slash
-	text      string   // the same
+	text      string   // url as text
 	timeout   time.Duration
 	transport *Transport
 }
@@ -28,11 +27,11 @@ type Client struct {
 // Options say how to reach a member.
 type Options struct {
 	URL       *url.URL      // such as http://10.0.0.11:8008; a path is kept in front of /primary
-	Timeout   time.Duration // for a whole poll, from the name's look-up to the last byte
-	Transport *Transport    // nil = NewTransport
+	Timeout   time.Duration // of a whole poll, from looking up the name to the last byte
+	Transport *Transport    // nil = NewTransport()
 }
 
-// NewClient makes a client; it contacts nobody.
+// NewClient makes a client. It opens no connection.
 func NewClient(o Options) *Client {
 	u := *o.URL
 	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
@@ -45,10 +44,10 @@ func (c *Client) URL() string { return c.text }
 // Timeout bounds a whole poll.
 func (c *Client) Timeout() time.Duration { return c.timeout }
 
-// Poll asks the member once: GET /primary, whose status tells of the lock and
-// whose body tells the rest; and of a standby leader also GET /leader, because
-// its lock shows nowhere else. Any error is a [*Failure]. Where another
-// supervisor answers for the member, stack.go has what is different.
+// Poll polls the member once by GET /primary: the status says whether it holds the
+// leader lock, and the body says the rest. For a standby leader it also sends GET
+// /leader, the only answer that shows that lock. Any error is a [*Failure]. Another
+// supervisor may answer for the member; see [AgeHeader].
 func (c *Client) Poll(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -84,8 +83,8 @@ type Settings struct {
 	LoopWait time.Duration // between two rounds of Patroni's loop
 }
 
-// Settings reads GET /config. Keys that are not set have Patroni's defaults
-// (30 s and 10 s, config.py).
+// Settings reads GET /config. Keys that are not set have Patroni's defaults, 30 s and
+// 10 s (config.py). Any error is a [*Failure].
 func (c *Client) Settings(ctx context.Context) (Settings, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -107,7 +106,7 @@ func (c *Client) Settings(ctx context.Context) (Settings, error) {
 	return Settings{TTL: seconds(in.TTL), LoopWait: seconds(in.LoopWait)}, nil
 }
 
-// health asks for a health check, which answers 200 or 503.
+// health sends a health check, which Patroni answers with 200 or 503.
 func (c *Client) health(ctx context.Context, path string) (response, error) {
 	resp, err := c.get(ctx, path)
 	if err == nil && resp.status != http.StatusOK && resp.status != http.StatusServiceUnavailable {
@@ -116,7 +115,7 @@ func (c *Client) health(ctx context.Context, path string) (response, error) {
 	return resp, err
 }
 
-// get asks for a path. A redirect is not followed: it is no answer of Patroni's.
+// get sends GET for a path. It does not follow a redirect, which Patroni never sends.
 func (c *Client) get(ctx context.Context, path string) (response, error) {
 	u := *c.url
 	u.Path += path

@@ -11,13 +11,13 @@ import (
 	"unicode/utf8"
 )
 
-// Role is what a member says it is. Patroni takes it from
-// pg_is_in_recovery() while SQL works, so it is not "holds the leader lock"
+// Role is the role that a member reports. While SQL works Patroni takes it from
+// pg_is_in_recovery(), so it does not say whether the member holds the leader lock
 // (api.py:1427).
 type Role string
 
-// The roles that Patroni 1.6 to 4.1 report. Before 4.0.0 a primary called
-// itself "master"; [ParseDocument] reads both as RolePrimary.
+// The roles that Patroni 1.6 to 4.1 report. Before 4.0.0 a primary reported "master";
+// [ParseDocument] reads both as RolePrimary.
 const (
 	RolePrimary       Role = "primary"
 	RoleReplica       Role = "replica"
@@ -30,7 +30,7 @@ const (
 // State is PostgreSQL's state as Patroni sees it (misc.py:13-34).
 type State string
 
-// The states that decide something here; any other is taken as "not running".
+// The states that matter here; any other counts as "not running".
 const (
 	StateRunning    State = "running"
 	StateUnknown    State = "unknown" // running as far as Patroni knows, but SQL failed (api.py:1462)
@@ -41,15 +41,15 @@ const (
 	StateCrashed    State = "crashed"
 )
 
-// Document is the JSON object that Patroni gives with every answer to a health
-// check by GET and at /patroni, for all versions from 1.6 to 4.1.
+// Document is the JSON object that Patroni 1.6 to 4.1 sends in answer to GET /patroni
+// and to every health check by GET (api.py:190-242, 1404-1471).
 type Document struct {
 	State            State
 	Role             Role
-	Timeline         int64  // 0 when Patroni did not say (not running, or null)
-	Location         *int64 // bytes; a primary's flush position, else nil
-	Received         *int64 // bytes; a replica's, nil when null or absent
-	Replayed         *int64 // bytes; a replica's, nil before the first replay
+	Timeline         int64  // 0 when absent (not running) or null
+	Location         *int64 // in bytes: a primary's flush position, else nil
+	Received         *int64 // in bytes: a replica's, nil when null or absent
+	Replayed         *int64 // in bytes: a replica's, nil before the first replay
 	ReplayPaused     bool
 	ReplicationState string // "streaming", "in archive recovery"; "" before Patroni 3.0.4 and on primaries
 	SyncStandby      bool
@@ -61,7 +61,7 @@ type Document struct {
 	Tags             map[string]any
 	SystemID         string // "" while unknown
 	PendingRestart   bool
-	ServerVersion    int64 // as 150020; 0 when not said
+	ServerVersion    int64 // such as 150020 for PostgreSQL 15.20; 0 when absent
 	PostmasterStart  string
 	Version          string // Patroni's own
 	Scope            string
@@ -71,8 +71,8 @@ type Document struct {
 // Running reports whether PostgreSQL runs and answers SQL.
 func (d *Document) Running() bool { return d.State == StateRunning }
 
-// NoLoadBalance reports whether the noloadbalance tag is set: by Python's idea
-// of truth, as Patroni takes it (tags.py:101-104).
+// NoLoadBalance reports whether the tag noloadbalance is set to something that is true
+// in Python, as Patroni judges it (tags.py:101-104).
 func (d *Document) NoLoadBalance() bool { return truthy(d.Tags["noloadbalance"]) }
 
 func truthy(v any) bool {
@@ -94,11 +94,11 @@ func truthy(v any) bool {
 	return true
 }
 
-// TagText gives a tag's value as Patroni compares it with tag_NAME=value
-// (api.py:402-418): strings as they are, all else as Python's str() in lower
-// case; but lists and objects as JSON, which no query equals there. The second
-// result is false when the tag is not set or null.
-func (d *Document) TagText(name string) (string, bool) {
+// TagText returns a tag's value as Patroni compares it with tag_NAME=value
+// (api.py:402-418): strings as they are, numbers and booleans as Python's str() in
+// lower case. Lists and objects are returned as JSON, which is never equal in Patroni.
+// ok is false if the tag is not set or null.
+func (d *Document) TagText(name string) (text string, ok bool) {
 	switch v := d.Tags[name].(type) {
 	case nil:
 		return "", false
@@ -111,7 +111,7 @@ func (d *Document) TagText(name string) (string, bool) {
 	return strings.ToLower(string(b)), err == nil
 }
 
-// position is xlog, or wal as ha.py:55 already tolerates.
+// position is the value of "xlog", or of "wal", which ha.py:55 accepts, too.
 type position struct {
 	Location *int64 `json:"location"`
 	Received *int64 `json:"received_location"`
@@ -119,8 +119,8 @@ type position struct {
 	Paused   bool   `json:"paused"`
 }
 
-// lenient holds a value that decides nothing: a type that a future Patroni
-// changes must not take its members out of service.
+// lenient holds a value that no verdict depends on. If a future Patroni changes its
+// type, that must not take members out of service.
 type lenient[T any] struct{ v T }
 
 func (l *lenient[T]) UnmarshalJSON(b []byte) error {
@@ -131,7 +131,7 @@ func (l *lenient[T]) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// tags are lenient, too, and compared by the text of their numbers.
+// tags are lenient, too. Their numbers stay as they are written, for TagText.
 type tags map[string]any
 
 func (t *tags) UnmarshalJSON(b []byte) error {
@@ -144,34 +144,37 @@ func (t *tags) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// ParseDocument reads a document as Patroni 1.6 to 4.1 write it. What decides
-// something must have the right type, else the error names the field; fields
-// for display only are left empty when they are of another type.
+// wire is a document as Patroni writes it.
+type wire struct {
+	State            State           `json:"state"`
+	Role             Role            `json:"role"`
+	Timeline         int64           `json:"timeline"`
+	Xlog             *position       `json:"xlog"`
+	WAL              *position       `json:"wal"`
+	ReplicationState string          `json:"replication_state"`
+	SyncStandby      bool            `json:"sync_standby"`
+	QuorumStandby    bool            `json:"quorum_standby"`
+	Pause            bool            `json:"pause"`
+	ClusterUnlocked  bool            `json:"cluster_unlocked"`
+	Failsafe         bool            `json:"failsafe_mode_is_active"`
+	DCSLastSeen      int64           `json:"dcs_last_seen"`
+	Tags             tags            `json:"tags"`
+	SystemID         string          `json:"database_system_identifier"`
+	PendingRestart   lenient[bool]   `json:"pending_restart"`
+	ServerVersion    lenient[int64]  `json:"server_version"`
+	PostmasterStart  lenient[string] `json:"postmaster_start_time"`
+	Patroni          struct {
+		Version lenient[string] `json:"version"`
+		Scope   string          `json:"scope"`
+		Name    string          `json:"name"`
+	} `json:"patroni"`
+}
+
+// ParseDocument parses a document of Patroni 1.6 to 4.1. A field that a verdict
+// depends on must have the right type, else the error names the field. A field for
+// display only is left empty if its type is wrong.
 func ParseDocument(b []byte) (Document, error) {
-	var in struct {
-		State            State           `json:"state"`
-		Role             Role            `json:"role"`
-		Timeline         int64           `json:"timeline"`
-		Xlog             *position       `json:"xlog"`
-		WAL              *position       `json:"wal"`
-		ReplicationState string          `json:"replication_state"`
-		SyncStandby      bool            `json:"sync_standby"`
-		QuorumStandby    bool            `json:"quorum_standby"`
-		Pause            bool            `json:"pause"`
-		ClusterUnlocked  bool            `json:"cluster_unlocked"`
-		Failsafe         bool            `json:"failsafe_mode_is_active"`
-		DCSLastSeen      int64           `json:"dcs_last_seen"`
-		Tags             tags            `json:"tags"`
-		SystemID         string          `json:"database_system_identifier"`
-		PendingRestart   lenient[bool]   `json:"pending_restart"`
-		ServerVersion    lenient[int64]  `json:"server_version"`
-		PostmasterStart  lenient[string] `json:"postmaster_start_time"`
-		Patroni          struct {
-			Version lenient[string] `json:"version"`
-			Scope   string          `json:"scope"`
-			Name    string          `json:"name"`
-		} `json:"patroni"`
-	}
+	var in wire
 	if trimmed := bytes.TrimLeft(b, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
 		return Document{}, fmt.Errorf("want a JSON object, got %s", excerpt(b))
 	}
@@ -184,6 +187,10 @@ func ParseDocument(b []byte) (Document, error) {
 	if in.Role == "" {
 		return Document{}, errors.New(`no "role": not Patroni's answer`)
 	}
+	return in.document(), nil
+}
+
+func (in *wire) document() Document {
 	d := Document{
 		State:            State(printable(string(in.State))),
 		Role:             Role(printable(string(in.Role))),
@@ -201,7 +208,7 @@ func ParseDocument(b []byte) (Document, error) {
 		ServerVersion:    in.ServerVersion.v,
 		PostmasterStart:  in.PostmasterStart.v,
 		Version:          printable(in.Patroni.Version.v),
-		Scope:            printable(in.Patroni.Scope), // what it changes is no name that can be configured
+		Scope:            printable(in.Patroni.Scope), // a name that this changes cannot be configured anyway
 		Name:             printable(in.Patroni.Name),
 	}
 	if d.Role == "master" { // renamed in Patroni 4.0.0
@@ -213,10 +220,10 @@ func ParseDocument(b []byte) (Document, error) {
 		}
 		d.Location, d.Received, d.Replayed, d.ReplayPaused = x.Location, x.Received, x.Replayed, x.Paused
 	}
-	return d, nil
+	return d
 }
 
-// jsonError names the field that has the wrong type, in JSON's words.
+// jsonError names the field that has the wrong type, by the types of JSON.
 func jsonError(err error) error {
 	te, ok := errors.AsType[*json.UnmarshalTypeError](err)
 	if !ok {
@@ -239,8 +246,8 @@ func jsonError(err error) error {
 	return fmt.Errorf("%q is a JSON %s, want %s", te.Field, te.Value, want)
 }
 
-// printable makes one line of words that come from outside, and not a long one:
-// they go into reasons, and those into logs and the answers of agents.
+// printable makes a short line of foreign text, because it becomes part of reasons,
+// and those of logs and of the answers of agents.
 func printable(s string) string {
 	const most = 300
 	if len(s) > most {
@@ -254,7 +261,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// excerpt quotes the beginning of what came instead of a document.
+// excerpt quotes the beginning of b.
 func excerpt(b []byte) string {
 	const most = 40
 	if len(b) == 0 {

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// Kind names why a poll failed, in one word: for metrics and for the decision
-// how to go on.
+// Kind is the reason of a failed poll in one word, for metrics and for the decision
+// what follows from the failure.
 type Kind string
 
 // The kinds of failed polls.
@@ -34,13 +34,14 @@ const (
 	KindDocument Kind = "document"  // not a document of Patroni
 	KindOther    Kind = "other"
 
-	KindNotBelieved Kind = "not_believed" // another supervisor answers, and does not believe the member
+	KindNotBelieved Kind = "not_believed" // another supervisor answers, which itself has no fresh answer of the member
 )
 
 // Kinds lists every kind, in a fixed order.
 var Kinds = []Kind{KindRefused, KindReset, KindNoRoute, KindTimeout, KindDNS, KindTLS, KindStatus, KindTooLarge, KindCut, KindDocument, KindNotBelieved, KindOther}
 
-// Failure is a poll that brought no answer. It is data, not the daemon's error.
+// Failure says why a poll brought no answer. It is data about the member, not an error
+// of the program.
 type Failure struct {
 	Kind Kind
 	Err  error
@@ -49,16 +50,16 @@ type Failure struct {
 func (f *Failure) Error() string { return printable(f.Err.Error()) }
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Hard reports whether the failure proves that nothing listens there. A member
-// that hangs may still be primary; one that refuses is not answering anybody.
+// Hard reports whether the failure suggests that Patroni does not run there. A member
+// that hangs may still be primary; one that refuses connections answers no client.
 func (f *Failure) Hard() bool {
 	return f.Kind == KindRefused || f.Kind == KindReset || f.Kind == KindNoRoute
 }
 
-// noAnswer replaces "context deadline exceeded", which tells an operator nothing.
+// noAnswer replaces "context deadline exceeded", which does not help an operator.
 type noAnswer struct {
 	timeout time.Duration
-	doing   string // what took so long, "" = waiting for the answer itself
+	doing   string // the step that took so long, "" = waiting for the answer
 }
 
 func (e noAnswer) Error() string {
@@ -71,12 +72,12 @@ func (e noAnswer) Error() string {
 
 func (e noAnswer) Timeout() bool { return true }
 
-// step is what a poll does before it can ask.
+// step is the present step of a poll before it can send its request.
 type step struct{ doing atomic.Pointer[string] }
 
 func (s *step) begins(doing string) { s.doing.Store(&doing) }
 
-// tracing makes a dial with that context tell what it does.
+// tracing returns a context with which a dial records its steps in s.
 func (s *step) tracing(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		DNSStart:     func(i httptrace.DNSStartInfo) { s.begins("looking up " + i.Host) },
@@ -84,7 +85,7 @@ func (s *step) tracing(ctx context.Context) context.Context {
 	})
 }
 
-// explain adds to an error what was being done.
+// explain adds the present step to an error.
 func (s *step) explain(err error) error {
 	if doing := s.doing.Load(); doing != nil {
 		return stepError{err, *doing}
@@ -99,17 +100,17 @@ type stepError struct {
 
 func (e stepError) Unwrap() error { return e.error }
 
-// newFailure sorts an error of the HTTP client.
+// newFailure finds the kind of an error of the HTTP client.
 func newFailure(err error, timeout time.Duration) *Failure {
 	if f, ok := errors.AsType[*Failure](err); ok {
 		return f
 	}
 	on, _ := errors.AsType[stepError](err)
 	if ue, ok := errors.AsType[*url.Error](err); ok {
-		err = ue.Err // "Get \"http://...\": " says what the reader already knows
+		err = ue.Err // drops "Get \"http://...\": ", which the reader already knows
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
-		err = op // without net/http's "readLoopPeekFailLocked: ", which comes only if its reader is first
+		err = op // drops net/http's "readLoopPeekFailLocked: ", which only some of its errors have
 	}
 	kind := KindOther
 	var (
@@ -131,7 +132,7 @@ func newFailure(err error, timeout time.Duration) *Failure {
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		kind = KindNoRoute
 	case errors.As(err, &record), errors.As(err, &verify), errors.Is(err, http.ErrSchemeMismatch),
-		strings.Contains(err.Error(), "tls: "): // alerts of the other side have no type of their own
+		strings.Contains(err.Error(), "tls: "): // TLS alerts of the peer have no exported type
 		kind = KindTLS
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &netErr) && netErr.Timeout():

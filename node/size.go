@@ -12,10 +12,10 @@ var units = []struct {
 	bytes int64
 }{{"TB", 1 << 40}, {"GB", 1 << 30}, {"MB", 1 << 20}, {"kB", 1 << 10}, {"B", 1}, {"", 1}}
 
-// ParseSize reads a number of bytes as Patroni's lag= takes it: an integer or a
-// decimal, with B, kB, MB, GB or TB of 1024, or a bare 0x10 (utils.py
-// parse_int). Unlike Patroni's, the unit's case does not matter, and what
-// cannot be read is an error, not "no limit".
+// ParseSize parses a number of bytes as in Patroni's lag= (utils.py parse_int): an
+// integer or a decimal with B, kB, MB, GB or TB, each 1024 of the unit before, or a
+// hexadecimal number such as 0x10 without a unit. Unlike in Patroni, the case of the
+// unit does not matter, and an unreadable size is an error, not "no limit".
 func ParseSize(s string) (int64, error) {
 	text := strings.TrimSpace(s)
 	if len(text) > 2 && strings.EqualFold(text[:2], "0x") { // without a unit: in 0x1b the b is a digit
@@ -41,7 +41,7 @@ func ParseSize(s string) (int64, error) {
 	return 0, fmt.Errorf("want bytes such as 1048576, 16kB, 1.5MB or 2GB (got %q)", s)
 }
 
-// FormatSize writes a number of bytes for people: "212 MB".
+// FormatSize formats a number of bytes for display, such as "212 MB".
 func FormatSize(n int64) string {
 	for _, u := range units[:4] {
 		if n >= 10*u.bytes {

@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// AgeHeader is how supervisors that are stacked keep their TTLs from adding up.
-// A poll asks for "ms" with it; a supervisor that answers for a member tells with
-// it how many milliseconds ago its own poll of that member began. Clocks of
-// different machines are not compared. Patroni ignores it.
+// AgeHeader is the HTTP header that keeps the TTLs of stacked supervisors from adding
+// up. A poll sends it with the value "ms". A supervisor that answers for a member
+// sends back how many milliseconds ago its own poll of that member began. So clocks of
+// different machines are not compared. Patroni ignores the header.
 const AgeHeader = "Patroniglue-Age"
 
-// maxAge is more than anybody believes anything, and far from any overflow.
+// maxAge is longer than any TTL, and far below an overflow.
 const maxAge = 24 * time.Hour
 
-// FormatAge is an age as AgeHeader tells it, rounded up.
+// FormatAge formats an age for [AgeHeader]: in milliseconds, rounded up, at most a day.
 func FormatAge(age time.Duration) string {
 	return strconv.FormatInt(int64((max(0, min(age, maxAge))+time.Millisecond-1)/time.Millisecond), 10)
 }
 
-// ageOf is 0 where a Patroni answers.
+// ageOf returns the age in AgeHeader, 0 if it is not set, as in an answer of Patroni.
 func ageOf(h http.Header) (time.Duration, error) {
 	text := h.Get(AgeHeader)
 	if text == "" {
@@ -35,8 +35,8 @@ func ageOf(h http.Header) (time.Duration, error) {
 	return time.Duration(ms) * time.Millisecond, nil
 }
 
-// notBelieved says why another supervisor leaves the member's document out; nil
-// when it is no supervisor that answers.
+// notBelieved returns the failure for the answer of a supervisor that has no fresh
+// answer of the member; nil if the body is not of a supervisor.
 func notBelieved(body []byte) *Failure {
 	var answer struct {
 		Supervisor *struct {

@@ -72,7 +72,7 @@ func TestPollOfSupervisorFailures(t *testing.T) {
 	}
 }
 
-// What is told must never be younger than it is, and be understood.
+// A formatted age is never smaller than the age, and ageOf reads it.
 func TestFormatAge(t *testing.T) {
 	for age, want := range map[time.Duration]string{
 		0: "0", -time.Second: "0", 1: "1", time.Millisecond: "1", time.Millisecond + 1: "2", 5 * time.Second: "5000", 1000 * time.Hour: "86400000",

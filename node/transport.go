@@ -14,22 +14,23 @@ import (
 
 const (
 	maxHeaders = 16 << 10
-	maxBody    = 1 << 20 // far above any document: a hundred replicas make some 20 kB
+	maxBody    = 1 << 20 // far above any document: that of a primary with a hundred replicas has some 20 kB
 )
 
-// Transport is how members are connected to. Members with the same TLS settings
-// share one.
+// Transport connects to members. Members with the same TLS settings share one.
 //
-// It is not net/http's, which dials on goroutines of its own: they go on when the
-// poll is over, without a bound, so that each poll of a member that hangs in the
-// TLS handshake leaves a connection there for good; and to end them takes a look
-// at those of all others. Here the poll itself dials, and nothing outlives it.
+// It does not use net/http's Transport, which dials on goroutines of its own. They
+// continue without a bound when the poll is over, so that each poll of a member that
+// hangs in the TLS handshake would leave a connection behind for good; and to end them
+// takes a search among those of all members. Here the poll itself dials, and nothing
+// outlives it.
 type Transport struct {
 	DialContext     func(ctx context.Context, network, addr string) (net.Conn, error)
 	TLSClientConfig *tls.Config // nil = crypto/tls's defaults
 }
 
-// NewTransport gives one that dials by TCP; the caller may set its fields.
+// NewTransport returns a Transport that dials by TCP. The caller may set its fields
+// before the first use.
 func NewTransport() *Transport {
 	return &Transport{DialContext: (&net.Dialer{KeepAlive: -1}).DialContext}
 }
@@ -37,13 +38,13 @@ func NewTransport() *Transport {
 type response struct {
 	status int
 	header http.Header
-	date   time.Time     // by the member's clock
-	age    time.Duration // of what another supervisor tells
-	ends   time.Time     // the certificate
+	date   time.Time     // of the Date header, by the member's clock; zero when not sent
+	age    time.Duration // of the AgeHeader; 0 when not sent
+	ends   time.Time     // as certificateEnds
 	body   []byte
 }
 
-// get asks once, on a connection of its own, and returns when that is closed.
+// get sends one request, on a connection of its own, and returns when that is closed.
 func (t *Transport) get(ctx context.Context, u *url.URL, header http.Header) (response, error) {
 	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: header, Close: true}
 	var on step
@@ -55,7 +56,7 @@ func (t *Transport) get(ctx context.Context, u *url.URL, header http.Header) (re
 		return response{}, on.explain(err)
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })() // ends what is under way
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })() // interrupts reads and writes
 	resp, err := exchange(conn, req)
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
@@ -63,7 +64,7 @@ func (t *Transport) get(ctx context.Context, u *url.URL, header http.Header) (re
 	return resp, err
 }
 
-// connect dials, and shakes hands where there is TLS.
+// connect dials, and makes the TLS handshake for https.
 func (t *Transport) connect(ctx context.Context, u *url.URL, on *step) (net.Conn, error) {
 	port := u.Port()
 	if port == "" {
@@ -98,7 +99,7 @@ func exchange(conn net.Conn, req *http.Request) (response, error) {
 		return response{}, err
 	}
 	limited := &io.LimitedReader{R: conn, N: maxHeaders}
-	resp, err := http.ReadResponse(bufio.NewReaderSize(limited, 2<<10), req) // rarely is it more than these
+	resp, err := http.ReadResponse(bufio.NewReaderSize(limited, 2<<10), req) // enough for most documents
 	if err != nil {
 		if limited.N <= 0 {
 			err = &Failure{KindTooLarge, errors.New("headers larger than 16 KiB")}
@@ -106,7 +107,7 @@ func exchange(conn net.Conn, req *http.Request) (response, error) {
 		return response{}, err
 	}
 	defer resp.Body.Close()
-	limited.N = maxBody + 64<<10 // with what chunks are wrapped in
+	limited.N = maxBody + 64<<10 // more than maxBody, for the framing of chunks
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if len(body) > maxBody || limited.N <= 0 {
 		err = &Failure{KindTooLarge, errors.New("answer larger than 1 MiB")}

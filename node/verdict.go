@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// Outcome sorts verdicts by what a load balancer should make of them.
+// Outcome classifies verdicts by how a load balancer should treat the node.
 type Outcome uint8
 
 // The outcomes. Only Pass passes.
 const (
 	Pass      Outcome = iota
-	OtherRole         // healthy, but of another role: expected, nobody needs to look
-	Lagging           // a replica excluded for lag: open sessions may finish
-	Excluded          // the right role, healthy, but a rule keeps it out
-	Transient         // in passing, for at most [PassingFor]
-	Finishing         // its stop was announced just now: open sessions may finish
+	OtherRole         // healthy, but with another role: expected, no reason to act
+	Lagging           // a replica that lags too far: open sessions may finish
+	Excluded          // healthy and with the right role, but a rule excludes it
+	Transient         // on the way to another state, for at most [PassingFor]
+	Finishing         // about to stop, as just announced: open sessions may finish
 	Fault             // not answering, stale, of another cluster, not running
 )
 
@@ -41,48 +41,49 @@ func (o *Outcome) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// PassingFor bounds how long stopping, starting or promoting counts as passing.
+// PassingFor bounds how long stopping, starting or promoting is [Transient]; after
+// that it is a [Fault].
 const PassingFor = 60 * time.Second
 
 // Verdict is the answer to a check.
 type Verdict struct {
 	Outcome Outcome `json:"outcome"`
-	Label   string  `json:"label"`  // in a word or two, as an agent says it: "replica", "stopping"
-	Reason  string  `json:"reason"` // for people
+	Label   string  `json:"label"`  // a few words for an agent's answer, such as "replica" or "stopping"
+	Reason  string  `json:"reason"` // a sentence for display
 }
 
-// Passes reports whether the check is answered with yes.
+// Passes reports whether the node passes the check.
 func (v Verdict) Passes() bool { return v.Outcome == Pass }
 
-// FaultFor is the verdict on a node of which nothing good is known.
+// FaultFor returns the verdict on a node with a fault.
 func FaultFor(reason string) Verdict { return Verdict{Fault, reason, reason} }
 
-// Standing is what the whole cluster knows about one node: the half of a
-// verdict that no node can decide alone. The zero Standing is a node without
-// leadership in a cluster without rules, whose lag is 0.
+// Standing is what the whole cluster knows about one node: the part of a verdict that
+// its own report cannot decide. The zero Standing is that of a node that is not
+// elected, in a cluster without rules, with a lag of 0 and without a view of its DCS.
 type Standing struct {
-	Elected    bool   // this node is the one leader, of a primary or standby cluster
-	Lock       bool   // who holds the lock is primary, whatever PostgreSQL does ([checks] primary = "lock")
-	Judging    bool   // two nodes claim and are being asked again
-	Dispute    string // why this node's claim was not accepted
-	Leaving    string // why this node is to lead no more though it does: its stop was announced
-	Finishing  bool   // that was just now
-	Lag        int64  // replayed bytes behind the primary, -1 = unknown
-	ReceiveLag int64  // received bytes behind the primary, -1 = unknown
-	Excluded   Outcome
-	Label, Why string // of Excluded
-	Behind     bool   // on an older timeline than the primary for too long
-	Fallback   bool   // no replica is left: the primary serves reads
-	DCS        bool   // the node sees its DCS
+	Elected    bool    // this node is the one leader, of a primary or standby cluster
+	Lock       bool    // the holder of the leader lock is primary, whatever state PostgreSQL is in ([checks] primary = "lock")
+	Judging    bool    // several nodes claim to lead and are being polled again
+	Dispute    string  // why this node's claim was not accepted
+	Leaving    string  // why the node passes no check of a leader though elected: its stop was announced; "" = it was not
+	Finishing  bool    // the stop was announced just now
+	Lag        int64   // replayed bytes behind the primary, -1 = unknown
+	ReceiveLag int64   // received bytes behind the primary, -1 = unknown
+	Excluded   Outcome // of a replica that a rule excludes; Pass = none does
+	Label, Why string  // Label and Reason of the verdict when excluded
+	Behind     bool    // it has been on an older timeline than the primary for too long
+	Fallback   bool    // no replica passes, so the primary serves reads
+	DCS        bool    // the node sees its DCS
 }
 
 // DefaultReadinessLag is Patroni's maximum_lag_on_failover (api.py:468-534).
 const DefaultReadinessLag = 1 << 20
 
-// Judge answers a check for a node whose report is fresh, as the truth table of
-// Patroni 4.1.4's api.py:322-418 says; what the table takes from the leader lock
-// is s.Elected here, so that at most one node of a cluster has it. inState is
-// for how long the node has been in its present role and state.
+// Judge answers a check for a node whose report is fresh. It follows Patroni 4.1.4
+// (api.py:322-418), but where Patroni checks the leader lock it uses s.Elected, so
+// that at most one node of a cluster leads. inState is how long the node has had its
+// present role and state.
 func Judge(r *Report, s *Standing, inState time.Duration, c *Check) Verdict {
 	j := judge{r, &r.Document, s, c, inState}
 	v := j.role()
@@ -142,8 +143,8 @@ func (j *judge) role() Verdict {
 	return FaultFor("no such check")
 }
 
-// leader answers for the three names of the one leader. A stop that was
-// announced is no fault, and hides none.
+// leader judges the three checks of the leader. An announced stop is no fault, and it
+// does not hide one.
 func (j *judge) leader(ask Question) Verdict {
 	v := j.elected(ask)
 	if j.s.Leaving == "" || v.Outcome != Pass && v.Outcome != Transient {
@@ -169,7 +170,7 @@ func (j *judge) elected(ask Question) Verdict {
 	case !standby && (j.s.Lock || j.r.Writable()):
 		return Verdict{Pass, string(RolePrimary), "holds the leader lock"}
 	case j.d.Running():
-		return j.passing("promoting", "holds the leader lock, but is not promoted yet: role "+string(j.d.Role))
+		return j.transient("promoting", "holds the leader lock, but is not promoted yet: role "+string(j.d.Role))
 	}
 	return j.notRunning()
 }
@@ -183,13 +184,13 @@ func (j *judge) notLeader() Verdict {
 	case !j.d.Running():
 		return j.notRunning()
 	case j.d.Role == RolePrimary:
-		return j.passing("no lock", "role is primary, but without the leader lock")
+		return j.transient("no lock", "role is primary, but without the leader lock")
 	}
 	return j.otherRole()
 }
 
 func (j *judge) otherRole() Verdict {
-	switch j.d.Role { // these two make no garbage: each view asks for them often
+	switch j.d.Role { // the two common roles, without allocating
 	case RolePrimary:
 		return Verdict{OtherRole, "primary", "role is primary"}
 	case RoleReplica:
@@ -198,7 +199,7 @@ func (j *judge) otherRole() Verdict {
 	return Verdict{OtherRole, string(j.d.Role), "role is " + string(j.d.Role)}
 }
 
-// orLeader is for the read-only checks: the leader passes whatever v says.
+// orLeader judges the read-only checks: the leader passes them, whatever v says.
 func (j *judge) orLeader(v Verdict) Verdict {
 	if leader := j.leader(AskLeader); leader.Passes() || j.s.Leaving != "" && !v.Passes() {
 		return leader
@@ -206,7 +207,7 @@ func (j *judge) orLeader(v Verdict) Verdict {
 	return v
 }
 
-// replica is Patroni's replica_ok, then the rules of the cluster.
+// replica judges as Patroni does for /replica, then by the rules of the cluster.
 func (j *judge) replica() Verdict {
 	switch {
 	case !j.d.Running():
@@ -236,7 +237,7 @@ func (j *judge) notStreaming(want string) Verdict {
 	case j.d.TellsReplicationState():
 		v.Reason = fmt.Sprintf("no replication state, want %q", want)
 	default:
-		v.Reason = fmt.Sprintf("replication state unknown, want %q: Patroni %s does not tell it, 3.0.4 and newer do", want, j.d.Version)
+		v.Reason = fmt.Sprintf("replication state unknown, want %q: Patroni %s does not report it, 3.0.4 and newer do", want, j.d.Version)
 	}
 	return v
 }
@@ -268,16 +269,18 @@ func (j *judge) async() Verdict {
 	return v
 }
 
-// seenByDCS takes out a node that cannot know whether it is synchronous.
+// seenByDCS excludes a node that does not see its DCS: it cannot know whether it is
+// synchronous.
 func (j *judge) seenByDCS(v Verdict) Verdict {
 	if v.Outcome == Pass && !j.s.DCS {
-		return Verdict{Excluded, "DCS unseen", "the node does not see its DCS, so who is synchronous is unknown"}
+		return Verdict{Excluded, "DCS unseen", "the node does not see its DCS, so whether it is synchronous is unknown"}
 	}
 	return v
 }
 
-// readiness follows Patroni 4.1 (api.py:468-534); before 3.0.4, which do not
-// tell whether a replica streams, 3.0.2's: running, with a view of the DCS.
+// readiness judges as Patroni 4.1 does (api.py:468-534). Releases before 3.0.4 do not
+// report whether a replica streams; they are judged as 3.0.2 does: a running member
+// that sees its DCS is ready.
 func (j *judge) readiness() Verdict {
 	limit, lag := j.c.Lag, j.s.Lag
 	if limit == noLimit {
@@ -303,20 +306,22 @@ func (j *judge) readiness() Verdict {
 	return Verdict{Pass, string(j.d.Role), "ready"}
 }
 
-// notRunning is the verdict on a node whose PostgreSQL does not run: what
-// passes by itself is no fault for a while.
+// notRunning is the verdict on a node whose PostgreSQL does not run. A state that
+// usually ends by itself is no fault at first.
 func (j *judge) notRunning() Verdict {
 	state := string(j.d.State)
 	switch j.d.State {
 	case StateStarting, StateStopping, StateStopped, StateRestarting, "starting after custom bootstrap":
-		return j.passing(state, "PostgreSQL is "+state)
+		return j.transient(state, "PostgreSQL is "+state)
 	case StateUnknown:
 		return Verdict{Fault, "SQL fails", "PostgreSQL does not answer SQL"}
 	}
 	return Verdict{Fault, state, "PostgreSQL: " + state}
 }
 
-func (j *judge) passing(label, reason string) Verdict {
+// transient is the verdict on a state that usually ends by itself: Transient for
+// PassingFor, then a fault.
+func (j *judge) transient(label, reason string) Verdict {
 	if j.inState <= PassingFor {
 		return Verdict{Transient, label, reason}
 	}
@@ -324,13 +329,13 @@ func (j *judge) passing(label, reason string) Verdict {
 	return Verdict{Fault, label + since, reason + since}
 }
 
-// TellsReplicationState reports whether this Patroni reports replication_state
-// at all: since 3.0.4.
+// TellsReplicationState reports whether this release of Patroni reports
+// replication_state: since 3.0.4 (d46ca88e).
 func (d *Document) TellsReplicationState() bool {
 	return d.ReplicationState != "" || !olderThan(d.Version, 3, 0, 4)
 }
 
-// olderThan compares a version such as "3.0.2"; an unreadable one is not older.
+// olderThan compares a version such as "3.0.2". An unreadable version is not older.
 func olderThan(version string, than ...int) bool {
 	for i, part := range strings.SplitN(version, ".", len(than)) {
 		n, err := strconv.Atoi(part)

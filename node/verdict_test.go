@@ -225,7 +225,7 @@ func TestJudgeWithParameters(t *testing.T) {
 		{"replica in archive recovery", "read-only?replication_state=in+archive+recovery", nil, replica},
 		{"replica that receives nothing", "async?replication_state=streaming", nil, Verdict{Excluded, "not streaming", `no replication state, want "streaming"`}},
 		{"replica of 3.0.2", "replica?replication_state=streaming", nil,
-			Verdict{Excluded, "not streaming", `replication state unknown, want "streaming": Patroni 3.0.2 does not tell it, 3.0.4 and newer do`}},
+			Verdict{Excluded, "not streaming", `replication state unknown, want "streaming": Patroni 3.0.2 does not report it, 3.0.4 and newer do`}},
 		{"replica", "replica?replication_state=a%0Ab", nil, Verdict{Excluded, "not a�b", `replication state is "streaming", want "a\nb"`}},
 
 		{"replica", "replica?tag_zone=az1&tag_weight=10&tag_share=1.4&tag_clonefrom=true", tags, replica},

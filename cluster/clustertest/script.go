@@ -13,21 +13,21 @@ import (
 // ShortDelay is how long a member that [Primary] or [Replica] describes takes for an answer.
 const ShortDelay = 2 * time.Millisecond
 
-// Script says how a member behaves. It is a value: the With methods return a changed copy, and copies share nothing
-// that is changed later.
+// Script says how a member behaves. It is a value: the With methods return a changed copy.
 //
-// Precedence is Deaf, Hang, Fail, Document, and then the fields that describe a document.
+// Deaf takes precedence over Hang, Hang over Fail, and Fail over an answer. The answer's document is Document, or else it
+// is made of Role, State, Timeline, Location, Replayed and Fields.
 type Script struct {
-	Status          int            // of the HTTP response to GET /primary
-	StandbyLeader   bool           // GET /leader has status 200
-	Role            node.Role      // as are the next five: what the document says
-	State           node.State     //
+	Status          int  // of the HTTP response to GET /primary
+	StandbyLeader   bool // GET /leader has status 200
+	Role            node.Role
+	State           node.State
 	Timeline        int64          // 0 = none
 	Location        int64          // of a primary's WAL, in bytes; 0 = none
 	Replayed        int64          // of a replica's WAL, in bytes, received and replayed; 0 = none
-	Fields          map[string]any // of the document, which replace what the five above say; not changed once set
+	Fields          map[string]any // further keys of the document, which replace those of the fields above; the map must not be changed
 	CertificateEnds time.Time      // zero = no TLS
-	Document        string         // the whole document, which is not checked; "" = what the fields above describe
+	Document        string         // the whole document, which need not be valid; "" = made of the fields above
 
 	Delay time.Duration // between the request and the answer
 	Hang  bool          // answers nothing before the poll's timeout

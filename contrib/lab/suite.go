@@ -24,16 +24,25 @@ const (
 	Forky    Suite = "forky"
 )
 
-// Suites returns those that tests run over: the words of the environment variable PATRONIGLUE_SUITES; without it Bookworm
-// and, for root, Trixie.
-func Suites() []Suite {
+// Matrix returns the suites that every test with real parts runs over: the words of the environment variable
+// PATRONIGLUE_SUITES; without it Bookworm.
+func Matrix() []Suite {
 	var suites []Suite
-	for _, word := range strings.Fields(os.Getenv("PATRONIGLUE_SUITES")) {
+	for word := range strings.FieldsSeq(os.Getenv("PATRONIGLUE_SUITES")) {
 		suites = append(suites, Suite(word))
 	}
+	if len(suites) == 0 {
+		return []Suite{Bookworm}
+	}
+	return suites
+}
+
+// Suites returns those that the core of these tests runs over: as Matrix, but without the variable Bookworm and, for
+// root, Trixie.
+func Suites() []Suite {
 	switch {
-	case len(suites) > 0:
-		return suites
+	case os.Getenv("PATRONIGLUE_SUITES") != "":
+		return Matrix()
 	case os.Geteuid() == 0:
 		return []Suite{Bookworm, Trixie}
 	default:

@@ -11,32 +11,32 @@ import (
 	"patroniglue/node"
 )
 
-// checkCell is what a check answers now.
+// checkCell is the answer to a check, as a cell of the table.
 type checkCell struct {
 	Check, Question, Word, Reason string
 	Outcome                       node.Outcome
 	Agent                         string
 }
 
-// answerRow is an answer that several checks give.
+// answerRow is an answer with all the checks that give it, as a row of the details.
 type answerRow struct {
 	Checks, Word, Reason string
 	Outcome              node.Outcome
 }
 
-// shown are the checks whose answer stands in the table; all are in the details.
+// shown are the checks whose answers are in the table; the details have all.
 var shown = []struct{ check, question string }{{"primary", "Takes writes?"}, {"replica", "Serves reads?"}}
 
-// answers are what all checks answer for a node.
+// answers are the answers to all checks of a node.
 type answers struct {
 	Shown   []checkCell
 	Rows    []answerRow
 	Passing string
 }
 
-// answers renders what every check answers: in the details sorted by the answer,
-// because a dozen names share a few.
-func (s *Renderer) answers(row *nodeRow, v *cluster.View, m *cluster.Member, now time.Time) {
+// answers renders the answers to all checks. The details are grouped by answer, as a
+// dozen checks have only a few different ones.
+func (r *Renderer) answers(row *nodeRow, v *cluster.View, m *cluster.Member, now time.Time) {
 	var all answers
 	var key strings.Builder
 	for i := range plainChecks {
@@ -60,8 +60,8 @@ func (s *Renderer) answers(row *nodeRow, v *cluster.View, m *cluster.Member, now
 				continue
 			}
 			cell := checkCell{sh.check, sh.question, yesNo(verdict), verdict.Reason, verdict.Outcome, ""}
-			if s.cfg.AgentLine != nil {
-				line := s.cfg.AgentLine(nil, cluster.Answer{View: v, Member: m, Check: *c, Verdict: verdict, At: now})
+			if r.cfg.AgentLine != nil {
+				line := r.cfg.AgentLine(nil, cluster.Answer{View: v, Member: m, Check: *c, Verdict: verdict, At: now})
 				cell.Agent = string(bytes.TrimSuffix(line, []byte("\n")))
 			}
 			key.WriteString(cell.Agent)
@@ -69,10 +69,10 @@ func (s *Renderer) answers(row *nodeRow, v *cluster.View, m *cluster.Member, now
 		}
 	}
 	all.Passing = cmp.Or(strings.TrimPrefix(all.Passing, ", "), "none")
-	row.Cells, row.Details = row.once("cells", key.String(), &all), row.once("details", key.String(), &all)
+	row.Cells, row.Details = row.renderOnce("cells", key.String(), &all), row.renderOnce("details", key.String(), &all)
 }
 
-// plainChecks is every check by every name it has.
+// plainChecks are all checks, by all of their names, without parameters.
 var plainChecks = func() []node.Check {
 	var checks []node.Check
 	for _, name := range node.CheckNames() {

@@ -7,25 +7,12 @@ import (
 	"html/template"
 )
 
-// The operator's page: server-rendered, whole without JavaScript, live with it
-// (live.go). Its marks do not change between versions, for tests and for who
-// scripts it:
-//
-//	<html data-level data-page data-live>  the worst level; what was rendered, by which build; "yes" or "no" once the script runs
-//	#banner[data-cluster][data-level]      one cluster's verdict; its reasons are li[data-code]
-//	tbody[data-node][data-level]           one node, in the table #nodes; [data-leader] on the one primary
-//	td[data-check][data-outcome]           what a check answers, of primary and replica
-//	#timeline, #changes                    who was primary when; what changed, latest first
-//	tr[data-cluster][data-level]           one cluster of the overview
-//	#own                                   what is wrong with the supervisor itself
-//	#live                                  the bar that says that the page is old
-
 //go:embed ui
 var ui embed.FS
 
 var templates = template.Must(template.ParseFS(ui, "ui/page.html"))
 
-// assets are what the page loads, by name.
+// assets are the files that pages load, by name.
 var assets = func() map[string]asset {
 	all := make(map[string]asset)
 	for name, kind := range map[string]string{
@@ -46,7 +33,7 @@ type asset struct {
 	body        []byte
 }
 
-// buildID differs between builds whose pages differ.
+// buildID makes an id that differs between builds whose pages differ.
 func buildID(version string) string {
 	h := sha256.New()
 	h.Write([]byte(version))
@@ -58,10 +45,11 @@ func buildID(version string) string {
 	return hex.EncodeToString(h.Sum(nil)[:6])
 }
 
-// Build names the build in links to assets: it differs between builds whose pages differ.
-func (s *Renderer) Build() string { return s.build }
+// Build returns the build in links to assets. It differs between builds whose pages
+// differ.
+func (r *Renderer) Build() string { return r.build }
 
-// Asset gives a file that pages load, by its name.
+// Asset returns a file that pages load.
 func Asset(name string) (contentType string, body []byte, ok bool) {
 	a, ok := assets[name]
 	return a.contentType, a.body, ok

@@ -8,7 +8,7 @@ import (
 	"patroniglue/cluster"
 )
 
-// How much of the past a cluster's page shows; the rest is in /history.
+// How much of the past a cluster's page shows. /history has the rest.
 const (
 	pagePast    = 24 * time.Hour
 	pageChanges = 100
@@ -21,23 +21,23 @@ type clusterPage struct {
 	cluster.Health
 	Split     bool
 	Headline  headline
-	Told      string // for those who listen: changes only when it matters
+	Announced string // for screen readers
 	Nodes     []nodeRow
-	Hour      Timeline      // who was primary in the last hour,
-	Day       Timeline      // and in pagePast
-	Intervals []intervalRow // of the day
+	Hour      timeline      // of the last hour
+	Day       timeline      // of pagePast
+	Intervals []intervalRow // of Day
 	Changes   []changeRow
-	More      bool // there were more changes than these
+	More      bool // there are more changes than these
 	Settings  string
 }
 
-// intervalRow tells in words what the timeline draws.
+// intervalRow says in words what the timeline draws.
 type intervalRow struct {
 	Kind, What, Length, Reason string
 	From                       *moment
 }
 
-func intervalRowOf(i *Interval, now time.Time) intervalRow {
+func intervalRowOf(i *interval, now time.Time) intervalRow {
 	row := intervalRow{Kind: i.Kind, Length: i.Length(), Reason: printable(i.Reason), From: momentAt(i.From, now)}
 	switch i.Kind {
 	case wasPrimary:
@@ -52,19 +52,20 @@ func intervalRowOf(i *Interval, now time.Time) intervalRow {
 	return row
 }
 
+// changeRow is one change of the last day.
 type changeRow struct {
 	ID                                uint64
 	At                                *moment
 	Node, Kind, Before, After, Reason string
-	Gap                               string // for how long there was none before
+	Gap                               string // for how long there was none before this
 	Grave                             bool
 }
 
-func (s *Renderer) clusterPage(r *rendering, v *cluster.View, now time.Time) *clusterPage {
+func (r *Renderer) clusterPage(out *rendering, v *cluster.View, now time.Time) *clusterPage {
 	h := v.Health(now)
-	c := &clusterPage{rendering: r, Name: v.Cluster, Health: h, Split: v.Split, Headline: headlineOf(v, now)}
+	c := &clusterPage{rendering: out, Name: v.Cluster, Health: h, Split: v.Split, Headline: headlineOf(v, now)}
 	c.Title = v.Cluster + ", " + c.Headline.Strong
-	c.Told = toldOf(v.Cluster, &c.Headline, h)
+	c.Announced = announcementOf(v.Cluster, &c.Headline, h)
 	c.Settings = "An answer is believed for " + inWords(v.TTL) + "; Patroni's ttl and loop_wait are unknown."
 	if p := v.Settings; p.TTL > 0 {
 		c.Settings = fmt.Sprintf("An answer is believed for %s; Patroni's ttl is %s, its loop_wait %s.", inWords(v.TTL), inWords(p.TTL), inWords(p.LoopWait))
@@ -73,11 +74,11 @@ func (s *Renderer) clusterPage(r *rendering, v *cluster.View, now time.Time) *cl
 		c.Settings += " Patroni calls this cluster " + printable(v.Scope) + "."
 	}
 	for _, member := range v.Members {
-		c.Nodes = append(c.Nodes, s.nodeRow(r, v, member, h.Reasons, now))
+		c.Nodes = append(c.Nodes, r.nodeRow(out, v, member, h.Reasons, now))
 	}
-	past, _ := s.sup.History(cluster.Filter{Cluster: v.Cluster, Since: now.Add(-pagePast), Limit: pageChanges}) // a cluster that is watched is known
-	kept, _, _ := s.sup.After(0)
-	c.Hour, c.Day = primaryTimeline(kept, v, now.Add(-time.Hour), now), primaryTimeline(kept, v, now.Add(-pagePast), now)
+	past, _ := r.sup.History(cluster.Filter{Cluster: v.Cluster, Since: now.Add(-pagePast), Limit: pageChanges}) // it fails for an unknown cluster only
+	kept, _, _ := r.sup.After(0)
+	c.Hour, c.Day = timelineOf(kept, v, now.Add(-time.Hour), now), timelineOf(kept, v, now.Add(-pagePast), now)
 	for i := range c.Day.Intervals {
 		c.Intervals = append(c.Intervals, intervalRowOf(&c.Day.Intervals[i], now))
 	}

@@ -11,14 +11,15 @@ import (
 	"patroniglue/node"
 )
 
-// headline says in one line who is primary.
+// headline says in one line which node is primary.
 type headline struct {
 	Strong, Text string
 	Since        *moment
 	About        string
-	Lost         bool // nobody can write
+	Lost         bool // there is no primary
 }
 
+// headlineOf makes a cluster's headline.
 func headlineOf(v *cluster.View, now time.Time) headline {
 	leader := v.Member(v.Leader)
 	if leader != nil {
@@ -48,7 +49,7 @@ func headlineOf(v *cluster.View, now time.Time) headline {
 		return headline{Strong: "Not known yet", Text: "who is primary: the first polls are under way", Lost: true}
 	}
 	if len(v.Members) == 1 {
-		return headline{Strong: "No primary here", About: "one node alone is watched: another may be it"}
+		return headline{Strong: "No primary here", About: "only one node is watched: another one may be it"}
 	}
 	h := headline{Strong: "No primary", About: "nobody can write", Lost: true}
 	if !v.PrimaryLost.IsZero() {
@@ -57,9 +58,9 @@ func headlineOf(v *cluster.View, now time.Time) headline {
 	return h
 }
 
-// toldOf changes when something happens, not when a figure in a reason does: it
-// is read out.
-func toldOf(name string, h *headline, health cluster.Health) string {
+// announcementOf makes a text that screen readers read out whenever it changes. So it
+// has no figures: it changes only when something happens.
+func announcementOf(name string, h *headline, health cluster.Health) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s. %s %s", name, health.Level, h.Strong, h.Text)
 	for _, r := range health.Reasons {

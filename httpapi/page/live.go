@@ -9,94 +9,96 @@ import (
 
 // liveEvent is the data of an event "page".
 type liveEvent struct {
-	Page     string            `json:"page"` // another id than the page's own: it has to be loaded again
+	Page     string            `json:"page"` // when it differs from the page's own id, the page has to be loaded again
 	Level    string            `json:"level"`
 	Title    string            `json:"title"`
 	Clock    string            `json:"clock"`
-	Sections map[string]string `json:"sections"` // HTML by the element's id; those that changed since the event before
+	Sections map[string]string `json:"sections"` // HTML by the id of the element; those that changed since the previous event
 }
 
-// watched are the pages that are watched live. Each is rendered once for all who
-// watch it, and so is the event that says what changed since they saw it last.
-type watched struct {
+// livePages are the pages that have viewers. A page is rendered once for all of its
+// viewers, and so are the events for those that saw the same version before.
+type livePages struct {
 	mu    sync.Mutex // guards the rest
-	pages map[Query]*watchedPage
+	pages map[Query]*livePage
 }
 
-type watchedPage struct {
-	watchers int // guarded by watched.mu
+// livePage is a page that has viewers.
+type livePage struct {
+	viewers int // guarded by livePages.mu
 
-	mu     sync.Mutex // guards the rest, also while it is rendered: the others wait for that
+	mu     sync.Mutex // guards the rest, also while the page is rendered, for which all wait
 	begun  time.Time
 	page   *page
 	sums   *sums            // of page
-	events map[*sums]string // of page, for who saw that before; nil = nothing yet
+	events map[*sums]string // by the sums of the version that a viewer saw before; nil = none
 }
 
-func (w *watched) join(q Query) *watchedPage {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.pages[q] == nil {
-		w.pages[q] = new(watchedPage)
+func (l *livePages) add(q Query) *livePage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pages[q] == nil {
+		l.pages[q] = new(livePage)
 	}
-	w.pages[q].watchers++
-	return w.pages[q]
+	l.pages[q].viewers++
+	return l.pages[q]
 }
 
-func (w *watched) leave(q Query) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.pages[q].watchers--; w.pages[q].watchers == 0 {
-		delete(w.pages, q)
+func (l *livePages) remove(q Query) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pages[q].viewers--; l.pages[q].viewers == 0 {
+		delete(l.pages, q)
 	}
 }
 
-// event tells of the page as it was at due or later, to who has been shown what
-// has the sums before.
-func (w *watchedPage) event(due time.Time, before *sums, render func(now time.Time) (*page, error)) (event string, latest *sums, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.begun.Before(due) {
+// event returns the event for a viewer that saw the version with the sums before, about
+// the page as it is at due or later.
+func (l *livePage) event(due time.Time, before *sums, render func(now time.Time) (*page, error)) (event string, latest *sums, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.begun.Before(due) {
 		begun := time.Now()
-		page, err := render(begun)
+		rendered, err := render(begun)
 		if err != nil {
 			return "", nil, err
 		}
-		w.begun, w.page, w.sums, w.events = begun, page, page.sum(), make(map[*sums]string)
+		l.begun, l.page, l.sums, l.events = begun, rendered, rendered.sum(), make(map[*sums]string)
 	}
-	event, ok := w.events[before]
+	event, ok := l.events[before]
 	if !ok {
-		event = liveEventOf(w.page, w.page.changed(w.sums, before))
-		w.events[before] = event
+		event = liveEventOf(l.page, l.page.changed(l.sums, before))
+		l.events[before] = event
 	}
-	return event, w.sums, nil
+	return event, l.sums, nil
 }
 
 func liveEventOf(p *page, sections map[string]string) string {
 	var buf bytes.Buffer
 	buf.WriteString("event: page\ndata: ")
 	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false) // it is no HTML page that this stands in, and grows by half
-	// Nothing in it fails. Its only line break is the last.
+	enc.SetEscapeHTML(false) // it does not stand in an HTML page, and would grow by half
+	// This does not fail. The only line break is at the end.
 	enc.Encode(liveEvent{p.ID, p.LevelName, p.Title, p.Clock, sections})
 	buf.WriteByte('\n')
 	return buf.String()
 }
 
-// Viewer is somebody who watches a page live.
+// Viewer is one that views a page live.
 type Viewer struct {
 	renderer *Renderer
 	query    Query
-	page     *watchedPage
-	shown    *sums // what the latest event brought the page to; nil = nothing yet
+	page     *livePage
+	shown    *sums // the version that the latest event brought the page to; nil = none
 }
 
-// Watch adds a viewer, which the caller closes.
-func (s *Renderer) Watch(q Query) *Viewer {
-	return &Viewer{renderer: s, query: q, page: s.watched.join(q)}
+// Live adds a viewer of a page. The caller has to close it.
+func (r *Renderer) Live(q Query) *Viewer {
+	return &Viewer{renderer: r, query: q, page: r.live.add(q)}
 }
 
-// Event returns what changed since the viewer's event before, as the page was at due or later. It fails when the cluster is gone.
+// Event returns a server-sent event with what has changed since the viewer's previous
+// one, as of due or later. It fails when the cluster is gone.
 func (v *Viewer) Event(due time.Time) (string, error) {
 	event, latest, err := v.page.event(due, v.shown, func(now time.Time) (*page, error) { return v.renderer.render(v.query, now) })
 	if err != nil {
@@ -106,5 +108,5 @@ func (v *Viewer) Event(due time.Time) (string, error) {
 	return event, nil
 }
 
-// Close ends the watch.
-func (v *Viewer) Close() { v.renderer.watched.leave(v.query) }
+// Close removes the viewer.
+func (v *Viewer) Close() { v.renderer.live.remove(v.query) }

@@ -13,97 +13,119 @@ import (
 	"patroniglue/node"
 )
 
+// nodeRow is one node in the table of nodes, and the row of details below it.
 type nodeRow struct {
 	*rendering
 	Name, URL, Postgres, Link string
 	Level                     cluster.Level
 	Sign                      template.HTML // of the level
 	Leader, Fresh             bool
-	Never                     bool // has it answered
+	Never                     bool // it has never answered
 	Age                       string
-	AgeBar                    template.HTML // as a part of the TTL
+	AgeBar                    template.HTML
 	Failures                  int
-	Error                     string // of the latest, while the reasons do not tell it
+	Error                     string // of the latest poll, for when no reason says it
 
 	Lag, LagGraph, Took, TookGraph         template.HTML
 	StateCell, Cells, VersionCell, Details template.HTML
 }
 
-func (s *Renderer) nodeRow(r *rendering, v *cluster.View, m *cluster.Member, reasons []cluster.Reason, now time.Time) nodeRow {
-	e, d := &m.Entry, &m.Entry.Value.Document
+func (r *Renderer) nodeRow(out *rendering, v *cluster.View, m *cluster.Member, reasons []cluster.Reason, now time.Time) nodeRow {
+	e := &m.Entry
 	row := nodeRow{
-		rendering: r, Name: m.Name, Link: r.Base + "cluster/" + v.Cluster + "/node/" + m.Name, URL: m.URL, Postgres: m.Postgres,
+		rendering: out, Name: m.Name, Link: out.Base + "cluster/" + v.Cluster + "/node/" + m.Name, URL: m.URL, Postgres: m.Postgres,
 		Leader: m.Name == v.Leader && e.Fresh(now), Fresh: e.Fresh(now), Failures: e.Failures, Never: !e.Known, Age: "never",
 	}
-	lag, took := "unknown", "unknown"
-	state, version := stateCell{Role: "unknown", State: "unknown", Timeline: "timeline unknown"}, versionCell{}
-	for _, reason := range reasons {
-		if reason.Node == m.Name {
-			row.Level = max(row.Level, reason.Level)
-		}
-	}
-	// Whose claim is not accepted is part of a split brain, which is no node's own reason.
-	if v.Split && row.Fresh && e.Value.Claims() {
-		row.Level = cluster.Critical
-	}
+	row.Level = levelOf(v, m, reasons, now)
+	row.Sign = signs[row.Level]
 	if e.Err != nil {
 		row.Error = e.Err.Error()
 	}
 	if e.Known {
-		was := ""
-		if !row.Fresh {
-			was = "was "
-		}
-		state.Role, state.State = was+string(d.Role), was+string(d.State)
-		state.Since = momentAt(m.Since, now)
 		age := e.Age(now)
 		row.Age = strconv.FormatFloat(age.Seconds(), 'f', 1, 64) + " s of " + inWords(v.TTL)
-		b := ageBar{int(min(100, max(0, 100*age/max(1, v.TTL)))), row.Fresh}
-		row.AgeBar = row.once("bar", fmt.Sprint(b), &b)
-		if d.Timeline != 0 {
-			state.Timeline = was + "timeline " + strconv.FormatInt(d.Timeline, 10)
-		}
-		switch {
-		case row.Leader:
-			lag = "none: it leads"
-		case m.Standing.Lag >= 0 && m.Name != v.Leader:
-			lag = was + node.FormatSize(m.Standing.Lag)
-		}
-		took = was + inWords(e.Value.Took)
-		version.Patroni, version.PostgreSQL = printable(d.Version), serverVersion(d.ServerVersion)
-		for name := range d.Tags {
-			text, _ := d.TagText(name)
-			version.Tags = append(version.Tags, printable(name)+": "+printable(cmp.Or(text, "null")))
-		}
-		slices.Sort(version.Tags)
-		state.Notes = notesOf(m, d)
+		bar := ageBar{int(min(100, max(0, 100*age/max(1, v.TTL)))), row.Fresh}
+		row.AgeBar = row.renderOnce("bar", fmt.Sprint(bar), &bar)
 	}
-	if _, leaves := m.Leaving(now); leaves {
-		state.Notes = append(state.Notes, "leaving")
-	}
-	row.Sign, row.Lag, row.Took = signs[row.Level], row.once("figure", lag, lag), row.once("figure", took, took)
-	if samples, ok := s.sup.Samples(v.Cluster, m.Name); ok {
+	lag, took := row.figures(v, m)
+	row.Lag, row.Took = row.renderOnce("figure", lag, lag), row.renderOnce("figure", took, took)
+	if samples, ok := r.sup.Samples(v.Cluster, m.Name); ok {
 		row.LagGraph, row.TookGraph = lagSparkline(&samples), latencySparkline(&samples)
 	}
-	row.StateCell = row.once("state", state.key(), &state)
-	row.VersionCell = row.once("version", strings.Join(append(version.Tags, version.Patroni, version.PostgreSQL), "\x00"), &version)
-	s.answers(&row, v, m, now)
+	state := stateOf(m, row.was(), now)
+	row.StateCell = row.renderOnce("state", state.key(), &state)
+	version := versionOf(m)
+	row.VersionCell = row.renderOnce("version", version.key(), &version)
+	r.answers(&row, v, m, now)
 	return row
 }
 
-// ageBar is how much of the TTL is over.
+// levelOf returns the level of a node, which is that of its worst reason.
+func levelOf(v *cluster.View, m *cluster.Member, reasons []cluster.Reason, now time.Time) (level cluster.Level) {
+	// A split brain is a reason of the cluster, not of the nodes that claim.
+	if v.Split && m.Entry.Fresh(now) && m.Entry.Value.Claims() {
+		return cluster.Critical
+	}
+	for _, reason := range reasons {
+		if reason.Node == m.Name {
+			level = max(level, reason.Level)
+		}
+	}
+	return level
+}
+
+// was is put before values that are no longer believed.
+func (row *nodeRow) was() string {
+	if row.Fresh {
+		return ""
+	}
+	return "was "
+}
+
+// figures returns the node's lag and how long its last good poll took.
+func (row *nodeRow) figures(v *cluster.View, m *cluster.Member) (lag, took string) {
+	lag, took = "unknown", "unknown"
+	if !m.Entry.Known {
+		return lag, took
+	}
+	switch {
+	case row.Leader:
+		lag = "none: it leads"
+	case m.Standing.Lag >= 0 && m.Name != v.Leader:
+		lag = row.was() + node.FormatSize(m.Standing.Lag)
+	}
+	return lag, row.was() + inWords(m.Entry.Value.Took)
+}
+
+// ageBar shows how much of the TTL is over.
 type ageBar struct {
 	Share int // percent
 	Fresh bool
 }
 
-// stateCell is what a node says of itself.
+// stateCell is the role and state of a node, as it reports them.
 type stateCell struct {
 	Role, State, Timeline string
 	Notes                 []string
-	Since                 *moment // role and state are unchanged since
+	Since                 *moment // since when role and state are unchanged
 }
 
+func stateOf(m *cluster.Member, was string, now time.Time) stateCell {
+	c := stateCell{Role: "unknown", State: "unknown", Timeline: "timeline unknown"}
+	if m.Entry.Known {
+		d := &m.Entry.Value.Document
+		c.Role, c.State, c.Since, c.Notes = was+string(d.Role), was+string(d.State), momentAt(m.Since, now), notesOf(m, d)
+		if d.Timeline != 0 {
+			c.Timeline = was + "timeline " + strconv.FormatInt(d.Timeline, 10)
+		}
+	}
+	if _, leaves := m.Leaving(now); leaves {
+		c.Notes = append(c.Notes, "leaving")
+	}
+	return c
+}
+
+// key differs between cells that differ.
 func (c *stateCell) key() string {
 	key := strings.Join(append(c.Notes, c.Role, c.State, c.Timeline), "\x00")
 	if c.Since != nil {
@@ -112,13 +134,33 @@ func (c *stateCell) key() string {
 	return key
 }
 
+// versionCell is the versions and the tags of a node.
 type versionCell struct {
 	PostgreSQL, Patroni string
 	Tags                []string
 }
 
-// serverVersion writes PostgreSQL's server_version_num as people do: 150020 is
-// 15.20, and before 10 there were three parts.
+func versionOf(m *cluster.Member) (c versionCell) {
+	if !m.Entry.Known {
+		return c
+	}
+	d := &m.Entry.Value.Document
+	c.Patroni, c.PostgreSQL = printable(d.Version), serverVersion(d.ServerVersion)
+	for name := range d.Tags {
+		text, _ := d.TagText(name)
+		c.Tags = append(c.Tags, printable(name)+": "+printable(cmp.Or(text, "null")))
+	}
+	slices.Sort(c.Tags)
+	return c
+}
+
+// key differs between cells that differ.
+func (c *versionCell) key() string {
+	return strings.Join(append(c.Tags, c.Patroni, c.PostgreSQL), "\x00")
+}
+
+// serverVersion writes PostgreSQL's server_version_num as people do: 150020 is 15.20.
+// Versions before 10 have three parts.
 func serverVersion(n int64) string {
 	switch {
 	case n <= 0:
@@ -129,7 +171,7 @@ func serverVersion(n int64) string {
 	return fmt.Sprintf("%d.%d", n/10000, n%10000)
 }
 
-// notesOf are a node's conditions in a word or two.
+// notesOf returns the conditions of a node, in a word or two each.
 func notesOf(m *cluster.Member, d *node.Document) []string {
 	var notes []string
 	for _, n := range []struct {

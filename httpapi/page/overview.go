@@ -14,22 +14,23 @@ type overviewPage struct {
 	*rendering
 	Title        string
 	Level        cluster.Level
-	Told         string
-	Trouble      []overviewGroup // critical, warning
+	Announced    string          // for screen readers
+	Trouble      []overviewGroup // the critical clusters, the warnings
 	Fine         overviewGroup
 	Shown, Total int
 	Search       string
-	Only         bool // trouble
+	Only         bool // only clusters where something is wrong
 }
 
-// overviewGroup is the clusters of one level, in the order of the configuration.
+// overviewGroup is the clusters of one level, in the configuration's order.
 type overviewGroup struct {
 	*rendering
 	Level    cluster.Level
 	Clusters []overviewRow
-	count    int // before the filter
+	count    int // of all clusters of the level, also those that the filter hides
 }
 
+// overviewRow is one cluster.
 type overviewRow struct {
 	Name      string
 	Level     cluster.Level
@@ -40,14 +41,14 @@ type overviewRow struct {
 	More      int // further reasons
 }
 
-func (s *Renderer) overview(r *rendering, q Query, now time.Time) *overviewPage {
+func (r *Renderer) overview(out *rendering, q Query, now time.Time) *overviewPage {
 	o := &overviewPage{
-		rendering: r, Search: q.Search, Only: q.Trouble,
-		Trouble: []overviewGroup{{rendering: r, Level: cluster.Critical}, {rendering: r, Level: cluster.Warning}},
-		Fine:    overviewGroup{rendering: r, Level: cluster.OK},
+		rendering: out, Search: q.Search, Only: q.Trouble,
+		Trouble: []overviewGroup{{rendering: out, Level: cluster.Critical}, {rendering: out, Level: cluster.Warning}},
+		Fine:    overviewGroup{rendering: out, Level: cluster.OK},
 	}
 	search := strings.ToLower(q.Search)
-	for _, v := range s.sup.Views() {
+	for _, v := range r.sup.Views() {
 		h := v.Health(now)
 		o.Level = max(o.Level, h.Level)
 		o.Total++
@@ -75,11 +76,11 @@ func (s *Renderer) overview(r *rendering, q Query, now time.Time) *overviewPage 
 	if o.Level > cluster.OK {
 		o.Title = fmt.Sprintf("%d critical, %d warning of %s", o.Trouble[0].count, o.Trouble[1].count, count(o.Total, "cluster"))
 	}
-	o.Told = o.Title
+	o.Announced = o.Title
 	return o
 }
 
-// matches reports whether the cluster or one of its nodes has that in its name.
+// matches reports whether the name of the cluster, its scope or one of its nodes contains search.
 func matches(v *cluster.View, search string) bool {
 	if strings.Contains(strings.ToLower(v.Cluster), search) || strings.Contains(strings.ToLower(v.Scope), search) {
 		return true

@@ -8,57 +8,57 @@ import (
 	"patroniglue/cluster"
 )
 
-// page is what the templates are given, and what they made of it.
+// page is the data for the templates, and what they rendered.
 type page struct {
 	rendering
 	Title, Version, Build string
-	ID                    string // of what is rendered: another build, cluster or set of nodes has another
+	ID                    string // changes with the build, the cluster and the set of nodes
 	Live                  string
 	Level                 cluster.Level
 	LevelName             string
 	Clock                 string
 	Own                   cluster.Health // of the supervisor itself
-	Cluster               *clusterPage   // this, or the overview
+	Cluster               *clusterPage   // nil = the overview
 	Overview              *overviewPage
-	Problem               string // why there is neither
+	Problem               string // why there is neither of both
 	Names                 []string
 }
 
-func (s *Renderer) newPage(q Query, now time.Time) *page {
+func (r *Renderer) newPage(q Query, now time.Time) *page {
 	return &page{
 		rendering: rendering{Base: q.Base}, Live: q.Live,
-		Version: s.cfg.Version, Build: s.build, Clock: now.UTC().Format("15:04:05"),
+		Version: r.cfg.Version, Build: r.build, Clock: now.UTC().Format("15:04:05"),
 	}
 }
 
-// render makes the whole page. The stream cuts its sections out of the same
-// bytes, so what is pushed cannot differ from what is loaded.
-func (s *Renderer) render(q Query, now time.Time) (*page, error) {
-	p := s.newPage(q, now)
-	p.buf.Grow(int(s.pageSize.Load()))
+// render renders the whole page. The stream sends parts of the same bytes, so that it
+// cannot differ from the page that is loaded.
+func (r *Renderer) render(q Query, now time.Time) (*page, error) {
+	p := r.newPage(q, now)
+	p.buf.Grow(int(r.pageSize.Load()))
 	id := fnv.New64a()
-	id.Write([]byte(s.build + "/" + q.Cluster))
+	id.Write([]byte(r.build + "/" + q.Cluster))
 	if q.Cluster == "" {
-		p.Overview = s.overview(&p.rendering, q, now)
+		p.Overview = r.overview(&p.rendering, q, now)
 		p.Level, p.Title = p.Overview.Level, p.Overview.Title
 	} else {
-		v, err := s.sup.View(q.Cluster)
+		v, err := r.sup.View(q.Cluster)
 		if err != nil {
 			return nil, err
 		}
-		p.Cluster = s.clusterPage(&p.rendering, v, now)
+		p.Cluster = r.clusterPage(&p.rendering, v, now)
 		p.Level, p.Title = p.Cluster.Level, p.Cluster.Title
 		for _, m := range v.Members {
 			id.Write([]byte("/" + m.Name))
 		}
 	}
-	if p.Own = s.cfg.OwnHealth(now); p.Own.Level > p.Level {
+	if p.Own = r.cfg.OwnHealth(now); p.Own.Level > p.Level {
 		p.Level, p.Title = p.Own.Level, "patroniglue itself"
 	}
 	p.ID = strconv.FormatUint(id.Sum64(), 36)
 	p.LevelName = p.Level.String()
 	err := p.execute("page")
-	s.pageSize.Store(int64(p.buf.Len()))
+	r.pageSize.Store(int64(p.buf.Len()))
 	return p, err
 }
 

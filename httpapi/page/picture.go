@@ -11,23 +11,24 @@ import (
 	"patroniglue/cluster"
 )
 
-// The pictures have no style attribute and no script, so that the page's
-// Content-Security-Policy can forbid both. What is drawn is told in words, too.
+// The pictures have no style attributes and no scripts, so that the page's
+// Content-Security-Policy can forbid both. What they show is also said in words.
 
-// A timeline's measures, in pixels. Its width is the page's: positions are in
-// thousandths of it.
+// A timeline's measures, in pixels. It is as wide as the page: horizontal positions are
+// in thousandths of the width.
 const (
-	stripHeight  = 18 // above the lanes: how long gaps were
+	stripHeight  = 18 // above the lanes, for labels
 	laneHeight   = 34 // a node's name, and its bars below
 	barTop       = 18 // within a lane
 	barHeight    = 12
 	axisHeight   = 20
-	sparseHeight = 4 // of many short gaps
+	sparseHeight = 4 // of the mark for many short gaps
 	maxLanes     = 8
 )
 
-// fine and coarse are what is drawn as one, in thousandths of the width: coarse
-// where more than crowd intervals would make many bytes that nobody can tell apart.
+// fine and coarse are the widths of the smallest thing that is drawn, in thousandths.
+// More than crowd intervals are drawn coarse: nobody could tell the difference, and it
+// takes fewer bytes.
 const (
 	fine   = 1
 	coarse = 4
@@ -42,9 +43,9 @@ type drawing struct {
 	height    int // of strip and lanes
 }
 
-// drawTimeline draws a lane for each node that was primary, and over all lanes
-// what was without one. all begins with the oldest.
-func drawTimeline(all []Interval, v *cluster.View, label string, from, now time.Time) template.HTML {
+// drawTimeline draws a lane for each node that was primary, and across all lanes the
+// times without a primary. all begins with the oldest interval.
+func drawTimeline(all []interval, v *cluster.View, label string, from, now time.Time) template.HTML {
 	d := drawing{from: from, now: now, quantum: fine}
 	if len(all) > crowd {
 		d.quantum = coarse
@@ -52,7 +53,7 @@ func drawTimeline(all []Interval, v *cluster.View, label string, from, now time.
 	lanes := lanesOf(all, v, from)
 	d.height = stripHeight + max(1, len(lanes))*laneHeight
 	label = template.HTMLEscapeString(label)
-	id := fmt.Sprintf("%s-%d", v.Cluster, int(now.Sub(from).Minutes())) // several of them may be on a page
+	id := fmt.Sprintf("%s-%d", v.Cluster, int(now.Sub(from).Minutes())) // a page may have several timelines
 	fmt.Fprintf(&d, `<svg class="timeline" width="100%%" height="%d" role="img" aria-label="%s"><title>%[2]s</title><defs>`, d.height+axisHeight, label)
 	fmt.Fprintf(&d, `<pattern id="gap-%s" width="6" height="6" patternUnits="userSpaceOnUse"><path class="gap-hatch" d="M0 6L6 0M-1 1L1-1M5 7L7 5"/></pattern>`, id)
 	fmt.Fprintf(&d, `<pattern id="unknown-%s" width="8" height="8" patternUnits="userSpaceOnUse"><path class="unknown-hatch" d="M0 0L8 8M-1 7L1 9M7-1L9 1"/></pattern></defs>`, id)
@@ -71,21 +72,20 @@ func drawTimeline(all []Interval, v *cluster.View, label string, from, now time.
 	return template.HTML(d.String())
 }
 
-// lane is a node's.
+// lane is the part of the picture for one node.
 type lane struct {
 	name   string
 	series int // its colour
-	bars   []Interval
+	bars   []interval
 	total  time.Duration // within the picture
 }
 
-// maxSeries is how many colours there are. They repeat: the lane has the name.
+// maxSeries is the number of colours. They repeat, as each lane also has a name.
 const maxSeries = 6
 
-// lanesOf gives a lane to each that was primary, in the order of the
-// configuration; who is not in it any more comes last. The last lane takes the
-// rest.
-func lanesOf(all []Interval, v *cluster.View, from time.Time) []lane {
+// lanesOf returns a lane for each node that was primary, in the configuration's order.
+// Nodes that are no longer in it come last. The last lane combines those beyond maxLanes.
+func lanesOf(all []interval, v *cluster.View, from time.Time) []lane {
 	var lanes []lane
 	for _, i := range all {
 		if i.Kind != wasPrimary {
@@ -109,27 +109,27 @@ func lanesOf(all []Interval, v *cluster.View, from time.Time) []lane {
 			rest.bars = append(rest.bars, l.bars...)
 			rest.total += l.total
 		}
-		slices.SortFunc(rest.bars, func(a, b Interval) int { return a.From.Compare(b.From) })
+		slices.SortFunc(rest.bars, func(a, b interval) int { return a.From.Compare(b.From) })
 		lanes = append(lanes[:maxLanes-1], rest)
 	}
 	return lanes
 }
 
-// at gives a moment's position, in thousandths.
+// at returns the position of a time, in thousandths.
 func (d *drawing) at(t time.Time) int {
 	x := int(1000 * float64(t.Sub(d.from)) / float64(d.now.Sub(d.from)))
 	return min(max(0, x), 1000) / d.quantum * d.quantum
 }
 
-// span is what some intervals cover, in thousandths.
+// span is where intervals that touch are drawn, in thousandths.
 type span struct {
 	from, to  int
-	intervals []Interval
+	intervals []interval
 }
 
-// spans gives what the intervals cover, each at least a quantum, those that
-// touch as one.
-func (d *drawing) spans(intervals []Interval) []span {
+// spans returns where the intervals are drawn: each at least a quantum wide, and those
+// that touch as one.
+func (d *drawing) spans(intervals []interval) []span {
 	var out []span
 	for i, v := range intervals {
 		from := min(d.at(v.From), 1000-d.quantum)
@@ -144,7 +144,7 @@ func (d *drawing) spans(intervals []Interval) []span {
 	return out
 }
 
-// sparse reports whether most of it is between the intervals: many short gaps
+// sparse reports whether the intervals cover less than half of the span: many short gaps
 // must not look like a long one.
 func (s *span) sparse() bool {
 	var sum time.Duration
@@ -155,7 +155,7 @@ func (s *span) sparse() bool {
 	return n > 1 && sum < s.intervals[n-1].To.Sub(s.intervals[0].From)/2
 }
 
-// lane draws a node's bars. Only they are stretched to the page's width, no text is.
+// lane draws a node's bars. They are stretched to the page's width; texts are not.
 func (d *drawing) lane(l lane, y int) {
 	fmt.Fprintf(d, `<svg y="%d" width="100%%" height="%d" viewBox="0 0 1000 1" preserveAspectRatio="none"><path class="series-%d" d="`, y+barTop, barHeight, l.series%maxSeries)
 	for _, s := range d.spans(l.bars) {
@@ -164,10 +164,10 @@ func (d *drawing) lane(l lane, y int) {
 	d.WriteString(`"/></svg>`)
 }
 
-// columns draws all intervals of a kind over all lanes, many short ones over the
-// first's top only. The style gives them an edge of two pixels, so that the
-// shortest is seen.
-func (d *drawing) columns(all []Interval, kind, class, pattern string) {
+// columns draws the intervals of a kind across all lanes, but many short ones only at
+// the top of the first lane. The style gives columns an edge of two pixels, so that even
+// the shortest is visible.
+func (d *drawing) columns(all []interval, kind, class, pattern string) {
 	for _, s := range d.spans(ofKind(all, kind)) {
 		height := d.height - stripHeight
 		if s.sparse() {
@@ -180,11 +180,11 @@ func (d *drawing) columns(all []Interval, kind, class, pattern string) {
 	}
 }
 
-func ofKind(all []Interval, kind string) []Interval {
-	return slices.DeleteFunc(slices.Clone(all), func(i Interval) bool { return i.Kind != kind })
+func ofKind(all []interval, kind string) []interval {
+	return slices.DeleteFunc(slices.Clone(all), func(i interval) bool { return i.Kind != kind })
 }
 
-// percent writes thousandths.
+// percent writes thousandths as a percentage.
 func percent(x int) string {
 	text := strconv.Itoa(x / 10)
 	if x%10 != 0 {
@@ -193,16 +193,17 @@ func percent(x int) string {
 	return text + "%"
 }
 
-// Widths for which labels are laid out: the style shows those that fit.
+// widths are the widths of pages for which labels are laid out. The style shows the ones
+// that fit.
 var widths = []struct {
 	class  string
 	pixels int
 }{{"narrow", 320}, {"wide", 860}}
 
-const charWidth = 7 // pixels, of the style's 12 px, at most on average
+const charWidth = 7 // pixels, at most, on average, in the style's 12 px
 
-// labels say above the lanes how long gaps were, and what was not watched.
-func (d *drawing) labels(all []Interval) {
+// labels writes above the lanes how long gaps were, and which times were not watched.
+func (d *drawing) labels(all []interval) {
 	for _, w := range widths {
 		fmt.Fprintf(d, `<g class="%s">`, w.class)
 		for _, l := range d.layOut(all, w.pixels) {
@@ -216,8 +217,8 @@ func (d *drawing) labels(all []Interval) {
 	}
 }
 
-// layOut gives labels that do not overlap: one stands for several where they would.
-func (d *drawing) layOut(all []Interval, pixels int) []label {
+// layOut returns labels that do not overlap: those that would are joined.
+func (d *drawing) layOut(all []interval, pixels int) []label {
 	var out []label
 	for _, i := range all {
 		l := label{from: d.at(i.From), to: d.at(i.To)}
@@ -232,10 +233,10 @@ func (d *drawing) layOut(all []Interval, pixels int) []label {
 		default:
 			continue
 		}
-		l.lay(pixels)
+		l.place(pixels)
 		for n := len(out); n > 0 && out[n-1].right+10 > l.left; n-- {
 			l = out[n-1].join(l)
-			l.lay(pixels)
+			l.place(pixels)
 			out = out[:n-1]
 		}
 		out = append(out, l)
@@ -243,10 +244,10 @@ func (d *drawing) layOut(all []Interval, pixels int) []label {
 	return out
 }
 
-// label stands for some gaps, or for a time that was not watched.
+// label is the text for some gaps, or for a time that was not watched.
 type label struct {
-	from, to    int // what it is about, thousandths
-	gaps        int // 0 = it was not watched
+	from, to    int // the labelled time, in thousandths
+	gaps        int // 0 = the time was not watched
 	longest     time.Duration
 	text        string
 	x           int
@@ -254,7 +255,7 @@ type label struct {
 	left, right int
 }
 
-// join makes one of two. Gaps are more important than what was not watched.
+// join makes one label of two. Gaps are more important than times that were not watched.
 func (l label) join(next label) label {
 	switch {
 	case next.gaps == 0:
@@ -267,8 +268,8 @@ func (l label) join(next label) label {
 	return l
 }
 
-// lay finds a place over its middle, within the picture.
-func (l *label) lay(pixels int) {
+// place puts the label above the middle of its time, within the picture.
+func (l *label) place(pixels int) {
 	width := len(l.text) * charWidth * 1000 / pixels
 	l.x, l.anchor = (l.from+l.to)/2, ` text-anchor="middle"`
 	l.left, l.right = l.x-width/2, l.x+width/2
@@ -280,10 +281,10 @@ func (l *label) lay(pixels int) {
 	}
 }
 
-// ticks are the steps that an axis may have.
+// ticks are the steps that an axis may have, from one tick to the next.
 var ticks = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour}
 
-// axis draws at most five times, in UTC, the night's beginning as a date.
+// axis draws at most five times of day, in UTC, and midnight as a date.
 func (d *drawing) axis() {
 	step := ticks[len(ticks)-1]
 	for _, s := range slices.Backward(ticks) {
@@ -295,7 +296,7 @@ func (d *drawing) axis() {
 	for t := d.from.UTC().Truncate(step).Add(step); t.Before(d.now); t = t.Add(step) {
 		x := d.at(t)
 		fmt.Fprintf(d, `<rect x="%s" y="%d" width="1" height="%d"/>`, percent(x), stripHeight, d.height-stripHeight+4)
-		if x < 150 || x > 840 { // there it would be over the others
+		if x < 150 || x > 840 { // there it would overlap "UTC" or "now"
 			continue
 		}
 		layout := "15:04"

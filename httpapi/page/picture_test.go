@@ -16,7 +16,7 @@ import (
 	"patroniglue/cluster"
 )
 
-// plain is an SVG without what would break it or the page's policy.
+// plain checks that an SVG is well-formed and has nothing that the page's policy forbids.
 func plain(svg string) error {
 	dec := xml.NewDecoder(strings.NewReader(svg))
 	ids := map[string]bool{}
@@ -53,7 +53,7 @@ func TestTimelinePicture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(26*time.Hour + 20*time.Minute) // it is 2000 in a bubble
 		v, now := present(t, "pg2"), time.Now()
-		got := primaryTimeline(at(t, now, "-7h none pg1", "split -2h no yes", "split -2h yes no", "other -90m none x", "restart -40m none pg1", "-30m pg1 none", "-29m55.8s none pg2"),
+		got := timelineOf(at(t, now, "-7h none pg1", "split -2h no yes", "split -2h yes no", "other -90m none x", "restart -40m none pg1", "-30m pg1 none", "-29m55.8s none pg2"),
 			v, now.Add(-5*time.Hour), now)
 		if err := plain(string(got.SVG)); err != nil {
 			t.Error(err)
@@ -114,7 +114,7 @@ func TestTimelinePicture(t *testing.T) {
 func TestTimelineEscapes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, now := present(t, "pg1"), time.Now()
-		got := primaryTimeline(at(t, now, `-5h <script>alert(1)</script> "onload="x`, `-2h "onload="x pg1 <b>`), v, now.Add(-24*time.Hour), now)
+		got := timelineOf(at(t, now, `-5h <script>alert(1)</script> "onload="x`, `-2h "onload="x pg1 <b>`), v, now.Add(-24*time.Hour), now)
 		if err := plain(string(got.SVG)); err != nil || strings.Contains(string(got.SVG), "<b>") {
 			t.Errorf("%v in %s", err, got.SVG)
 		}
@@ -127,8 +127,8 @@ var (
 	bar   = regexp.MustCompile(`M(\d+) 0H(\d+)v1H(\d+)z`)
 )
 
-// Whatever happened: what is drawn is within the picture, covers all of its time,
-// every gap is seen, and the size is bounded.
+// Whatever happened, the picture covers all of its time and nothing else, shows every
+// gap, and is bounded in size.
 func TestTimelineProperties(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		views := []*cluster.View{present(t, ""), present(t, "pg2")}
@@ -160,7 +160,7 @@ func TestTimelineProperties(t *testing.T) {
 					}
 				}
 			}
-			tl := primaryTimeline(at(t, now, lines...), views[round%2], now.Add(-window), now)
+			tl := timelineOf(at(t, now, lines...), views[round%2], now.Add(-window), now)
 			if err := covers(tl, window, now); err != nil {
 				t.Fatalf("round %d: %v\nof %d changes %q\n%s", round, err, len(lines), lines, tl.SVG)
 			}
@@ -171,7 +171,7 @@ func TestTimelineProperties(t *testing.T) {
 	})
 }
 
-func covers(tl Timeline, window time.Duration, now time.Time) error {
+func covers(tl timeline, window time.Duration, now time.Time) error {
 	svg := string(tl.SVG)
 	if err := plain(svg); err != nil {
 		return err
@@ -254,6 +254,6 @@ func BenchmarkTimeline(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		primaryTimeline(changes, v, now.Add(-24*time.Hour), now)
+		timelineOf(changes, v, now.Add(-24*time.Hour), now)
 	}
 }

@@ -1,10 +1,10 @@
 package page
 
-// Query is which page is asked for.
+// Query says which page is requested.
 type Query struct {
 	Cluster string // "" = the overview
-	Base    string // from the page to /: all links are relative, for proxies that serve us below a path
-	Live    string // from / to its stream
-	Search  string // of the overview: part of the name of a cluster or a node
-	Trouble bool   // of the overview: only where something is wrong
+	Base    string // the path from the page to /. All links are relative, for proxies that serve us below a path
+	Live    string // the path from / to the page's stream
+	Search  string // overview: part of the name of a cluster or node
+	Trouble bool   // overview: only clusters where something is wrong
 }

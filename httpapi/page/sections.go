@@ -9,52 +9,51 @@ import (
 	"patroniglue/cluster"
 )
 
-// rendering remembers where in what the templates write the live sections are:
-// the elements that the stream sends anew when they changed. They may be nested.
+// rendering is the output of the templates, and where in it the live sections are: the
+// elements that the stream sends when they have changed. They may be nested.
 type rendering struct {
-	Base string // from the page to /, for links
+	Base string // the path from the page to /, for links
 
 	buf      bytes.Buffer
 	sections []section
-	open     []int // the sections that have begun and not ended
-	made     map[string]template.HTML
+	open     []int                    // indices of the sections that have begun and not ended
+	rendered map[string]template.HTML // see renderOnce
 }
 
-// once renders a template, or gives what it made of the same key before: most
-// nodes answer alike, and a template takes its time.
-func (r *rendering) once(name, key string, data any) template.HTML {
+// renderOnce renders a template, or returns what it rendered for the same key before:
+// most nodes answer alike, and templates are slow.
+func (r *rendering) renderOnce(name, key string, data any) template.HTML {
 	key = name + "\x00" + key
-	if html, ok := r.made[key]; ok {
+	if html, ok := r.rendered[key]; ok {
 		return html
 	}
-	if r.made == nil {
-		r.made = make(map[string]template.HTML)
+	if r.rendered == nil {
+		r.rendered = make(map[string]template.HTML)
 	}
-	r.made[key] = rendered(name, data)
-	return r.made[key]
+	r.rendered[key] = renderPart(name, data)
+	return r.rendered[key]
 }
 
-// rendered is what a small template makes of data.
-func rendered(name string, data any) template.HTML {
+// renderPart renders a small template.
+func renderPart(name string, data any) template.HTML {
 	var buf bytes.Buffer
 	if err := templates.ExecuteTemplate(&buf, name, data); err != nil {
-		panic(err) // a mistake in the template, which tests find
+		panic(err) // the template is wrong, which tests find
 	}
 	return template.HTML(buf.String())
 }
 
-// signs are the levels as a symbol and, for those who listen, a word.
-var signs = [...]template.HTML{cluster.OK: rendered("sign", "ok"), cluster.Warning: rendered("sign", "warning"), cluster.Critical: rendered("sign", "critical")}
+// signs are the levels as symbols and, for screen readers, as words.
+var signs = [...]template.HTML{cluster.OK: renderPart("sign", "ok"), cluster.Warning: renderPart("sign", "warning"), cluster.Critical: renderPart("sign", "critical")}
 
-// section is one live element.
+// section is one live element, in the output.
 type section struct {
 	id       string
 	from, to int
 	parent   int // -1 = none
 }
 
-// Begin is called by a template in front of an element with this id; parts are
-// joined.
+// Begin is called by a template before an element with this id, whose parts are joined.
 func (r *rendering) Begin(parts ...string) string {
 	parent := -1
 	if n := len(r.open); n > 0 {
@@ -65,7 +64,7 @@ func (r *rendering) Begin(parts ...string) string {
 	return ""
 }
 
-// End is called behind that element.
+// End is called by a template after that element.
 func (r *rendering) End() string {
 	last := len(r.open) - 1
 	r.sections[r.open[last]].to = r.buf.Len()
@@ -73,14 +72,14 @@ func (r *rendering) End() string {
 	return ""
 }
 
-// sums tell sections from what they were before: of each, by id, the sum of its
-// text outside of the sections in it.
+// sums tell which sections have changed: by id, the checksum of a section's text,
+// without the sections inside of it.
 type sums map[string]uint64
 
 func (r *rendering) sum() *sums {
 	out := make(sums)
 	text := r.buf.Bytes()
-	for i, s := range r.sections { // outer ones first
+	for i, s := range r.sections { // outer sections come before inner ones
 		h := fnv.New64a()
 		at := s.from
 		for j := i + 1; j < len(r.sections) && r.sections[j].from < s.to; j++ {
@@ -95,16 +94,16 @@ func (r *rendering) sum() *sums {
 	return &out
 }
 
-// changed gives the sections, whose sums are now, that differ from before, by id;
-// nil = nothing was before. A section whose text differs outside of the sections
-// in it is given as a whole, else only those in it that differ.
+// changed returns the sections whose sums differ, by id; before is nil where nothing was
+// shown before. A section that has changed itself is returned as a whole; else only
+// those inside of it that have changed.
 func (r *rendering) changed(now, before *sums) map[string]string {
 	if before == nil {
 		before = new(sums)
 	}
 	out := make(map[string]string)
-	whole := make([]bool, len(r.sections)) // given, as part of this or as itself
-	for i, s := range r.sections {         // outer ones first
+	whole := make([]bool, len(r.sections)) // returned, by itself or inside of another one
+	for i, s := range r.sections {         // outer sections come before inner ones
 		was, known := (*before)[s.id]
 		switch {
 		case s.parent >= 0 && whole[s.parent]:

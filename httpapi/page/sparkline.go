@@ -11,38 +11,38 @@ import (
 	"patroniglue/node"
 )
 
-// A sparkline's coordinates: a bucket is one wide. The style gives its size.
+// A sparkline's coordinates: a sample is one wide. The style sets the size.
 const (
 	sparkHeight = 20
-	sparkTop    = 1               // of the highest value, and
-	sparkZero   = sparkHeight - 3 // of 0: the line is not cut, and there is room for failed polls below
+	sparkTop    = 1               // of the highest value: the line is not cut off
+	sparkZero   = sparkHeight - 3 // of 0: there is room below for ticks
 )
 
-// A flat 8 kB or 3 ms is not to look like a mountain: scales end here or higher.
+// The least upper ends of scales, so that a steady 8 kB or 3 ms does not look high.
 const (
 	lagScale     = 1 << 20 // bytes
 	latencyScale = 100 * time.Millisecond
 )
 
-// lagSparkline draws a node's lag in the last 15 minutes, with gaps where it is
-// not known and a tick below where polls failed.
+// lagSparkline draws a node's lag in the last 15 minutes, with gaps where it is unknown,
+// and a tick at the bottom where polls failed.
 func lagSparkline(s *cluster.Samples) template.HTML {
 	return sparkline(s, "lag", lagScale, node.FormatSize, func(p cluster.Sample) int64 { return p.Lag })
 }
 
-// latencySparkline draws how long polls of a node took, likewise.
+// latencySparkline draws the durations of a node's polls in the same way.
 func latencySparkline(s *cluster.Samples) template.HTML {
 	return sparkline(s, "poll latency", int64(latencyScale), func(v int64) string { return inWords(time.Duration(v)) },
 		func(p cluster.Sample) int64 { return int64(p.Took) })
 }
 
-// sparkline draws what value gives, which is below 0 where it is not known.
+// sparkline draws the values that value returns, below 0 where they are unknown.
 func sparkline(s *cluster.Samples, what string, scale int64, words func(int64) string, value func(cluster.Sample) int64) template.HTML {
 	now, highest, failed := int64(-1), int64(-1), 0
 	for i, p := range s.Points {
 		v := value(p)
 		highest = max(highest, v)
-		if v >= 0 && i >= cluster.SampleCount-2 { // the newest may have begun just now
+		if v >= 0 && i >= cluster.SampleCount-2 { // the newest sample may have begun just now
 			now = v
 		}
 		if p.Failed {
@@ -91,9 +91,9 @@ func sparkline(s *cluster.Samples, what string, scale int64, words func(int64) s
 	return template.HTML(append(b, `</svg>`...))
 }
 
-// appendLine appends steps; what is level is one of them.
+// appendLine appends the line as steps. Equal neighbours make one step.
 func appendLine(b []byte, s *cluster.Samples, scale int64, value func(cluster.Sample) int64) []byte {
-	y, run := -1, 0 // of the step that is being drawn; -1 = none
+	y, run := -1, 0 // of the step that is being drawn; y is -1 where there is none
 	flush := func() {
 		if run > 0 {
 			b = append(b, 'h')
@@ -127,7 +127,7 @@ func appendLine(b []byte, s *cluster.Samples, scale int64, value func(cluster.Sa
 	return b
 }
 
-// appendFailed appends a tick for each run of buckets in which polls failed.
+// appendFailed appends a tick for each run of samples in which polls failed.
 func appendFailed(b []byte, s *cluster.Samples) []byte {
 	run := 0
 	for i, p := range s.Points {

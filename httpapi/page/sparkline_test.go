@@ -9,7 +9,7 @@ import (
 	"patroniglue/cluster"
 )
 
-// nothing is what is known of a node that was never polled.
+// nothing returns the samples of a node that was never polled.
 func nothing() *cluster.Samples {
 	s := &cluster.Samples{}
 	for i := range s.Points {
@@ -61,7 +61,7 @@ func TestSparkline(t *testing.T) {
 	}
 }
 
-// 600 of them are on a page of 300 nodes.
+// A page of 300 nodes has 600 sparklines.
 func TestSparklineIsSmall(t *testing.T) {
 	s := nothing()
 	for i := range s.Points {

@@ -11,37 +11,39 @@ import (
 	"patroniglue/node"
 )
 
-// Timeline is who passed primary when: a picture, and the same in words.
-type Timeline struct {
+// timeline says which node was primary when, as a picture and in words.
+type timeline struct {
 	SVG       template.HTML
 	Summary   string     // one sentence
-	Intervals []Interval // the newest first, at most maxIntervals
+	Intervals []interval // the newest first, at most maxIntervals
 	More      int        // older ones that are left out
 }
 
-// maxIntervals bounds the list: a cluster that flaps all night has thousands.
+// maxIntervals is how many intervals a timeline lists at most. A cluster that flaps all
+// night has thousands.
 const maxIntervals = 100
 
-// Interval is for how long one node was primary, or none, or nobody knows.
-type Interval struct {
-	Kind     string // "primary", "none", "unknown", or "split", which is beside the others
-	Node     string // of a primary
+// interval is a time during which one node was primary, or none, or the supervisor does
+// not know.
+type interval struct {
+	Kind     string // one of those below; a split overlaps other intervals
+	Node     string // the primary
 	From, To time.Time
 	AtLeast  bool   // it may have begun before From, or ended after To
-	Open     bool   // it goes on
-	Reason   string // why it began; "" when that is not told
+	Open     bool   // it has not ended
+	Reason   string // why it began; "" = unknown
 }
 
-// The kinds of an [Interval].
+// The kinds of an interval.
 const (
 	wasPrimary = "primary" // a node passed the check primary
-	wasNone    = "none"    // nobody did
-	wasUnknown = "unknown" // nobody watched, or what was seen is not kept
-	wasSplit   = "split"   // several nodes claimed and answered
+	wasNone    = "none"    // no node did
+	wasUnknown = "unknown" // the supervisor did not run, or its changes are no longer kept
+	wasSplit   = "split"   // several nodes that answered claimed to be primary
 )
 
-// Length is how long it was, in words.
-func (i Interval) Length() string {
+// Length returns how long the interval was, in words.
+func (i interval) Length() string {
 	text := inWords(i.To.Sub(i.From))
 	if i.AtLeast {
 		if i.To.Equal(i.From) {
@@ -55,18 +57,17 @@ func (i Interval) Length() string {
 	return text
 }
 
-// primaryTimeline tells and draws who passed primary between from and now.
-// changes are all that are kept, of all clusters, as [cluster.Supervisor.After]
-// gives them: where an id is missing, the supervisor did not run. They are to be
-// asked for before v is, which is then the newer.
-func primaryTimeline(changes []cluster.Change, v *cluster.View, from, now time.Time) Timeline {
-	t := teller{now: now, cur: Interval{Kind: wasUnknown}}
+// timelineOf makes the timeline of a cluster between from and now. changes are all kept
+// changes, of all clusters, as [cluster.Supervisor.After] returns them: where an id is
+// missing, the supervisor did not run. They have to be read before v, so that v is newer.
+func timelineOf(changes []cluster.Change, v *cluster.View, from, now time.Time) timeline {
+	b := intervalBuilder{now: now, cur: interval{Kind: wasUnknown}}
 	for i := range changes {
-		t.hear(&changes[i], v.Cluster)
+		b.add(&changes[i], v.Cluster)
 	}
-	t.present(v)
-	var all []Interval
-	for _, i := range append(append(t.done, t.cur), t.splits...) {
+	b.finish(v)
+	var all []interval
+	for _, i := range append(append(b.done, b.cur), b.splits...) {
 		if i.To.After(from) {
 			if i.From.IsZero() {
 				i.From = from
@@ -74,8 +75,8 @@ func primaryTimeline(changes []cluster.Change, v *cluster.View, from, now time.T
 			all = append(all, i)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Interval) int { return a.From.Compare(b.From) })
-	out := Timeline{Summary: summary(all, v.Cluster, from, now)}
+	slices.SortStableFunc(all, func(a, b interval) int { return a.From.Compare(b.From) })
+	out := timeline{Summary: summary(all, v.Cluster, from, now)}
 	out.SVG = drawTimeline(all, v, out.Summary, from, now)
 	slices.Reverse(all)
 	out.More = max(0, len(all)-maxIntervals)
@@ -83,138 +84,137 @@ func primaryTimeline(changes []cluster.Change, v *cluster.View, from, now time.T
 	return out
 }
 
-// teller makes intervals from changes.
-type teller struct {
+// intervalBuilder makes intervals from changes.
+type intervalBuilder struct {
 	now    time.Time
-	done   []Interval
-	cur    Interval // goes on; its From is zero before all that is kept
-	splits []Interval
+	done   []interval
+	cur    interval // has not ended; its From is zero before the first kept change
+	splits []interval
 
 	id    uint64    // of the latest change
-	at    time.Time // when that was
-	begun time.Time // the first change that is kept of the run that it is of
-	told  bool      // that run told of a primary
+	at    time.Time // of the latest change
+	begun time.Time // the time of the first kept change of the same run of the supervisor
+	known bool      // that run recorded a change of the primary
 }
 
-// hear takes in the next change. Those of other clusters tell that the
-// supervisor ran.
-func (t *teller) hear(c *cluster.Change, name string) {
+// add adds the next change. Changes of other clusters show that the supervisor ran.
+func (b *intervalBuilder) add(c *cluster.Change, name string) {
 	at := c.At
-	if at.Before(t.at) {
-		at = t.at // the clock was set back
+	if at.Before(b.at) {
+		at = b.at // the clock was set back
 	}
-	if at.After(t.now) {
-		at = t.now
+	if at.After(b.now) {
+		at = b.now
 	}
-	// Ids grow by one, but a new run begins with the time.
-	if c.ID != t.id+1 {
-		t.lost()
-		t.begun, t.told = at, false
+	// Ids grow by one; the first id of a run is made from the time.
+	if c.ID != b.id+1 {
+		b.unknown()
+		b.begun, b.known = at, false
 	}
 	if c.Cluster == name {
 		switch c.Kind {
 		case cluster.KindPrimary:
-			t.primary(c, at)
+			b.primary(c, at)
 		case cluster.KindSplit:
-			t.split(c.After == "yes", at, c.Reason)
+			b.split(c.After == "yes", at, c.Reason)
 		case cluster.KindWatching:
-			t.at = at
-			t.lost()
-			t.begun, t.told = at, false
+			b.at = at
+			b.unknown()
+			b.begun, b.known = at, false
 		}
 	}
-	t.id, t.at = c.ID, at
+	b.id, b.at = c.ID, at
 }
 
-func (t *teller) primary(c *cluster.Change, at time.Time) {
+// primary adds a change of the primary.
+func (b *intervalBuilder) primary(c *cluster.Change, at time.Time) {
 	none, gap := c.Before == "none", time.Duration(c.Gap*float64(time.Second))
 	switch {
-	case !t.told && !none: // it was so since that run's first change that is kept
-		t.turn(Interval{Kind: wasPrimary, Node: c.Before, From: t.begun, AtLeast: true})
-	case !t.told && c.Gap > 0:
-		t.turn(Interval{Kind: wasNone, From: at.Add(-gap)})
-	case t.told && gap > at.Sub(t.cur.From) && t.cur.Kind == wasNone: // the clock was set back meanwhile
-		at = t.cur.From.Add(gap)
-	case t.told && (none != (t.cur.Kind == wasNone) || !none && c.Before != t.cur.Node || none && c.Gap == 0 && at.Sub(t.cur.From) > time.Millisecond):
-		t.lost() // a run began whose ids go on, as the clock had been set back
+	case !b.known && !none: // that has been so since the run's first kept change
+		b.begin(interval{Kind: wasPrimary, Node: c.Before, From: b.begun, AtLeast: true})
+	case !b.known && c.Gap > 0:
+		b.begin(interval{Kind: wasNone, From: at.Add(-gap)})
+	case b.known && gap > at.Sub(b.cur.From) && b.cur.Kind == wasNone: // the clock was set back meanwhile
+		at = b.cur.From.Add(gap)
+	case b.known && (none != (b.cur.Kind == wasNone) || !none && c.Before != b.cur.Node || none && c.Gap == 0 && at.Sub(b.cur.From) > time.Millisecond):
+		b.unknown() // another run began, with consecutive ids as the clock had been set back
 	}
-	next := Interval{Kind: wasPrimary, Node: c.After, From: at, Reason: c.Reason}
+	next := interval{Kind: wasPrimary, Node: c.After, From: at, Reason: c.Reason}
 	if c.After == "none" {
 		next.Kind, next.Node = wasNone, ""
 	}
-	t.turn(next)
-	t.told = true
+	b.begin(next)
+	b.known = true
 }
 
-// split notes when nodes begin and end to claim at once.
-func (t *teller) split(is bool, at time.Time, why string) {
-	n := len(t.splits)
-	open := n > 0 && t.splits[n-1].Open
+// split begins or ends a split brain.
+func (b *intervalBuilder) split(begins bool, at time.Time, why string) {
+	n := len(b.splits)
+	open := n > 0 && b.splits[n-1].Open
 	switch {
-	case is && !open:
-		t.splits = append(t.splits, Interval{Kind: wasSplit, From: at, To: at, Open: true, Reason: why})
-	case !is && open:
-		t.splits[n-1].To, t.splits[n-1].Open = at, false
+	case begins && !open:
+		b.splits = append(b.splits, interval{Kind: wasSplit, From: at, To: at, Open: true, Reason: why})
+	case !begins && open:
+		b.splits[n-1].To, b.splits[n-1].Open = at, false
 	}
 }
 
-// lost: nobody knows how it went on after the latest change.
-func (t *teller) lost() {
-	if n := len(t.splits); n > 0 && t.splits[n-1].Open {
-		t.splits[n-1].To, t.splits[n-1].Open, t.splits[n-1].AtLeast = t.at, false, true
+// unknown ends what is known at the latest change.
+func (b *intervalBuilder) unknown() {
+	if n := len(b.splits); n > 0 && b.splits[n-1].Open {
+		b.splits[n-1].To, b.splits[n-1].Open, b.splits[n-1].AtLeast = b.at, false, true
 	}
-	if t.cur.Kind != wasUnknown {
-		t.cur.AtLeast = true
-		t.turn(Interval{Kind: wasUnknown, From: t.at})
+	if b.cur.Kind != wasUnknown {
+		b.cur.AtLeast = true
+		b.begin(interval{Kind: wasUnknown, From: b.at})
 	}
 }
 
-// turn ends the current interval where the next begins.
-func (t *teller) turn(next Interval) {
-	if next.From.Before(t.cur.From) {
-		next.From = t.cur.From
+// begin begins the next interval, and ends the current one there.
+func (b *intervalBuilder) begin(next interval) {
+	if next.From.Before(b.cur.From) {
+		next.From = b.cur.From
 	}
-	if t.cur.To = next.From; t.cur.To.After(t.cur.From) || t.cur.AtLeast {
-		t.done = append(t.done, t.cur)
+	if b.cur.To = next.From; b.cur.To.After(b.cur.From) || b.cur.AtLeast {
+		b.done = append(b.done, b.cur)
 	}
-	t.cur = next
+	b.cur = next
 }
 
-// present goes on to now with what the view tells, which may be newer than all
-// changes.
-func (t *teller) present(v *cluster.View) {
-	is := passesPrimary(v, v.At)
+// finish continues until now from the view, which may be newer than all changes.
+func (b *intervalBuilder) finish(v *cluster.View) {
+	name := passesPrimary(v, v.At)
 	switch {
-	case is != "":
-		m := v.Member(is)
-		if t.cur.Kind != wasPrimary || t.cur.Node != is {
+	case name != "":
+		m := v.Member(name)
+		if b.cur.Kind != wasPrimary || b.cur.Node != name {
 			since := v.At
-			if !t.told { // so for as long as this run's changes are kept, and it claims
+			if !b.known { // since it claims, as far as this run's changes are kept
 				since = m.Since
-				if since.Before(t.begun) {
-					since = t.begun
+				if since.Before(b.begun) {
+					since = b.begun
 				}
 			}
-			t.turn(Interval{Kind: wasPrimary, Node: is, From: since, AtLeast: !t.told})
+			b.begin(interval{Kind: wasPrimary, Node: name, From: since, AtLeast: !b.known})
 		}
-		if passesPrimary(v, t.now) == "" {
-			t.turn(Interval{Kind: wasNone, From: m.Entry.Began.Add(m.Entry.TTL), Reason: m.Verdict(&leaderCheck, t.now).Reason})
+		if passesPrimary(v, b.now) == "" {
+			b.begin(interval{Kind: wasNone, From: m.Entry.Began.Add(m.Entry.TTL), Reason: m.Verdict(&leaderCheck, b.now).Reason})
 		}
-	case v.PrimaryLost.IsZero(): // none since the start
-		t.lost()
-	case t.cur.Kind != wasNone:
-		t.turn(Interval{Kind: wasNone, From: v.PrimaryLost})
+	case v.PrimaryLost.IsZero(): // no primary since the start
+		b.unknown()
+	case b.cur.Kind != wasNone:
+		b.begin(interval{Kind: wasNone, From: v.PrimaryLost})
 	}
-	t.split(v.Split, v.At, v.Why)
-	if n := len(t.splits); n > 0 && t.splits[n-1].Open {
-		t.splits[n-1].To = t.now
+	b.split(v.Split, v.At, v.Why)
+	if n := len(b.splits); n > 0 && b.splits[n-1].Open {
+		b.splits[n-1].To = b.now
 	}
-	t.cur.To, t.cur.Open = t.now, true
+	b.cur.To, b.cur.Open = b.now, true
 }
 
 var leaderCheck = node.PlainCheck(node.AskLeader)
 
-// passesPrimary gives who is primary, or leads a standby cluster; "" when nobody does.
+// passesPrimary returns the node that is primary, or leads a standby cluster; "" = none.
 func passesPrimary(v *cluster.View, at time.Time) string {
 	if has, _ := v.HasPrimary(at); has {
 		return v.Leader
@@ -222,12 +222,12 @@ func passesPrimary(v *cluster.View, at time.Time) string {
 	return ""
 }
 
-// summary is what the picture shows, in words.
-func summary(all []Interval, name string, from, now time.Time) string {
+// summary says in one sentence what the picture shows.
+func summary(all []interval, name string, from, now time.Time) string {
 	var changes, gaps, splits int
 	var longest, without, unknown time.Duration
 	present := "not known who is"
-	var last string // who was primary before
+	var last string // the primary before
 	for _, i := range all {
 		within := i.To.Sub(later(i.From, from))
 		switch i.Kind {

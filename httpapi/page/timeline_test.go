@@ -2,52 +2,28 @@ package page
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"patroniglue/cluster"
-	"patroniglue/node"
+	"patroniglue/cluster/clustertest"
 )
 
-// scripted is a node that is polled.
-type scripted struct {
-	name          string
-	primary, down atomic.Bool
-}
-
-func (s *scripted) URL() string            { return "http://" + s.name }
-func (s *scripted) Timeout() time.Duration { return time.Second }
-
-func (s *scripted) Settings(context.Context) (node.Settings, error) {
-	return node.Settings{TTL: 30 * time.Second, LoopWait: 10 * time.Second}, nil
-}
-
-func (s *scripted) Poll(context.Context) (node.Report, error) {
-	if s.down.Load() {
-		return node.Report{}, &node.Failure{Kind: node.KindRefused, Err: errors.New("connection refused")}
-	}
-	status, role, position := 503, "replica", "received_location"
-	if s.primary.Load() {
-		status, role, position = 200, "primary", "location"
-	}
-	d, err := node.ParseDocument(fmt.Appendf(nil, `{"state":"running","role":%q,"timeline":1,"xlog":{%q:100},"database_system_identifier":"7001","patroni":{"version":"4.1.4","scope":"main","name":%q}}`, role, position, s.name))
-	return node.Report{Began: time.Now(), Status: status, Document: d}, err
-}
-
-// watch runs a supervisor of nodes until the test ends; only within a bubble. The
-// node of the name primary is.
-func watch(t testing.TB, primary string, names ...string) (*cluster.Supervisor, map[string]*scripted) {
+// supervise runs a supervisor of nodes until the test ends; only within a bubble. One of
+// them is the primary.
+func supervise(t testing.TB, primary string, names ...string) (*cluster.Supervisor, map[string]*clustertest.Poller) {
 	c := cluster.ClusterConfig{Name: "main"}
-	nodes := map[string]*scripted{}
+	nodes := map[string]*clustertest.Poller{}
 	for _, name := range names {
-		n := &scripted{name: name}
-		n.primary.Store(name == primary)
+		script := clustertest.Replica(1)
+		if name == primary {
+			script = clustertest.Primary(1)
+		}
+		n := clustertest.New(t, name, script.WithDelay(0)) // the tests name moments to the millisecond
 		nodes[name] = n
 		c.Nodes = append(c.Nodes, cluster.NodeConfig{Name: name, Client: n, Fall: 3, Interval: time.Second, PrimaryInterval: 250 * time.Millisecond, FastInterval: 100 * time.Millisecond})
 	}
@@ -61,15 +37,15 @@ func watch(t testing.TB, primary string, names ...string) (*cluster.Supervisor, 
 	return sup, nodes
 }
 
-// present is a view in which that node is primary, "" = none.
+// present returns a view in which that node is primary; "" = none.
 func present(t testing.TB, primary string) *cluster.View {
-	sup, _ := watch(t, primary, "pg1", "pg2", "pg3")
+	sup, _ := supervise(t, primary, "pg1", "pg2", "pg3")
 	return sup.Views()[0]
 }
 
-// at writes what happened, as "-20h pg1 none": so long ago. In front of it stands
-// "restart" where it is the first of a run, "split" where it is of that kind, and
-// "other" where it is another cluster's.
+// at makes changes from lines: how long ago, before, after, as in "-20h pg1 none". The
+// first word may be "restart" for the first change of a run, "split" or "watching" for a
+// change of that kind, or "other" for a change of another cluster.
 func at(t testing.TB, now time.Time, lines ...string) []cluster.Change {
 	t.Helper()
 	var changes []cluster.Change
@@ -118,7 +94,7 @@ func at(t testing.TB, now time.Time, lines ...string) []cluster.Change {
 }
 
 // texts writes intervals, the oldest first.
-func texts(intervals []Interval, now time.Time) []string {
+func texts(intervals []interval, now time.Time) []string {
 	var out []string
 	for _, i := range slices.Backward(intervals) {
 		ago := func(t time.Time) string { return "-" + now.Sub(t).Round(time.Millisecond).String() }
@@ -149,7 +125,7 @@ func TestTimelineIntervals(t *testing.T) {
 			[]string{"-25h0m0s -2h0m0s primary pg1: 23 h", "-2h0m0s -1h58m0s none: 2 min", "-1h58m0s -10m0s primary pg1: 1 h 48 min", "-10m0s -9m50s none: 10 s", "-9m50s -0s primary pg1: 9 min 50 s so far"},
 			"Primary of main in the last 24 h: now pg1, for 9 min 50 s so far; 0 changes; 2 times without a primary, longest 2 min, together 2 min 10 s"},
 
-		// Where nobody watched there is neither a primary nor a gap.
+		// While the supervisor did not run there is neither a primary nor a gap.
 		{"a restart", "pg1", []string{"-25h none pg1", "other -5h none x", "restart -1h none pg1"},
 			[]string{"-25h0m0s -5h0m0s primary pg1: at least 20 h", "-5h0m0s -1h0m0s unknown: 4 h", "-1h0m0s -0s primary pg1: 1 h so far"},
 			"Primary of main in the last 24 h: now pg1, for 1 h so far; 0 changes; not watched for 4 h"},
@@ -170,7 +146,7 @@ func TestTimelineIntervals(t *testing.T) {
 			[]string{"-25h0m0s -3h0m0s primary pg1: at least 22 h", "-3h0m0s -2h0m0s unknown: 1 h", "-2h0m0s -0s primary pg1: 2 h so far"},
 			"Primary of main in the last 24 h: now pg1, for 2 h so far; 0 changes; not watched for 1 h"},
 
-		// Where older changes are dropped, later ones tell what was before.
+		// When older changes are dropped, later ones say how it was before.
 		{"the first change is not kept", "pg2", []string{"other -9h none x", "-5h pg1 pg2"},
 			[]string{"-24h0m0s -9h0m0s unknown: 15 h", "-9h0m0s -5h0m0s primary pg1: at least 4 h", "-5h0m0s -0s primary pg2: 5 h so far"},
 			"Primary of main in the last 24 h: now pg2, for 5 h so far; 1 change; not watched for 15 h"},
@@ -189,7 +165,7 @@ func TestTimelineIntervals(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				v := present(t, tt.primary)
 				now := time.Now()
-				got := primaryTimeline(at(t, now, tt.changes...), v, now.Add(-24*time.Hour), now)
+				got := timelineOf(at(t, now, tt.changes...), v, now.Add(-24*time.Hour), now)
 				if texts := texts(got.Intervals, now); !slices.Equal(texts, tt.want) {
 					t.Errorf("intervals\n%s\nwant\n%s", strings.Join(texts, "\n"), strings.Join(tt.want, "\n"))
 				}
@@ -201,27 +177,27 @@ func TestTimelineIntervals(t *testing.T) {
 	}
 }
 
-// The picture of what a supervisor saw is what its own changes say.
+// The timeline agrees with what happened to a real supervisor.
 func TestTimelineOfASupervisor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sup, nodes := watch(t, "pg1", "pg1", "pg2")
+		sup, nodes := supervise(t, "pg1", "pg1", "pg2")
 		time.Sleep(time.Minute)
-		nodes["pg1"].primary.Store(false)
+		nodes["pg1"].Set(clustertest.Replica(1).WithDelay(0))
 		time.Sleep(7 * time.Second)
-		nodes["pg2"].primary.Store(true)
+		nodes["pg2"].Set(clustertest.Primary(1).WithDelay(0))
 		time.Sleep(time.Minute)
-		look := func() (Timeline, []cluster.Change) {
+		current := func() (timeline, []cluster.Change) {
 			changes, _, _ := sup.After(0)
-			return primaryTimeline(changes, sup.Views()[0], time.Now().Add(-time.Hour), time.Now()), changes
+			return timelineOf(changes, sup.Views()[0], time.Now().Add(-time.Hour), time.Now()), changes
 		}
-		kinds := func(tl Timeline) string {
+		kinds := func(tl timeline) string {
 			var all []string
 			for _, i := range slices.Backward(tl.Intervals) {
 				all = append(all, strings.TrimSpace(i.Kind+" "+i.Node))
 			}
 			return strings.Join(all, ", ")
 		}
-		got, changes := look()
+		got, changes := current()
 		if want := "unknown, primary pg1, none, primary pg2"; kinds(got) != want {
 			t.Fatalf("%s, want %s", kinds(got), want)
 		}
@@ -230,23 +206,23 @@ func TestTimelineOfASupervisor(t *testing.T) {
 		if d := gap.To.Sub(gap.From).Round(time.Millisecond); d.Seconds() != last.Gap || d < 6*time.Second || gap.Reason == "" {
 			t.Errorf("the gap %+v is %s, want %g s and why", gap, d, last.Gap)
 		}
-		nodes["pg2"].down.Store(true)
+		nodes["pg2"].Set(clustertest.Refuses())
 		time.Sleep(8 * time.Second)
-		got, _ = look()
+		got, _ = current()
 		if want := "unknown, primary pg1, none, primary pg2, none"; kinds(got) != want || !got.Intervals[0].Open {
 			t.Errorf("when it is down: %s, want %s", kinds(got), want)
 		}
 	})
 }
 
-// Nothing came for longer than the TTL, so no change says that nobody passes.
+// No poll ended for longer than the TTL, so there is no change that says that no node passes.
 func TestTimelineOfAPrimaryThatIsNotBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := present(t, "pg1")
 		m := v.Member("pg1")
 		time.Sleep(time.Until(m.Entry.Began.Add(8 * time.Second)))
 		now := time.Now()
-		got := primaryTimeline(at(t, now, "-2h none pg1"), v, now.Add(-time.Hour), now)
+		got := timelineOf(at(t, now, "-2h none pg1"), v, now.Add(-time.Hour), now)
 		want := []string{"-2h0m0s -3s primary pg1: 1 h 59 min", "-3s -0s none: 3.0 s so far, stale: last answer 8.0s ago, ttl 5s"}
 		if texts := texts(got.Intervals, now); !slices.Equal(texts, want) {
 			t.Errorf("%q, want %q", texts, want)
@@ -261,7 +237,7 @@ func TestTimelineListIsBounded(t *testing.T) {
 		for i := range 500 {
 			lines = append(lines, fmt.Sprintf("-%ds pg%d pg%d", 2*(500-i), 1+i%2, 1+(i+1)%2))
 		}
-		got := primaryTimeline(at(t, now, lines...), v, now.Add(-time.Hour), now)
+		got := timelineOf(at(t, now, lines...), v, now.Add(-time.Hour), now)
 		if n := len(got.Intervals); n != maxIntervals || got.More != 402 || !got.Intervals[0].Open {
 			t.Errorf("%d intervals, the newest %+v, and %d more; want 100 and 402", n, got.Intervals[0], got.More)
 		}

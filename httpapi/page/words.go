@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// inWords writes a duration for people, to two of its units.
+// inWords writes a duration for people, in at most two units.
 func inWords(d time.Duration) string {
 	if d >= time.Second {
-		d = d.Round(time.Millisecond) // seconds of a Change are floating-point
+		d = d.Round(time.Millisecond) // a Change has seconds as a floating-point number
 	}
 	switch {
 	case d < time.Millisecond:
@@ -29,7 +29,7 @@ func inWords(d time.Duration) string {
 		of   time.Duration
 	}{{" d", 24 * time.Hour}, {" h", time.Hour}, {" min", time.Minute}, {" s", time.Second}}
 	for i, u := range units[:3] {
-		if d < u.of || d < 48*time.Hour && i == 0 { // the last 24 h are not a day
+		if d < u.of || d < 48*time.Hour && i == 0 { // "the last 24 h", not "the last 1 d"
 			continue
 		}
 		text := strconv.Itoa(int(d/u.of)) + u.name
@@ -41,10 +41,10 @@ func inWords(d time.Duration) string {
 	return ""
 }
 
-// moment is a time as the page tells it.
+// moment is a time as the page shows it.
 type moment struct {
 	Machine string // for <time datetime>
-	Clock   string // 15:04:05, with the day when it is another than today
+	Clock   string // 15:04:05, with the day unless it is today
 	Ago     string
 }
 
@@ -57,7 +57,7 @@ func momentAt(t, now time.Time) *moment {
 	return &moment{t.Format(time.RFC3339), t.Format(layout), inWords(now.Sub(t).Truncate(time.Second))}
 }
 
-// printable makes one line, and not a long one, of what nodes say.
+// printable makes a text from a node fit to be shown: one line, and not a long one.
 func printable(s string) string {
 	const most = 300
 	if len(s) > most {

@@ -11,7 +11,7 @@ import (
 // checkConfig validates the configuration as far as that is possible without opening
 // a port.
 func checkConfig(_ context.Context, c *call, _ []string) error {
-	path, cfg, err := config.Find(c.config)
+	path, cfg, err := config.FindAndLoad(c.config)
 	if err != nil {
 		return err
 	}

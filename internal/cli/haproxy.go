@@ -24,7 +24,7 @@ func haproxyConfig(ctx context.Context, c *call, args []string) error {
 	if err := c.parseAll(fs, args); err != nil {
 		return err
 	}
-	path, cfg, err := config.Find(c.config)
+	path, cfg, err := config.FindAndLoad(c.config)
 	if *lintFile != "" && (err == nil || c.config == "") { // without a configuration it checks what it can
 		return lintHAProxy(*lintFile, cfg, c.stdout, c.stderr)
 	}

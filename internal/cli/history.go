@@ -26,7 +26,7 @@ func history(ctx context.Context, c *call, args []string) error {
 	if err := c.parseAll(fs, args); err != nil {
 		return err
 	}
-	_, cfg, err := config.Find(c.config)
+	_, cfg, err := config.FindAndLoad(c.config)
 	if err != nil {
 		return err
 	}

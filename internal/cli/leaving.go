@@ -27,7 +27,7 @@ func leaving(ctx context.Context, c *call, args []string) error {
 	if err != nil {
 		return err
 	}
-	_, cfg, err := config.Find(c.config)
+	_, cfg, err := config.FindAndLoad(c.config)
 	if err != nil {
 		return err
 	}

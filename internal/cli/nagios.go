@@ -3,15 +3,14 @@ package cli
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"patroniglue/cluster"
 	"patroniglue/httpapi"
 	"patroniglue/internal/client"
-	"patroniglue/internal/config"
 )
 
 // Bounds of what status -nagios prints, in bytes. Nagios 4 reads 8 KiB of a
@@ -119,14 +118,6 @@ func nagiosPlain(s string) string {
 }
 
 // nagiosLabel makes a name that needs no quotes: letters, digits, ".", "_" and "-".
-func nagiosLabel(name string) string {
-	if config.NamePattern.MatchString(name) {
-		return name
-	}
-	return strings.Map(func(r rune) rune {
-		if r < utf8.RuneSelf && config.NamePattern.MatchString(string(r)) {
-			return r
-		}
-		return '_'
-	}, name)
-}
+func nagiosLabel(name string) string { return notInNames.ReplaceAllString(name, "_") }
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]`)

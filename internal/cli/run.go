@@ -10,7 +10,7 @@ import (
 // runDaemon is the program without a command.
 func runDaemon(ctx context.Context, c *call, _ []string) error {
 	log := c.newLogger()
-	path, cfg, err := config.Find(c.config)
+	path, cfg, err := config.FindAndLoad(c.config)
 	if err != nil {
 		return unfitError{err}
 	}

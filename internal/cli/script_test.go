@@ -2,17 +2,17 @@ package cli
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"patroniglue/internal/config"
 	"patroniglue/test/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m, Main, nil) }
+func TestMain(m *testing.M) { harness.Suite{Program: Main}.Main(m) }
 
 // TestScripts runs the command line as people do: testdata/script.
 func TestScripts(t *testing.T) {
@@ -25,9 +25,15 @@ func TestScripts(t *testing.T) {
 			if name != "installed" {
 				return false, errors.New("unknown condition " + name)
 			}
-			return config.Exists("/etc/patroniglue/patroniglue.toml"), nil
+			return exists("/etc/patroniglue/patroniglue.toml"), nil
 		},
 	})
+}
+
+// exists reports whether path is there.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // exits is the script command "exits CODE PROGRAM ARGUMENTS".

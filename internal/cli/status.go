@@ -51,11 +51,11 @@ func (c *call) showStatus(ctx context.Context, o statusOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	_, cfg, err := config.Find(c.config)
+	_, cfg, err := config.FindAndLoad(c.config)
 	if err != nil {
 		return err
 	}
-	if names := config.ClusterNames(cfg); o.cluster != "" && !slices.Contains(names, o.cluster) && !cfg.Discovery.On() {
+	if names := cfg.ClusterNames(); o.cluster != "" && !slices.Contains(names, o.cluster) && !cfg.Discovery.On() {
 		return fmt.Errorf("-cluster: want %s (got %q)", strings.Join(names, " or "), o.cluster)
 	}
 	if o.watch {

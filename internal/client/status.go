@@ -61,7 +61,7 @@ func (c *Client) members(ctx context.Context, clusters []httpapi.ClusterHealth) 
 	}
 	all := slices.Clone(configured)
 	for _, cluster := range clusters {
-		if !config.NamePattern.MatchString(cluster.Cluster) {
+		if !config.ValidName(cluster.Cluster) {
 			continue // no patroniglue has a cluster of that name
 		}
 		var liveness struct {
@@ -73,7 +73,7 @@ func (c *Client) members(ctx context.Context, clusters []httpapi.ClusterHealth) 
 		}
 		for _, name := range slices.Sorted(maps.Keys(liveness.Reasons)) {
 			m := member{cluster.Cluster, name}
-			if config.NamePattern.MatchString(name) && !slices.Contains(configured, m) {
+			if config.ValidName(name) && !slices.Contains(configured, m) {
 				all = append(all, m)
 			}
 		}

@@ -4,44 +4,26 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 )
 
-var NamePattern = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
-
-// name reads what stands in a path of our HTTP routes.
-func (t *table) name(key string, p *string) {
-	var s string
-	t.text(key, &s)
-	if !t.given(key) || !t.valid(key) {
-		return
-	}
-	if s == "" && key == "cluster" {
-		return // as good as not given
-	}
-	if !NamePattern.MatchString(s) || s == "." || s == ".." {
-		t.wrong(key, `want letters, digits, ".", "_" and "-" only, and not "." or ".."`)
-		return
-	}
-	*p = s
-}
-
-// host reads a name or an IP address without brackets; "" is for the caller to judge.
+// host reads a host name or an IP address without brackets. It accepts "", which the
+// caller judges.
 func (t *table) host(key string, p *string) {
 	s := *p
 	t.text(key, &s)
-	if !t.valid(key) {
+	if !t.isValid(key) {
 		return
 	}
 	if !ValidHost(s) {
-		t.wrong(key, "want a host name or an IP address, nothing more")
+		t.reject(key, "want a host name or an IP address, nothing more")
 		return
 	}
 	*p = s
 }
 
+// ValidHost reports whether s can be a host name, an IP address without brackets or "".
 func ValidHost(s string) bool {
 	if _, err := netip.ParseAddr(s); err == nil {
 		return true
@@ -49,23 +31,24 @@ func ValidHost(s string) bool {
 	return !strings.ContainsAny(s, "*:/[]@?#%\\\"<>|^`{} \t\r\n\x00")
 }
 
-// address reads a host:port, or "".
-func (t *table) address(key string, p *string) {
+// listenAddress reads a host:port, a :port or "".
+func (t *table) listenAddress(key string, p *string) {
 	s := *p
 	t.text(key, &s)
-	if !t.valid(key) {
+	if !t.isValid(key) {
 		return
 	}
 	if s != "" {
 		if _, _, err := SplitAddress(s); err != nil {
-			t.wrong(key, `want host:port or :port, such as ":5555"`)
+			t.reject(key, `want host:port or :port, such as ":5555"`)
 			return
 		}
 	}
 	*p = s
 }
 
-// splitAddress takes apart a host:port. The port may be a service's name.
+// SplitAddress splits host:port and :port. The port may be the name of a service, such
+// as "http".
 func SplitAddress(addr string) (host string, port int, err error) {
 	host, service, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -77,7 +60,7 @@ func SplitAddress(addr string) (host string, port int, err error) {
 	if n, err := strconv.ParseUint(service, 10, 16); err == nil {
 		return host, int(n), nil
 	}
-	if !bareKey.MatchString(service) {
+	if !word.MatchString(service) {
 		return "", 0, fmt.Errorf("port %q", service)
 	}
 	port, err = net.LookupPort("tcp", service)
@@ -96,11 +79,11 @@ func (t *table) networks(key string, p *[]netip.Prefix) {
 			}
 		}
 		if err != nil {
-			t.add(path, `want a CIDR or an IP address, such as "10.0.0.0/8" (got %s)`, show(s))
+			t.addMistake(path, `want a CIDR or an IP address, such as "10.0.0.0/8" (got %s)`, showValue(s))
 			return
 		}
 		if ip := prefix.Addr(); ip.Is4In6() && prefix.Bits() >= 96 {
-			prefix = netip.PrefixFrom(ip.Unmap(), prefix.Bits()-96) // as peers are compared
+			prefix = netip.PrefixFrom(ip.Unmap(), prefix.Bits()-96) // so are the addresses of clients compared
 		}
 		*p = append(*p, prefix.Masked())
 	})

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// backendConfig says how a node is polled. Every key of [backend] can stand in
-// a [[node]] too, for that node.
+// Backend is [backend]: how a node is polled. Every key of it can also be in a
+// [[node]], for that node.
 type Backend struct {
 	// Scheme ("scheme") is http or https, for nodes that give host and port
 	// instead of url. Default "http".
@@ -26,30 +26,29 @@ type Backend struct {
 	// Interval ("interval") is the time between two polls of a node. Default 1s.
 	Interval time.Duration
 
-	// PrimaryInterval ("primary-interval") is the same for the elected primary. At
-	// most Interval; not given, it is lowered to it. Default 250ms.
+	// PrimaryInterval ("primary-interval") is the same for the elected primary, at
+	// most Interval. Default 250ms, or Interval if that is less.
 	PrimaryInterval time.Duration
 
 	// FastInterval ("fast-interval") is the same for all nodes of a cluster while
-	// something is unsettled. At most PrimaryInterval; not given, it is lowered to
-	// it. Default 100ms.
+	// something is unsettled, at most PrimaryInterval. Default 100ms, or
+	// PrimaryInterval if that is less.
 	FastInterval time.Duration
 
 	// Timeout ("timeout") bounds a whole poll. Default 3s.
 	Timeout time.Duration
 
-	// Fall ("fall") is how many polls in a row have to say so until a primary
-	// without its lock, or a node where nothing listens, is believed; at least 1.
-	// Default 3.
+	// Fall ("fall") is how many polls in a row must say that the primary has lost its
+	// lock, or that nothing listens, before it is believed; at least 1. Default 3.
 	Fall int
 }
 
 func (b *Backend) read(t *table) {
 	b.readKeys(t)
-	t.done()
+	t.rejectUnknown()
 }
 
-// readKeys reads over b what is given, whether in [backend] or in a [[node]].
+// readKeys reads what t, which is [backend] or a [[node]], gives.
 func (b *Backend) readKeys(t *table) {
 	t.choice("scheme", &b.Scheme, "http", "https")
 	t.authorities("cafile", &b.CAfile)
@@ -58,8 +57,8 @@ func (b *Backend) readKeys(t *table) {
 	t.duration("interval", &b.Interval, 1)
 	t.duration("primary-interval", &b.PrimaryInterval, 1)
 	t.duration("fast-interval", &b.FastInterval, 1)
-	t.atMost("primary-interval", &b.PrimaryInterval, "interval", b.Interval)
-	t.atMost("fast-interval", &b.FastInterval, "primary-interval", b.PrimaryInterval)
+	t.capDuration("primary-interval", &b.PrimaryInterval, "interval", b.Interval)
+	t.capDuration("fast-interval", &b.FastInterval, "primary-interval", b.PrimaryInterval)
 	t.duration("timeout", &b.Timeout, 1)
 	t.integer("fall", &b.Fall, 1, math.MaxInt32)
 }

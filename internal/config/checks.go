@@ -5,46 +5,34 @@ import (
 	"time"
 )
 
-// cacheConfig says how long an answer is believed.
-type Cache struct {
-	// TTL ("ttl") is the time from the start of a node's last good poll until it
-	// counts as stale. Above every interval. Default 5s.
-	TTL time.Duration
-}
-
-// checksConfig changes what passes a check.
+// Checks is [checks]: what passes a check, besides what Patroni says.
 type Checks struct {
 	// Primary ("primary") is "writable" (the lock, and running as primary) or
 	// "lock" (Patroni's exact answer). Default "writable".
 	Primary string
 
-	// MaxLag ("max-lag") is the lag in bytes that excludes a replica: B, kB, MB,
-	// GB or TB. 0 means no limit. Default 0.
+	// MaxLag ("max-lag") is the lag in bytes above which a replica is excluded. 0
+	// means no limit. Default 0.
 	MaxLag int64
 
-	// LagHold ("lag-hold") is how long a replica has to be over MaxLag to be
-	// excluded, and under it to come back. Default 10s.
+	// LagHold ("lag-hold") is how long a replica has to be over MaxLag before it is
+	// excluded, and under it before it comes back. Default 10s.
 	LagHold time.Duration
 
-	// SameTimeline ("same-timeline") excludes replicas whose timeline is behind
-	// the primary's for long. Default true.
+	// SameTimeline ("same-timeline") excludes replicas whose timeline stays behind
+	// the primary's. Default true.
 	SameTimeline bool
 
 	// Streaming ("streaming") excludes replicas that do not stream. Default false.
 	Streaming bool
 
-	// MinReplicas ("min-replicas") is how many replicas stay, the best ones,
-	// however much they lag. Default 0.
+	// MinReplicas ("min-replicas") is how many replicas, those that lag least, are
+	// kept however much they lag. Default 0.
 	MinReplicas int
 
-	// Fallback ("fallback") is "primary" to let the primary pass replica when no
-	// replica does, or "". Default "".
+	// Fallback ("fallback") is "primary" or "". With "primary", the primary passes the
+	// check replica while no replica does. Default "".
 	Fallback string
-}
-
-func (c *Cache) read(t *table) {
-	t.duration("ttl", &c.TTL, 1)
-	t.done()
 }
 
 func (c *Checks) read(t *table) {
@@ -55,5 +43,5 @@ func (c *Checks) read(t *table) {
 	t.boolean("streaming", &c.Streaming)
 	t.integer("min-replicas", &c.MinReplicas, 0, math.MaxInt32)
 	t.choice("fallback", &c.Fallback, "", "primary")
-	t.done()
+	t.rejectUnknown()
 }

@@ -2,16 +2,12 @@ package config
 
 import (
 	"crypto/tls"
-	"slices"
-	"strings"
 	"time"
-
-	"github.com/BurntSushi/toml"
 )
 
-// config is a configuration file after every default, rule and merge: what
-// stands here is valid and needs no more interpretation. It is not changed
-// after loadConfig; a reload makes a new one.
+// Config is a configuration file after every default, rule and merge: what is here is
+// valid and needs no more interpretation. Nothing changes it after Load; a reload
+// loads another one.
 //
 // In the TOML file a duration is a string ("250ms") or a number of seconds, and
 // a size is a string ("100MB") or a number of bytes. Paths are as the process
@@ -19,29 +15,29 @@ import (
 type Config struct {
 	Frontend  Frontend  // [frontend]
 	Operator  Operator  // [operator]
-	Backend   Backend   // [backend]: what nodes start from; a node's own values are in Nodes
+	Backend   Backend   // [backend]: the defaults of all nodes; each node's own values are in Nodes
 	Cache     Cache     // [cache]
 	Checks    Checks    // [checks]
 	Agent     Agent     // [agent]
 	History   History   // [history]
 	Limits    Limits    // [limits]
 	Discovery Discovery // [discovery]
-	Nodes     []Node    // every [[node]], at least one without discovery, in the file's order
+	Nodes     []Node    // every [[node]], in the file's order; at least one unless Discovery is on
 
 	// Legacy says that the file was the YAML of patroniglue 1.x.
 	Legacy bool
 
-	// Notes are remarks about the file that are no errors, such as a key that has
-	// no effect any more: for the log, at start and after a reload.
+	// Notes are remarks about the file that are no errors, such as a key that no
+	// longer has an effect. They are logged at start and after a reload.
 	Notes []string
 
-	// Text is the file as it was read, and Files is what the files had that it names:
-	// certificates and secrets are used as they were checked.
+	// Text is the file as it was read. Files are the contents of the files that it
+	// names, by path: certificates and secrets are used as they were checked.
 	Text  []byte
 	Files map[string][]byte
 }
 
-// defaultConfig is a file that gives nothing; only its lack of nodes is wrong.
+// Default returns what an empty file gives. It lacks only nodes.
 func Default() *Config {
 	return &Config{
 		Frontend: Frontend{Host: "localhost", Port: 8009, TLSMinVersion: tls.VersionTLS12, FastChecks: true},
@@ -59,64 +55,4 @@ func Default() *Config {
 		Limits:    Limits{HTTPConnections: 4096, AgentConnections: 4096, EventStreams: 256},
 		Discovery: Discovery{Namespaces: []string{"/service/"}},
 	}
-}
-
-// parseConfig reads TOML. Files that it names are read with readFile.
-func parseTOML(data []byte, readFile func(string) ([]byte, error)) (*Config, error) {
-	// Not into the struct: the decoder stops at the first wrong type, and it would
-	// take a plain 5 as 5 ns.
-	var values map[string]any
-	if err := toml.Unmarshal(data, &values); err != nil {
-		return nil, syntaxError(err, string(data))
-	}
-
-	r := &reading{readFile: readFile}
-	top := &table{reading: r, values: values}
-	c := Default()
-	c.Frontend.read(top.table("frontend"))
-	operator := top.table("operator")
-	c.Operator.read(operator)
-	c.Operator.complete(operator, &c.Frontend)
-	backend := top.table("backend")
-	c.Backend.read(backend)
-	cache := top.table("cache")
-	c.Cache.read(cache)
-	c.Checks.read(top.table("checks"))
-	c.Agent.read(top.table("agent"))
-	c.History.read(top.table("history"))
-	c.Limits.read(top.table("limits"))
-	c.Discovery.read(top.table("discovery"))
-	c.outlive(cache, backend)
-
-	for _, t := range top.tables("node") {
-		n := Node{Backend: c.Backend}
-		n.read(t)
-		if t.valid("interval") && t.given("interval") && cache.valid("ttl") && n.Interval >= c.Cache.TTL {
-			t.wrong("interval", "want less than cache.ttl, "+c.Cache.TTL.String())
-		}
-		c.Nodes = append(c.Nodes, n)
-	}
-	top.done()
-	c.distinct(r)
-	if len(c.Nodes) == 0 && top.valid("node") && !c.Discovery.On() && !slices.ContainsFunc(r.mistakes, func(m mistake) bool { return strings.HasPrefix(m.path, "discovery") }) {
-		r.add("node", "want at least one [[node]], or [discovery] (got nothing)")
-	}
-	c.Notes = r.notes
-	if err := r.err(); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// outlive wants that a node does not get stale between two polls, and says so at
-// the key that is given.
-func (c *Config) outlive(cache, backend *table) {
-	if !cache.valid("ttl") || !backend.valid("interval") || c.Cache.TTL > c.Backend.Interval {
-		return
-	}
-	if backend.given("interval") && !cache.given("ttl") {
-		backend.wrong("interval", "want less than cache.ttl, "+c.Cache.TTL.String())
-		return
-	}
-	cache.wrong("ttl", "want more than backend.interval, "+c.Backend.Interval.String()+", or nodes are stale between two polls")
 }

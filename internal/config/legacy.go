@@ -14,48 +14,36 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// leastLegacyTTL bounds how often a legacy file can make us poll: 1.x asked
-// Patroni when it was asked, we ask all the time.
-const leastLegacyTTL = 300 * time.Millisecond
+// minLegacyTTL bounds how often a legacy file can make us poll: 1.x asked Patroni
+// only when it was asked itself, we poll all the time.
+const minLegacyTTL = 300 * time.Millisecond
 
 // parseLegacy reads the YAML of patroniglue 1.x: one Patroni, behind a cache.
-func parseLegacy(data []byte, readFile func(string) ([]byte, error)) (*Config, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return nil, yamlError(err)
+func parseLegacy(text []byte, readFile func(string) ([]byte, error)) (*Config, error) {
+	values, lines, err := decodeYAML(text)
+	if err != nil {
+		return nil, err
 	}
-	r := &reading{readFile: readFile, lines: map[string]int{}}
-	top := &table{reading: r}
-	if !doc.IsZero() { // an empty file is all defaults
-		var v any
-		if err := doc.Decode(&v); err != nil {
-			return nil, yamlError(err)
-		}
-		var ok bool
-		if top.values, ok = plain(v).(map[string]any); !ok && v != nil {
-			return nil, fmt.Errorf("line %d: want frontend, backend and cache (got %s)", doc.Content[0].Line, show(v))
-		}
-		findLines(top, doc.Content[0], r.lines)
-	}
-
+	r := &reader{readFile: readFile, lines: lines}
+	top := &table{reader: r, values: values}
 	c := Default()
 	c.Legacy = true
 	// 1.x relayed what Patroni answers to /primary: 200 for the lock, running or not.
 	c.Checks.Primary = "lock"
-	c.legacyFrontend(top.table("frontend"))
-	address := c.legacyBackend(top.table("backend"))
-	c.legacyCache(top.table("cache"))
-	top.done()
-	c.Notes = r.notes
+	c.readLegacyFrontend(top.table("frontend"))
+	address := c.readLegacyBackend(top.table("backend"))
+	c.readLegacyCache(top.table("cache"))
+	top.rejectUnknown()
 	// 1.x knew neither the name nor the scope of its Patroni, so none is checked.
 	c.Nodes = []Node{{Name: "local", Cluster: defaultCluster, URL: address, Backend: c.Backend}}
+	c.Notes = r.notes
 	if err := r.err(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Config) legacyFrontend(t *table) {
+func (c *Config) readLegacyFrontend(t *table) {
 	f := &c.Frontend
 	f.Port = 80
 	t.host("host", &f.Host)
@@ -65,59 +53,87 @@ func (c *Config) legacyFrontend(t *table) {
 	t.tlsCiphers("tls-ciphers", &f.TLSCiphers)
 	var format string
 	t.text("logformat", &format)
-	if t.given("logformat") {
-		t.notes = append(t.notes, "frontend.logformat: has no effect, checks are not logged one by one")
+	if t.has("logformat") {
+		t.addNote(t.pathOf("logformat"), "has no effect, single checks are not logged")
 	}
-	t.done()
+	t.rejectUnknown()
 }
 
-func (c *Config) legacyBackend(t *table) *url.URL {
-	host, port := "localhost", 80 // not Patroni's 8008: so it was
+// readLegacyBackend returns the address of Patroni.
+func (c *Config) readLegacyBackend(t *table) *url.URL {
+	host, port := "localhost", 80 // as in 1.x, not Patroni's 8008
 	t.host("host", &host)
-	if host == "" && t.valid("host") {
-		t.wrong("host", "want the address of Patroni's REST API")
+	if host == "" && t.isValid("host") {
+		t.reject("host", "want the address of Patroni's REST API")
 	}
 	t.integer("port", &port, 1, math.MaxUint16)
 	t.choice("scheme", &c.Backend.Scheme, "http", "https")
 	t.boolean("insecure", &c.Backend.Insecure)
-	t.done()
+	t.rejectUnknown()
 	return &url.URL{Scheme: c.Backend.Scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}
 }
 
-// legacyCache takes the TTL, and polls as often as that TTL needs.
-func (c *Config) legacyCache(t *table) {
-	var sweep, ttl time.Duration
+// readLegacyCache reads the ttl, and sets the intervals of polls by it.
+func (c *Config) readLegacyCache(t *table) {
+	var ttl, sweep time.Duration
 	t.duration("ttl", &ttl, 0)
 	t.duration("interval", &sweep, 0)
-	t.done()
-	if t.given("interval") {
-		t.notes = append(t.notes, "cache.interval: has no effect, an answer is as old as its TTL allows and never swept")
+	t.rejectUnknown()
+	if t.has("interval") {
+		t.addNote(t.pathOf("interval"), "has no effect, answers expire by their ttl and are not swept")
 	}
-	note := func(format string, args ...any) {
-		t.notes = append(t.notes, "cache.ttl: "+fmt.Sprintf(format, args...))
-	}
-
-	b := &c.Backend
 	switch {
-	case ttl == 0 && t.given("ttl") && t.valid("ttl"):
-		note("0 does not switch the cache off any more, it is %s", c.Cache.TTL)
+	case ttl == 0 && t.has("ttl") && t.isValid("ttl"):
+		t.addNote(t.pathOf("ttl"), "0 no longer switches the cache off, the ttl is %s", c.Cache.TTL)
 	case ttl == 0:
-	case ttl < leastLegacyTTL:
-		note("%s is too short to poll in time, it is %s", ttl, leastLegacyTTL)
-		c.Cache.TTL = leastLegacyTTL
+	case ttl < minLegacyTTL:
+		t.addNote(t.pathOf("ttl"), "%s is too short for polling, the ttl is %s", ttl, minLegacyTTL)
+		c.Cache.TTL = minLegacyTTL
 	default:
 		c.Cache.TTL = ttl
 	}
-	if c.Cache.TTL < 2*b.Interval { // one slow poll must not end belief
-		b.Interval = c.Cache.TTL / 3
-		b.PrimaryInterval = min(b.PrimaryInterval, b.Interval)
-		b.FastInterval = min(b.FastInterval, b.PrimaryInterval)
-		note("Patroni is polled every %s, to know it in time", b.Interval.Round(time.Millisecond))
+	if c.pollWithinTTL() {
+		t.addNote(t.pathOf("ttl"), "Patroni is polled every %s, so that its answers do not expire between polls", c.Backend.Interval.Round(time.Millisecond))
 	}
-	b.Timeout = min(b.Timeout, c.Cache.TTL)
 }
 
-// yamlError has one mistake a line, without the prefix that yaml puts.
+// pollWithinTTL lowers the intervals where a single slow poll would let the node get
+// stale, and reports whether it did.
+func (c *Config) pollWithinTTL() bool {
+	b := &c.Backend
+	b.Timeout = min(b.Timeout, c.Cache.TTL)
+	if c.Cache.TTL >= 2*b.Interval {
+		return false
+	}
+	b.Interval = c.Cache.TTL / 3
+	b.PrimaryInterval = min(b.PrimaryInterval, b.Interval)
+	b.FastInterval = min(b.FastInterval, b.PrimaryInterval)
+	return true
+}
+
+// decodeYAML returns the values of a file, and the line on which each path stands.
+func decodeYAML(text []byte) (values map[string]any, lines map[string]int, err error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, nil, yamlError(err)
+	}
+	if doc.IsZero() {
+		return nil, nil, nil // an empty file is all defaults
+	}
+	var v any
+	if err := doc.Decode(&v); err != nil {
+		return nil, nil, yamlError(err)
+	}
+	values, ok := normalizeYAML(v).(map[string]any)
+	if !ok && v != nil {
+		return nil, nil, fmt.Errorf("line %d: want frontend, backend and cache (got %s)", doc.Content[0].Line, showValue(v))
+	}
+	lines = make(map[string]int)
+	recordLines("", doc.Content[0], lines)
+	return values, lines, nil
+}
+
+// yamlError puts one mistake on a line, without the prefix that the yaml package gives.
 func yamlError(err error) error {
 	if all, ok := errors.AsType[*yaml.TypeError](err); ok {
 		return errors.New(strings.Join(all.Errors, "\n"))
@@ -125,13 +141,13 @@ func yamlError(err error) error {
 	return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
 }
 
-// plain gives tables string keys, and the booleans of YAML 1.1, which 1.x read,
-// their value.
-func plain(v any) any {
+// normalizeYAML makes what the decoder of TOML would have made: string keys for
+// tables, and booleans of what YAML 1.1, which 1.x read, takes for one.
+func normalizeYAML(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, e := range v {
-			v[key] = plain(e)
+			v[key] = normalizeYAML(e)
 		}
 		if s, ok := v["insecure"].(string); ok {
 			switch low := strings.ToLower(s); {
@@ -147,24 +163,24 @@ func plain(v any) any {
 		for key, e := range v {
 			values[fmt.Sprint(key)] = e
 		}
-		return plain(values)
+		return normalizeYAML(values)
 	}
 	return v
 }
 
-// findLines notes on which line each path stands.
-func findLines(t *table, n *yaml.Node, lines map[string]int) {
+// recordLines records the line of every path below path, where n stands.
+func recordLines(path string, n *yaml.Node, lines map[string]int) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i]
-			path := t.at(key.Value)
-			lines[path] = key.Line
-			findLines(&table{path: path}, n.Content[i+1], lines)
+			below := joinPath(path, key.Value)
+			lines[below] = key.Line
+			recordLines(below, n.Content[i+1], lines)
 		}
 	case yaml.SequenceNode:
 		for i, e := range n.Content {
-			lines[fmt.Sprintf("%s[%d]", t.path, i+1)] = e.Line
+			lines[fmt.Sprintf("%s[%d]", path, i+1)] = e.Line
 		}
 	}
 }

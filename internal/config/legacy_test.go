@@ -10,7 +10,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// legacyDefaults is what an empty file gives.
+// legacyDefaults returns what an empty file gives.
 func legacyDefaults(t *testing.T) *Config {
 	c := Default()
 	c.Legacy = true
@@ -65,8 +65,8 @@ cache:
 				c.Notes = []string{
 					"frontend.tls-ciphers[2]: TLS_FALLBACK_SCSV has no effect, Go does not let it be chosen",
 					"frontend.tls-ciphers[3]: TLS_AES_256_GCM_SHA384 has no effect, Go does not let it be chosen",
-					"frontend.logformat: has no effect, checks are not logged one by one",
-					"cache.interval: has no effect, an answer is as old as its TTL allows and never swept",
+					"frontend.logformat: has no effect, single checks are not logged",
+					"cache.interval: has no effect, answers expire by their ttl and are not swept",
 				}
 			},
 		},
@@ -74,7 +74,7 @@ cache:
 			c.Cache.TTL = time.Second
 			c.Backend.Interval, c.Backend.Timeout = time.Second/3, time.Second
 			c.Nodes[0].Backend = c.Backend
-			c.Notes = []string{"cache.ttl: Patroni is polled every 333ms, to know it in time"}
+			c.Notes = []string{"cache.ttl: Patroni is polled every 333ms, so that its answers do not expire between polls"}
 		}},
 		{"ttl tiny", "cache: {ttl: 0.01}", func(c *Config) {
 			c.Cache.TTL = 300 * time.Millisecond
@@ -82,12 +82,12 @@ cache:
 			c.Backend.Timeout = 300 * time.Millisecond
 			c.Nodes[0].Backend = c.Backend
 			c.Notes = []string{
-				"cache.ttl: 10ms is too short to poll in time, it is 300ms",
-				"cache.ttl: Patroni is polled every 100ms, to know it in time",
+				"cache.ttl: 10ms is too short for polling, the ttl is 300ms",
+				"cache.ttl: Patroni is polled every 100ms, so that its answers do not expire between polls",
 			}
 		}},
 		{"ttl off", "cache: {ttl: 0}", func(c *Config) {
-			c.Notes = []string{"cache.ttl: 0 does not switch the cache off any more, it is 5s"}
+			c.Notes = []string{"cache.ttl: 0 no longer switches the cache off, the ttl is 5s"}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestLegacyMistakes(t *testing.T) {
 		{"backend port", "backend:\n  port: 0", `line 2: backend.port: want a whole number from 1 to 65535 (got 0)`},
 		{"backend host", "backend:\n  host: ''", `line 2: backend.host: want the address of Patroni's REST API (got "")`},
 		{"insecure", "backend:\n  insecure: maybe", `line 2: backend.insecure: want true or false (got "maybe")`},
-		{"SSLv3", "frontend:\n  tls-min-version: SSLv3.0", `line 2: frontend.tls-min-version: Go has no SSLv3; the lowest is TLSv1.0 (got "SSLv3.0")`},
+		{"SSLv3", "frontend:\n  tls-min-version: SSLv3.0", `line 2: frontend.tls-min-version: want TLSv1.0 or higher, Go has no SSLv3 (got "SSLv3.0")`},
 		{"certfile alone", "# a comment\nfrontend:\n  certfile: a.crt", `line 2: frontend.keyfile: want certfile and keyfile or neither (got certfile alone)`},
 		{"cipher", "frontend:\n  tls-ciphers:\n    - TLS_AES_128_GCM_SHA256\n    - AES", `line 4: frontend.tls-ciphers[2]: want one of ` + cipherNames() + ` (got "AES")`},
 		{"ttl", "cache:\n  ttl: -1", `line 2: cache.ttl: want a duration, 0 or more, such as "1s" (got -1)`},

@@ -9,71 +9,51 @@ import (
 	"strings"
 )
 
-// agentConfig is the shared port of the agent protocol.
-type Agent struct {
-	// Listen ("listen") is a host:port or :port. Default "": no shared port.
-	Listen string
-}
-
-// distinct wants names that are unique in their cluster and addresses that are
-// listened on once.
-func (c *Config) distinct(r *reading) {
-	type member struct{ cluster, name string }
-	members := map[member]bool{}
-	unnamed := slices.IndexFunc(c.Nodes, func(n Node) bool { return n.Scope == "" })
-	for i, n := range c.Nodes {
-		path := fmt.Sprintf("node[%d]", i+1)
-		m := member{n.Cluster, n.Name}
-		if n.Name != "" && members[m] {
-			r.add(path+".name", "want unique names in a cluster, %q stands twice", n.Name)
-		}
-		members[m] = true
-		// One cluster, half of it without its scope checked, would be a surprise.
-		if n.Scope == defaultCluster && unnamed >= 0 {
-			r.add(path+".cluster", "want another name, nodes without one are %q, such as node[%d] (got %q)", defaultCluster, unnamed+1, n.Scope)
-		}
-	}
-
-	listeners := c.Addresses()
-	for i, l := range listeners {
-		if first := slices.IndexFunc(listeners[:i], l.collides); first >= 0 {
-			r.add(l.Path, "want an address of its own, %s has %q too (got %q)", listeners[first].Path, listeners[first].HostPort, l.HostPort)
+// checkListenAddresses requires that no two sockets are configured to listen on the
+// same address.
+func (c *Config) checkListenAddresses(r *reader) {
+	all := c.ListenAddresses()
+	for i, a := range all {
+		if first := slices.IndexFunc(all[:i], a.conflictsWith); first >= 0 {
+			r.addMistake(a.Key, "want an address of its own, %s has %q too (got %q)", all[first].Key, all[first].HostPort, a.HostPort)
 		}
 	}
 }
 
-// listener is an address to listen on, where the file gives it, and what is
-// answered there. A dedicated agent port answers one check of one node.
-type Address struct {
-	Path, HostPort string
-	Service        Service
-	Cluster        string // of a dedicated agent port, with node and check; else ""
-	Node           string
-	Check          string
-	Fast           bool // answers are fast where they can be
+// ListenAddress is an address to listen on and what is answered there.
+type ListenAddress struct {
+	Key      string // where the file gives it, such as node[1].agent.primary
+	HostPort string
+	Service  Service
+	Fast     bool // plain checks get fast answers
+
+	// The question that a dedicated agent port answers; "" for every other address.
+	Cluster, Node, Check string
 }
 
+// Service is what is answered at a ListenAddress.
 type Service int
 
 const (
-	AgentChecks  Service = iota
-	FrontendHTTP         // HTTP: checks, and all else where operators have no listener
-	OperatorHTTP         // HTTP: all
+	AgentChecks  Service = iota // HAProxy's agent-check
+	FrontendHTTP                // HTTP: checks and, without OperatorHTTP, everything else
+	OperatorHTTP                // HTTP: everything
 )
 
-// listeners are all of them, the frontend first.
-func (c *Config) Addresses() []Address {
-	all := []Address{{Path: "frontend.port", HostPort: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), Service: FrontendHTTP, Fast: c.Frontend.FastChecks}}
+// ListenAddresses returns every address that the configuration listens on, the
+// frontend's first.
+func (c *Config) ListenAddresses() []ListenAddress {
+	all := []ListenAddress{{Key: "frontend.port", HostPort: net.JoinHostPort(c.Frontend.Host, strconv.Itoa(c.Frontend.Port)), Service: FrontendHTTP, Fast: c.Frontend.FastChecks}}
 	if c.Operator.Listen != "" {
-		all = append(all, Address{Path: "operator.listen", HostPort: c.Operator.Listen, Service: OperatorHTTP})
+		all = append(all, ListenAddress{Key: "operator.listen", HostPort: c.Operator.Listen, Service: OperatorHTTP})
 	}
 	if c.Agent.Listen != "" {
-		all = append(all, Address{Path: "agent.listen", HostPort: c.Agent.Listen, Fast: c.Frontend.FastChecks})
+		all = append(all, ListenAddress{Key: "agent.listen", HostPort: c.Agent.Listen, Fast: c.Frontend.FastChecks})
 	}
 	for i, n := range c.Nodes {
 		for _, check := range slices.Sorted(maps.Keys(n.Agent)) {
-			all = append(all, Address{
-				Path: fmt.Sprintf("node[%d].agent.%s", i+1, check), HostPort: n.Agent[check],
+			all = append(all, ListenAddress{
+				Key: fmt.Sprintf("node[%d].agent.%s", i+1, check), HostPort: n.Agent[check],
 				Cluster: n.Cluster, Node: n.Name, Check: check, Fast: c.Frontend.FastChecks,
 			})
 		}
@@ -81,17 +61,12 @@ func (c *Config) Addresses() []Address {
 	return all
 }
 
-// collides says that the system would refuse one of the two, as far as the text
-// tells: names are not resolved.
-func (l Address) collides(other Address) bool {
-	host, port, err := SplitAddress(l.HostPort)
+// conflictsWith reports whether the system would refuse to listen on both, as far as
+// the text shows it: names are not resolved.
+func (a ListenAddress) conflictsWith(other ListenAddress) bool {
+	host, port, err := SplitAddress(a.HostPort)
 	otherHost, otherPort, otherErr := SplitAddress(other.HostPort)
 	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
 	return err == nil && otherErr == nil && port == otherPort && port != 0 &&
 		(strings.EqualFold(host, otherHost) || all(host) || all(otherHost))
-}
-
-func (a *Agent) read(t *table) {
-	t.address("listen", &a.Listen)
-	t.done()
 }

@@ -8,13 +8,21 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/BurntSushi/toml"
 )
 
-// findConfig says which file to load: the one of the -config flag, else the
-// first of the usual places that exists.
-func find(flag, home string, exists func(string) bool) (string, error) {
+// FindAndLoad loads the file that the -config flag names or, when flag is "", the
+// first of the usual files that exists. It returns the file's path too.
+func FindAndLoad(flag string) (path string, c *Config, err error) {
+	home, _ := os.UserHomeDir() // without a home only the file in /etc is looked for
+	if path, err = findFile(flag, home, exists); err != nil {
+		return "", nil, err
+	}
+	c, err = Load(path)
+	return path, c, err
+}
+
+// findFile returns the path to load: flag, or the first of the usual files that exists.
+func findFile(flag, home string, exists func(string) bool) (string, error) {
 	if flag != "" {
 		return flag, nil
 	}
@@ -29,79 +37,55 @@ func find(flag, home string, exists func(string) bool) (string, error) {
 	return "", fmt.Errorf("finding a configuration: neither %q nor %q exists, name one with -config FILE", old, system)
 }
 
-// loadConfig reads a file: the YAML of patroniglue 1.x when it is called .yml
-// or .yaml, else TOML. The error tells all mistakes, one a line, and leaves it
-// to the caller to name the file.
-func loadFile(path string) (*Config, error) {
+// exists is true, too, for a file that we may not see: reading it gives the reason.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil || errors.Is(err, fs.ErrPermission)
+}
+
+// Load reads the configuration file at path, as Parse does, and the files that it
+// names. Its errors name the file.
+func Load(path string) (*Config, error) {
 	text, err := os.ReadFile(path)
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		err = at.Err // the message below has the path already
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the configuration %q: %w", path, err)
 	}
 	return Parse(path, text, os.ReadFile)
 }
 
-// parseFile is loadConfig for a file that was read already.
-func Parse(path string, text []byte, readFile func(string) ([]byte, error)) (c *Config, err error) {
+// Parse makes a configuration of the text of a file: the YAML of patroniglue 1.x if
+// path ends in .yml or .yaml, else TOML. readFile reads the files that the text names,
+// such as certificates. The error is an *Error.
+func Parse(path string, text []byte, readFile func(string) ([]byte, error)) (*Config, error) {
 	files := make(map[string][]byte)
-	keep := func(name string) ([]byte, error) {
+	readAndKeep := func(name string) ([]byte, error) {
 		content, err := readFile(name)
 		if err == nil {
 			files[name] = content
 		}
 		return content, err
 	}
+	parse := parseTOML
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".yml", ".yaml":
-		c, err = parseLegacy(text, keep)
-	default:
-		c, err = parseTOML(text, keep)
+		parse = parseLegacy
 	}
+	c, err := parse(text, readAndKeep)
 	if err != nil {
-		return nil, err
+		return nil, &Error{path, err}
 	}
 	c.Text, c.Files = text, files
 	return c, nil
 }
 
-// syntaxError shows the line that cannot be read. ParseError.ErrorWithPosition
-// would too, but toml 1.6 panics there when its lexer puts an error on line 0.
-func syntaxError(err error, text string) error {
-	at, ok := errors.AsType[toml.ParseError](err)
-	if !ok {
-		return err
-	}
-	lines := strings.Split(text, "\n")
-	n := min(max(at.Position.Line, 1), len(lines))
-	message := strings.TrimSuffix(strings.ReplaceAll(at.Message, "\n", " "), ".")
-	return fmt.Errorf("line %d: %s (got %s)", n, message, show(strings.TrimSpace(lines[n-1])))
-}
-
-// readConfig finds and loads the configuration. Every line of its error names
-// the file.
-func Find(flag string) (path string, cfg *Config, err error) {
-	home, _ := os.UserHomeDir() // without a home only the other default file is looked for
-	if path, err = find(flag, home, Exists); err != nil {
-		return "", nil, err
-	}
-	cfg, err = Load(path)
-	return path, cfg, err
-}
-
-func Load(path string) (*Config, error) {
-	cfg, err := loadFile(path)
-	if at, ok := errors.AsType[*fs.PathError](err); ok {
-		return nil, fmt.Errorf("reading the configuration %q: %w", path, at.Err)
-	}
-	if err != nil {
-		return nil, &Error{path, err}
-	}
-	return cfg, nil
-}
-
-// configError has all mistakes of a file, one a line.
+// Error says what is wrong with a configuration file: all mistakes at once, one a
+// line, and each line begins with the file's path.
 type Error struct {
 	Path string
-	Err  error
+	Err  error // without the path
 }
 
 func (e *Error) Error() string {
@@ -109,9 +93,3 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
-
-// exists is true, too, where we may not look: reading it will say so.
-func Exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil || errors.Is(err, fs.ErrPermission)
-}

@@ -7,11 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"patroniglue/node"
 	"patroniglue/test/harness"
 )
 
-// Every key that the configuration takes is in patroniglue.toml(5), below its
-// table, with the default that the example shows.
+// patroniglue.toml(5) explains every key of the configuration below its table, with
+// the default that the example shows.
 func TestManKeys(t *testing.T) {
 	var c Config
 	keys := map[string][]string{}
@@ -19,7 +20,7 @@ func TestManKeys(t *testing.T) {
 		"frontend": c.Frontend.read, "operator": c.Operator.read, "backend": c.Backend.read, "cache": c.Cache.read, "checks": c.Checks.read,
 		"agent": c.Agent.read, "history": c.History.read, "limits": c.Limits.read, "discovery": c.Discovery.read, "node": new(Node).read,
 	} {
-		asked := &table{reading: new(reading), path: name}
+		asked := &table{reader: new(reader), path: name}
 		read(asked)
 		keys[name] = asked.known
 	}
@@ -40,7 +41,7 @@ func TestManKeys(t *testing.T) {
 			}
 		}
 	}
-	for _, check := range validChecks() {
+	for _, check := range node.CheckNames() {
 		if !regexp.MustCompile(`[ \n]` + check + `[ \n]`).MatchString(sections["[[node]]"]) {
 			t.Errorf("patroniglue.toml.5 does not name the check %s below [[node]]", check)
 		}

@@ -10,28 +10,35 @@ import (
 	"strings"
 )
 
-// reading is what reading one file brings, beside its values.
-type reading struct {
-	readFile func(string) ([]byte, error)
-	lines    map[string]int // where a path stands, when the parser tells
+// reader is the state of reading one file, shared by its tables.
+type reader struct {
+	readFile func(string) ([]byte, error) // reads the files that the file names
+	lines    map[string]int               // by path, where the parser gives lines
 	mistakes []mistake
 	notes    []string
 }
 
-// mistake is what is wrong at a path of the file.
+// mistake is what is wrong at a path of the file, such as node[1].name.
 type mistake struct{ path, text string }
 
-func (r *reading) add(path, format string, args ...any) {
+// addMistake records what is wrong at path. All mistakes together are the error.
+func (r *reader) addMistake(path, format string, args ...any) {
 	r.mistakes = append(r.mistakes, mistake{path, fmt.Sprintf(format, args...)})
 }
 
-// err is all mistakes, one a line, or nil.
-func (r *reading) err() error {
-	slices.SortStableFunc(r.mistakes, func(a, b mistake) int { return cmp.Compare(r.line(a.path), r.line(b.path)) })
+// addNote records a remark that is no mistake.
+func (r *reader) addNote(path, format string, args ...any) {
+	r.notes = append(r.notes, path+": "+fmt.Sprintf(format, args...))
+}
+
+// err returns all mistakes, one a line and in the order of the lines of the file where
+// they are known, or nil.
+func (r *reader) err() error {
+	slices.SortStableFunc(r.mistakes, func(a, b mistake) int { return cmp.Compare(r.lineOf(a.path), r.lineOf(b.path)) })
 	var errs []error
 	for _, m := range r.mistakes {
 		text := m.path + ": " + m.text
-		if line := r.line(m.path); line != 0 {
+		if line := r.lineOf(m.path); line != 0 {
 			text = fmt.Sprintf("line %d: %s", line, text)
 		}
 		errs = append(errs, errors.New(text))
@@ -39,8 +46,8 @@ func (r *reading) err() error {
 	return errors.Join(errs...)
 }
 
-// line is where a path, or else the table that lacks it, stands; 0 when unknown.
-func (r *reading) line(path string) int {
+// lineOf returns the line of path or else of the table that lacks it; 0 when unknown.
+func (r *reader) lineOf(path string) int {
 	for {
 		if line, ok := r.lines[path]; ok {
 			return line
@@ -53,12 +60,12 @@ func (r *reading) line(path string) int {
 	}
 }
 
-// userinfo may have a password. None is wanted in any URL, but who gives one reads
-// about it in the log, and on the page after a reload.
+// userinfo is the part of a URL that may have a password. We want none in any URL, but
+// a file may give one, and messages come to the log and to the page.
 var userinfo = regexp.MustCompile(`//\S*@`)
 
-// show writes a value for people, on one line.
-func show(v any) string {
+// showValue writes a value for people, on one line.
+func showValue(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return "nothing"
@@ -78,40 +85,4 @@ func show(v any) string {
 	default:
 		return "a date or time"
 	}
-}
-
-// nearest finds the name that is meant by a mistyped one.
-func Nearest(got string, names []string) (string, bool) {
-	most := max(2, len(got)/3) // two letters swapped count 2
-	if len(got) <= 3 {
-		most = 1 // or "ttl" would mean "url"
-	}
-	best, least := "", most+1
-	for _, name := range names {
-		if d := distance(strings.ToLower(got), name); d < least {
-			best, least = name, d
-		}
-	}
-	return best, best != ""
-}
-
-// distance counts the bytes to insert, delete or replace (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

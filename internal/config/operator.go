@@ -9,10 +9,11 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// operatorConfig is a listener of its own for all that is not for load balancers.
-// TLS versions and cipher suites are those of [frontend].
+// Operator is [operator]: an address of its own for everything that is not for load
+// balancers. TLS versions and cipher suites are those of [frontend].
 type Operator struct {
-	// Listen ("listen") is a host:port or :port. Default "": the frontend answers all.
+	// Listen ("listen") is a host:port or :port. Default "": [frontend] answers
+	// everything.
 	Listen string
 
 	// Certfile and Keyfile ("certfile", "keyfile") are PEM files. Default "": those
@@ -23,11 +24,11 @@ type Operator struct {
 	// Default "".
 	ClientCAfile string
 
-	// PasswordFile ("password-file") has a line of user:hash for everybody who may
-	// ask, as "htpasswd -B" of Apache writes it. Default "": who may connect may ask.
+	// PasswordFile ("password-file") has a line of user:hash for each user, as Apache's
+	// "htpasswd -B" writes it. Default "": no password is needed.
 	PasswordFile string
 
-	// Users are the bcrypt hashes of PasswordFile, by name; nil without it.
+	// Users are the bcrypt hashes in PasswordFile, by user; nil without it.
 	Users map[string]string
 
 	// Allow ("allow") is as in [frontend]. Default empty: as there.
@@ -35,29 +36,29 @@ type Operator struct {
 }
 
 func (o *Operator) read(t *table) {
-	t.address("listen", &o.Listen)
+	t.listenAddress("listen", &o.Listen)
 	t.keyPair(&o.Certfile, &o.Keyfile)
 	t.authorities("client-cafile", &o.ClientCAfile)
-	t.text("password-file", &o.PasswordFile)
-	if content, ok := t.file("password-file", o.PasswordFile); ok {
-		users, err := parsePasswords(string(content))
-		if err != nil {
-			t.wrong("password-file", err.Error())
-		}
-		o.Users = users
-	}
+	o.readUsers(t)
 	t.networks("allow", &o.Allow)
-	t.done()
+	t.rejectUnknown()
 }
 
-// complete takes from the frontend what is not given, and refuses what would leave
-// the page more open than it looks.
-func (o *Operator) complete(t *table, f *Frontend) {
-	given := o.Certfile != "" || o.ClientCAfile != "" || o.PasswordFile != "" || len(o.Allow) > 0
+func (o *Operator) readUsers(t *table) {
+	t.text("password-file", &o.PasswordFile)
+	content, ok := t.loadFile("password-file", o.PasswordFile)
+	if !ok {
+		return
+	}
+	var err error
+	if o.Users, err = parsePasswords(string(content)); err != nil {
+		t.reject("password-file", err.Error())
+	}
+}
+
+// inheritFrom takes from [frontend] what [operator] does not give.
+func (o *Operator) inheritFrom(f *Frontend) {
 	if o.Listen == "" {
-		if given && t.valid("listen") {
-			t.wrong("listen", `want an address such as "localhost:8010": without one the rest of [operator] protects nothing`)
-		}
 		return
 	}
 	if o.Certfile == "" {
@@ -66,27 +67,42 @@ func (o *Operator) complete(t *table, f *Frontend) {
 	if len(o.Allow) == 0 {
 		o.Allow = f.Allow
 	}
+}
+
+// checkProtection refuses what would leave operators' requests more open than the
+// file looks, and notes passwords that cross the network as plain text.
+func (o *Operator) checkProtection(t *table, f *Frontend) {
+	if o.Listen == "" {
+		protected := o.Certfile != "" || o.ClientCAfile != "" || o.PasswordFile != "" || len(o.Allow) > 0
+		if protected && t.isValid("listen") {
+			t.reject("listen", `want an address such as "localhost:8010": without one the rest of [operator] protects nothing`)
+		}
+		return
+	}
 	switch {
-	case o.ClientCAfile != "" && o.Certfile == "" && t.valid("certfile"):
-		t.wrong("client-cafile", "want certfile and keyfile with it, only TLS has client certificates")
-	case f.ClientCAfile != "" && o.ClientCAfile == "" && o.PasswordFile == "" && t.valid("client-cafile") && t.valid("password-file"):
-		t.wrong("client-cafile", "want it, or password-file: [frontend] asks for client certificates, this would ask for nothing")
+	case o.ClientCAfile != "" && o.Certfile == "" && t.isValid("certfile"):
+		t.reject("client-cafile", "want certfile and keyfile too: only TLS has client certificates")
+	case f.ClientCAfile != "" && o.ClientCAfile == "" && o.PasswordFile == "" && t.isValid("client-cafile") && t.isValid("password-file"):
+		t.reject("client-cafile", "want this or password-file: [frontend] asks for client certificates, [operator] would ask for nothing")
 	}
 	if host, _, _ := SplitAddress(o.Listen); o.PasswordFile != "" && o.Certfile == "" && !isLoopback(host) {
-		t.notes = append(t.notes, "operator.listen: passwords cross the network as plain text: want certfile and keyfile, or localhost behind a proxy with TLS")
+		t.addNote(t.pathOf("listen"), "passwords cross the network as plain text: want certfile and keyfile, or localhost behind a proxy with TLS")
 	}
 }
 
+// isLoopback reports whether only this host can connect to host.
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
-// maxCost bounds bcrypt: each step doubles the time, 14 takes about a second.
+// maxCost bounds the cost of a bcrypt hash: each step doubles the time of a login, 14
+// takes about a second.
 const maxCost = 14
 
 // parsePasswords reads lines of user:hash, as "htpasswd -B" writes them. Its error
-// tells in which line what is wanted, but nothing of what it says.
+// says what is wanted and on which line, but nothing of what that line has: it may be
+// a secret.
 func parsePasswords(text string) (map[string]string, error) {
 	users, n := make(map[string]string), 0
 	for line := range strings.Lines(text) {
@@ -99,13 +115,13 @@ func parsePasswords(text string) (map[string]string, error) {
 		cost, err := bcrypt.Cost([]byte(hash))
 		switch {
 		case !ok || user == "":
-			return nil, fmt.Errorf("want lines of user:hash as htpasswd -B writes them, line %d is another", n)
+			return nil, fmt.Errorf("want lines of user:hash as htpasswd -B writes them, line %d is not one", n)
 		case err != nil || len(hash) != 60:
-			return nil, fmt.Errorf("want bcrypt hashes, $2y$..., as htpasswd -B writes them, line %d has another", n)
+			return nil, fmt.Errorf("want bcrypt hashes ($2y$...) as htpasswd -B writes them, line %d has none", n)
 		case cost > maxCost:
-			return nil, fmt.Errorf("want bcrypt hashes with a cost of at most %d, or each login takes seconds, line %d has %d", maxCost, n, cost)
+			return nil, fmt.Errorf("want bcrypt hashes with a cost of at most %d, else each login takes seconds: line %d has %d", maxCost, n, cost)
 		case users[user] != "":
-			return nil, fmt.Errorf("want each user once, that of line %d has another line", n)
+			return nil, fmt.Errorf("want each user once, line %d repeats one", n)
 		}
 		users[user] = hash
 	}

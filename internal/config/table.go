@@ -10,96 +10,108 @@ import (
 	"strings"
 )
 
-// table reads the keys of one table over preset values, which stay as they are
-// when a key is not given or wrong.
+// table reads the keys of one table of the file. Its methods that are named after a
+// type, such as duration, read a key into a variable that holds the default: the
+// variable keeps it if the key is not given, or wrong.
 type table struct {
-	*reading
+	*reader
 	path   string // "" for the top
 	values map[string]any
-	known  []string // the keys that were asked for
-	noun   string   // what a key is called, "key" when empty
+	known  []string // the keys that were read so far
+	noun   string   // what a key is called in messages, "key" when empty
 }
 
-var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+// pathOf returns the path of a key in the file, such as node[1].agent.primary.
+func (t *table) pathOf(key string) string { return joinPath(t.path, key) }
 
-func (t *table) at(key string) string {
-	if !bareKey.MatchString(key) {
+// word is a key that TOML takes without quotes.
+var word = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+func joinPath(table, key string) string {
+	if !word.MatchString(key) {
 		key = strconv.Quote(key)
 	}
-	if t.path == "" {
+	if table == "" {
 		return key
 	}
-	return t.path + "." + key
+	return table + "." + key
 }
 
-func (t *table) get(key string) (any, bool) {
+// value returns the value of a key and whether it is given. From then on the key is a
+// known one.
+func (t *table) value(key string) (any, bool) {
 	if !slices.Contains(t.known, key) {
 		t.known = append(t.known, key)
 	}
-	return t.values[key], t.given(key)
+	return t.values[key], t.has(key)
 }
 
-// given: YAML has keys without a value, which give nothing.
-func (t *table) given(key string) bool { return t.values[key] != nil }
+// has reports whether the file gives key. A key of YAML without a value gives nothing.
+func (t *table) has(key string) bool { return t.values[key] != nil }
 
-// valid says that nothing wrong was found in the key so far.
-func (t *table) valid(key string) bool {
-	return !slices.ContainsFunc(t.mistakes, func(m mistake) bool { return m.path == t.at(key) })
+// isValid reports whether no mistake was found at key so far.
+func (t *table) isValid(key string) bool {
+	return !slices.ContainsFunc(t.mistakes, func(m mistake) bool { return m.path == t.pathOf(key) })
 }
 
-func (t *table) wrong(key, want string) {
-	t.add(t.at(key), "%s (got %s)", want, show(t.values[key]))
+// reject adds a mistake at key, with the value that stands there.
+func (t *table) reject(key, want string) {
+	t.addMistake(t.pathOf(key), "%s (got %s)", want, showValue(t.values[key]))
 }
 
-// done reports the keys that nobody asked for.
-func (t *table) done() {
+// rejectUnknown adds a mistake for each key that was not read.
+func (t *table) rejectUnknown() {
 	for _, key := range slices.Sorted(maps.Keys(t.values)) {
 		if slices.Contains(t.known, key) {
 			continue
 		}
 		noun := cmp.Or(t.noun, "key")
 		if near, ok := Nearest(key, t.known); ok {
-			t.add(t.at(key), "unknown %s, did you mean %q?", noun, near)
+			t.addMistake(t.pathOf(key), "unknown %s, did you mean %q?", noun, near)
 		} else {
-			t.add(t.at(key), "unknown %s, want one of %s", noun, strings.Join(t.known, ", "))
+			t.addMistake(t.pathOf(key), "unknown %s, want one of %s", noun, strings.Join(t.known, ", "))
 		}
 	}
 }
 
-// table gives a table below, empty when there is none.
+// table returns the table at key, an empty one if the file has none.
 func (t *table) table(key string) *table {
-	v, given := t.get(key)
+	v, given := t.value(key)
 	values, ok := v.(map[string]any)
 	if given && !ok {
-		t.wrong(key, "want a table")
+		t.reject(key, "want a table")
 	}
-	return &table{reading: t.reading, path: t.at(key), values: values}
+	return &table{reader: t.reader, path: t.pathOf(key), values: values}
 }
 
-// tables gives the tables of a list, counted from 1.
+// tables returns the tables of the list at key. Their paths count from 1.
 func (t *table) tables(key string) []*table {
-	v, given := t.get(key)
-	var list []map[string]any
+	var tables []*table
+	for i, values := range t.listOfTables(key) {
+		tables = append(tables, &table{reader: t.reader, path: fmt.Sprintf("%s[%d]", t.pathOf(key), i+1), values: values})
+	}
+	return tables
+}
+
+func (t *table) listOfTables(key string) []map[string]any {
+	v, given := t.value(key)
 	switch v := v.(type) {
-	case []map[string]any:
-		list = v
-	case []any: // an inline one
+	case []map[string]any: // each [[key]]
+		return v
+	case []any: // an inline list
+		var list []map[string]any
 		for _, e := range v {
 			values, ok := e.(map[string]any)
 			if !ok {
-				t.wrong(key, "want tables, each [["+key+"]]")
+				t.reject(key, "want tables, each [["+key+"]]")
 				return nil
 			}
 			list = append(list, values)
 		}
-	default:
-		if given {
-			t.wrong(key, "want a list of tables, each [["+key+"]]")
-		}
+		return list
 	}
-	var tables []*table
-	for i, values := range list {
-		tables = append(tables, &table{reading: t.reading, path: fmt.Sprintf("%s[%d]", t.at(key), i+1), values: values})
+	if given {
+		t.reject(key, "want a list of tables, each [["+key+"]]")
 	}
-	return tables
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -17,10 +16,11 @@ var tlsVersions = map[string]uint16{
 	"TLSv1.3": tls.VersionTLS13,
 }
 
+// tlsVersion reads the name of a version of TLS.
 func (t *table) tlsVersion(key string, p *uint16) {
 	var s string
 	t.text(key, &s)
-	if s == "" || !t.valid(key) {
+	if s == "" || !t.isValid(key) {
 		return
 	}
 	if version, ok := tlsVersions[s]; ok {
@@ -28,14 +28,14 @@ func (t *table) tlsVersion(key string, p *uint16) {
 		return
 	}
 	if strings.HasPrefix(strings.ToLower(s), "sslv3") {
-		t.wrong(key, "Go has no SSLv3; the lowest is TLSv1.0")
+		t.reject(key, "want TLSv1.0 or higher, Go has no SSLv3")
 		return
 	}
-	t.wrong(key, "want TLSv1.0, TLSv1.1, TLSv1.2 or TLSv1.3")
+	t.reject(key, "want TLSv1.0, TLSv1.1, TLSv1.2 or TLSv1.3")
 }
 
-// tlsCiphers reads the names of cipher suites. Those that cannot be chosen, of
-// TLS 1.3 and the one that is only a signal, are noted and left out, because
+// tlsCiphers reads the names of cipher suites. Those that cannot be chosen, which are
+// the suites of TLS 1.3 and one that is only a signal, get a note and are left out:
 // patroniglue 1.x had them in its list.
 func (t *table) tlsCiphers(key string, p *[]uint16) {
 	// Names that crypto/tls had before Go 1.14, when patroniglue 1.x was built.
@@ -44,10 +44,10 @@ func (t *table) tlsCiphers(key string, p *[]uint16) {
 		"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305": tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 	}
 	var names []string
-	ignored := []string{"TLS_FALLBACK_SCSV"}
+	withoutEffect := []string{"TLS_FALLBACK_SCSV"}
 	for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
 		if slices.Equal(suite.SupportedVersions, []uint16{tls.VersionTLS13}) {
-			ignored = append(ignored, suite.Name)
+			withoutEffect = append(withoutEffect, suite.Name)
 			continue
 		}
 		ids[suite.Name] = suite.ID
@@ -59,63 +59,72 @@ func (t *table) tlsCiphers(key string, p *[]uint16) {
 		switch {
 		case ok:
 			*p = append(*p, id)
-		case slices.Contains(ignored, s):
-			t.notes = append(t.notes, fmt.Sprintf("%s: %s has no effect, Go does not let it be chosen", path, s))
+		case slices.Contains(withoutEffect, s):
+			t.addNote(path, "%s has no effect, Go does not let it be chosen", s)
 		default:
-			t.add(path, "want one of %s (got %s)", strings.Join(names, ", "), show(s))
+			t.addMistake(path, "want one of %s (got %s)", strings.Join(names, ", "), showValue(s))
 		}
 	})
 }
 
-// keyPair reads certfile and keyfile, and looks whether they fit when one of
-// them is given here.
+// keyPair reads certfile and keyfile and, if one of them is given here, checks that
+// they fit together.
 func (t *table) keyPair(certFile, keyFile *string) {
 	t.text("certfile", certFile)
 	t.text("keyfile", keyFile)
-	if !t.given("certfile") && !t.given("keyfile") || !t.valid("certfile") || !t.valid("keyfile") {
+	if !t.has("certfile") && !t.has("keyfile") || !t.isValid("certfile") || !t.isValid("keyfile") {
 		return
 	}
-	if (*certFile == "") != (*keyFile == "") {
-		missing, alone := "keyfile", "certfile"
-		if *certFile == "" {
-			missing, alone = alone, missing
-		}
-		t.add(t.at(missing), "want certfile and keyfile or neither (got %s alone)", alone)
+	if !t.bothOrNeither("certfile", *certFile, "keyfile", *keyFile) {
 		return
 	}
-	cert, ok := t.file("certfile", *certFile)
-	key, okKey := t.file("keyfile", *keyFile)
+	cert, ok := t.loadFile("certfile", *certFile)
+	key, okKey := t.loadFile("keyfile", *keyFile)
 	if !ok || !okKey {
 		return
 	}
 	if _, err := tls.X509KeyPair(cert, key); err != nil {
-		t.add(t.at("certfile"), "want a certificate and its key in PEM: %v (got %s and %s)", err, show(*certFile), show(*keyFile))
+		t.addMistake(t.pathOf("certfile"), "want a certificate and its key in PEM: %v (got %s and %s)", err, showValue(*certFile), showValue(*keyFile))
 	}
 }
 
-// authorities reads a path of PEM certificates.
+// bothOrNeither reports whether both keys have a value or neither has one; else it
+// adds a mistake.
+func (t *table) bothOrNeither(key1, value1, key2, value2 string) bool {
+	if (value1 == "") == (value2 == "") {
+		return true
+	}
+	missing, alone := key2, key1
+	if value1 == "" {
+		missing, alone = key1, key2
+	}
+	t.addMistake(t.pathOf(missing), "want %s and %s or neither (got %s alone)", key1, key2, alone)
+	return false
+}
+
+// authorities reads the path of a file of certificates in PEM, and checks that file.
 func (t *table) authorities(key string, p *string) {
 	t.text(key, p)
-	if !t.given(key) {
+	if !t.has(key) {
 		return
 	}
-	if pem, ok := t.file(key, *p); ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
-		t.wrong(key, "want certificates in PEM")
+	if pem, ok := t.loadFile(key, *p); ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		t.reject(key, "want certificates in PEM")
 	}
 }
 
-// file reads what a path of the configuration names; the answer is false without
-// a path or when the key is wrong.
-func (t *table) file(key, path string) ([]byte, bool) {
-	if path == "" || !t.valid(key) {
+// loadFile reads the file that key names. It reports false if path is "", or if there
+// is a mistake at key.
+func (t *table) loadFile(key, path string) ([]byte, bool) {
+	if path == "" || !t.isValid(key) {
 		return nil, false
 	}
 	data, err := t.readFile(path)
 	if err != nil {
 		if at, ok := errors.AsType[*fs.PathError](err); ok {
-			err = at.Err // the message has the path already
+			err = at.Err // the message below has the path already
 		}
-		t.add(t.at(key), "want a file that can be read: %v (got %s)", err, show(path))
+		t.addMistake(t.pathOf(key), "want a file that can be read: %v (got %s)", err, showValue(path))
 		return nil, false
 	}
 	return data, true

@@ -11,44 +11,47 @@ import (
 	"patroniglue/node"
 )
 
+// text reads a string.
 func (t *table) text(key string, p *string) {
-	v, given := t.get(key)
+	v, given := t.value(key)
 	if !given {
 		return
 	}
 	s, ok := v.(string)
 	if !ok {
-		t.wrong(key, "want a string")
+		t.reject(key, "want a string")
 		return
 	}
 	*p = s
 }
 
-// texts reads a list of strings and gives each to each, with its path.
-func (t *table) texts(key, of string, each func(path, s string)) {
-	v, given := t.get(key)
+// texts reads a list of strings, called plural in messages, and calls each with each
+// string and its path.
+func (t *table) texts(key, plural string, each func(path, s string)) {
+	v, given := t.value(key)
 	if !given {
 		return
 	}
 	list, ok := v.([]any)
 	if !ok {
-		t.wrong(key, "want a list of "+of)
+		t.reject(key, "want a list of "+plural)
 		return
 	}
 	for i, e := range list {
-		path := fmt.Sprintf("%s[%d]", t.at(key), i+1)
+		path := fmt.Sprintf("%s[%d]", t.pathOf(key), i+1)
 		if s, ok := e.(string); ok {
 			each(path, s)
 		} else {
-			t.add(path, "want a string (got %s)", show(e))
+			t.addMistake(path, "want a string (got %s)", showValue(e))
 		}
 	}
 }
 
+// choice reads one of several strings.
 func (t *table) choice(key string, p *string, choices ...string) {
 	s := *p
 	t.text(key, &s)
-	if !t.valid(key) {
+	if !t.isValid(key) {
 		return
 	}
 	if !slices.Contains(choices, s) {
@@ -56,27 +59,29 @@ func (t *table) choice(key string, p *string, choices ...string) {
 		for _, c := range choices {
 			quoted = append(quoted, strconv.Quote(c))
 		}
-		t.wrong(key, "want "+strings.Join(quoted, " or "))
+		t.reject(key, "want "+strings.Join(quoted, " or "))
 		return
 	}
 	*p = s
 }
 
+// boolean reads true or false.
 func (t *table) boolean(key string, p *bool) {
-	v, given := t.get(key)
+	v, given := t.value(key)
 	if !given {
 		return
 	}
 	b, ok := v.(bool)
 	if !ok {
-		t.wrong(key, "want true or false")
+		t.reject(key, "want true or false")
 		return
 	}
 	*p = b
 }
 
+// integer reads a whole number from low to high.
 func (t *table) integer(key string, p *int, low, high int) {
-	v, given := t.get(key)
+	v, given := t.value(key)
 	if !given {
 		return
 	}
@@ -89,18 +94,18 @@ func (t *table) integer(key string, p *int, low, high int) {
 	}
 	if n < int64(low) || n > int64(high) {
 		if high == math.MaxInt32 {
-			t.wrong(key, fmt.Sprintf("want a whole number, at least %d", low))
+			t.reject(key, fmt.Sprintf("want a whole number, at least %d", low))
 		} else {
-			t.wrong(key, fmt.Sprintf("want a whole number from %d to %d", low, high))
+			t.reject(key, fmt.Sprintf("want a whole number from %d to %d", low, high))
 		}
 		return
 	}
 	*p = int(n)
 }
 
-// duration reads "250ms" or a number of seconds.
+// duration reads a string such as "250ms", or a number of seconds; at least low.
 func (t *table) duration(key string, p *time.Duration, low time.Duration) {
-	v, given := t.get(key)
+	v, given := t.value(key)
 	if !given {
 		return
 	}
@@ -127,27 +132,28 @@ func (t *table) duration(key string, p *time.Duration, low time.Duration) {
 	case d >= low:
 		*p = d
 	case low > 0:
-		t.wrong(key, `want a duration above 0, such as "1s"`)
+		t.reject(key, `want a duration above 0, such as "1s"`)
 	default:
-		t.wrong(key, `want a duration, 0 or more, such as "1s"`)
+		t.reject(key, `want a duration, 0 or more, such as "1s"`)
 	}
 }
 
-// atMost lowers a duration that is not given to a limit, and refuses one that is.
-func (t *table) atMost(key string, p *time.Duration, limitKey string, limit time.Duration) {
-	if *p <= limit || !t.valid(key) || !t.valid(limitKey) {
+// capDuration requires that a duration is at most limit, the value of limitKey. One that
+// the file does not give is lowered to it.
+func (t *table) capDuration(key string, p *time.Duration, limitKey string, limit time.Duration) {
+	if *p <= limit || !t.isValid(key) || !t.isValid(limitKey) {
 		return
 	}
-	if t.given(key) {
-		t.wrong(key, fmt.Sprintf("want at most %s, %s", limitKey, limit))
+	if t.has(key) {
+		t.reject(key, fmt.Sprintf("want at most %s, which is %s", limitKey, limit))
 		return
 	}
 	*p = limit
 }
 
-// size reads "100MB" or a number of bytes; the empty string is 0.
+// size reads a string such as "100MB", or a number of bytes. "" is 0.
 func (t *table) size(key string, p *int64) {
-	v, given := t.get(key)
+	v, given := t.value(key)
 	if !given {
 		return
 	}
@@ -167,5 +173,5 @@ func (t *table) size(key string, p *int64) {
 			return
 		}
 	}
-	t.wrong(key, `want a size in B, kB, MB, GB or TB, such as "100MB", or "" for none`)
+	t.reject(key, `want a size in B, kB, MB, GB or TB, such as "100MB", or "" for none`)
 }

@@ -53,7 +53,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err := d.ports.adopt(); err != nil {
 		return err
 	}
-	wanted := d.plan.Load().cfg.Addresses()
+	wanted := d.plan.Load().cfg.ListenAddresses()
 	ports, err := d.ports.prepare(ctx, wanted)
 	if err != nil {
 		return err

@@ -294,10 +294,10 @@ func (f *discovered) state() *metrics.DiscoveryState {
 	}
 	s := &metrics.DiscoveryState{Status: f.watcher.Status()}
 	for i := range p.members {
-		if p.members[i].Left.IsZero() {
+		if p.members[i].Unlisted.IsZero() {
 			s.Listed++
 		} else {
-			s.Left++
+			s.Unlisted++
 		}
 	}
 	if problems := f.problems.Load(); problems != nil {

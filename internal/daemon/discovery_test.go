@@ -54,7 +54,7 @@ func TestDiscoveryDials(t *testing.T) {
 	}
 }
 
-// Who left and answers no more is forgotten after an hour, and only then.
+// An unlisted member that answers no more is forgotten after an hour, and only then.
 func TestDiscoveryForgets(t *testing.T) {
 	e := discoverytest.Start(t)
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
@@ -81,8 +81,8 @@ func TestDiscoveryForgets(t *testing.T) {
 		for _, v := range d.sup.Views() {
 			for _, m := range v.Members {
 				name := m.Name
-				if !m.Left.IsZero() {
-					name += " left"
+				if !m.Unlisted.IsZero() {
+					name += " unlisted"
 				}
 				all = append(all, name)
 			}
@@ -91,7 +91,10 @@ func TestDiscoveryForgets(t *testing.T) {
 	}
 	is := func(want string) {
 		t.Helper()
-		harness.Until(t, want, func() bool { d.discovered.look(time.Now()); return names() == want })
+		harness.Eventually(t, harness.Soon, func() error {
+			d.discovered.look(time.Now())
+			return harness.Want(names() == want, "nodes %s (got %s)", want, names())
+		})
 	}
 	is("pg1, pg2, pg3")
 	if err := d.sup.WaitReady(ctx); err != nil {
@@ -99,18 +102,22 @@ func TestDiscoveryForgets(t *testing.T) {
 	}
 	e.Delete("/service/main/members/pg2")
 	e.Delete("/service/main/members/pg3")
-	is("pg1, pg2 left, pg3 left")
+	is("pg1, pg2 unlisted, pg3 unlisted")
 	sim.Node("pg3").Close()
-	harness.Until(t, "pg3 answers no more", func() bool { return d.sup.Views()[0].Members[2].Entry.Failures > 0 })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(d.sup.Views()[0].Members[2].Entry.Failures > 0, "that pg3 answers no more")
+	})
 	d.discovered.look(time.Now().Add(discovery.ForgetAfter - time.Minute))
-	if got := names(); got != "pg1, pg2 left, pg3 left" {
+	if got := names(); got != "pg1, pg2 unlisted, pg3 unlisted" {
 		t.Errorf("after 59 minutes: %s", got)
 	}
 	// By this clock pg2 has not answered for an hour either: give it what it would have.
 	gone := time.Now()
-	harness.Until(t, "pg2 answered since", func() bool { return d.sup.Views()[0].Members[1].Entry.Began.After(gone.Add(time.Second)) })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(d.sup.Views()[0].Members[1].Entry.Began.After(gone.Add(time.Second)), "that pg2 answered since")
+	})
 	d.discovered.look(gone.Add(discovery.ForgetAfter + 500*time.Millisecond))
-	if got := names(); got != "pg1, pg2 left" {
+	if got := names(); got != "pg1, pg2 unlisted" {
 		t.Errorf("after an hour: %s", got)
 	}
 }
@@ -151,7 +158,7 @@ func benchmarkDiscovery(b *testing.B, change int) {
 			if change == 1 {
 				next[i].API = &url.URL{Scheme: "http", Host: fmt.Sprintf("10.0.0.1:%d", 1000+n%2)}
 			} else if n%2 == 0 {
-				next[i].Left = time.Unix(1e9, 0)
+				next[i].Unlisted = time.Unix(1e9, 0)
 			}
 		}
 		p, err := d.plan.Load().with(found{members: next}, d.metrics)

@@ -50,8 +50,6 @@ func (w *changedFiles) look(ctx context.Context, d *Daemon) {
 	})
 	if err == nil {
 		err = d.apply(ctx, fresh)
-	} else {
-		err = &config.Error{Path: d.path, Err: err}
 	}
 	d.reloads.note(&d.reloads.files, err)
 	if err != nil {

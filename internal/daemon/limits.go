@@ -23,14 +23,14 @@ func fitLimits(l config.Limits, files uint64, nodes, ports int) (fitted config.L
 		return l, nil
 	}
 	fitted = l
-	fitted.HTTPConnections = max(config.FewestConnections, int(float64(most)*float64(l.HTTPConnections)/float64(want)))
-	fitted.AgentConnections = max(config.FewestConnections, most-fitted.HTTPConnections)
+	fitted.HTTPConnections = max(config.MinConnections, int(float64(most)*float64(l.HTTPConnections)/float64(want)))
+	fitted.AgentConnections = max(config.MinConnections, most-fitted.HTTPConnections)
 	return fitted, []string{fmt.Sprintf("limits: at most %d HTTP and %d agent connections, because the process may have %d files open, want %d (LimitNOFILE of its systemd unit, or ulimit -n)",
 		fitted.HTTPConnections, fitted.AgentConnections, files, others+want)}
 }
 
 // filesOf is how many files the process has open for a listener, without its connections.
-func filesOf(l config.Address) int {
+func filesOf(l config.ListenAddress) int {
 	if l.Fast {
 		return listen.FastFiles
 	}

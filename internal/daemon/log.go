@@ -73,7 +73,7 @@ func textOf(c cluster.Change) string {
 		return text("wrong", "node is not who it should be: it is left out", "node is who it should be")
 	case cluster.KindLeaving:
 		return text("yes", "node is about to stop: leads no more", "announced stop is over")
-	case cluster.KindLeft:
+	case cluster.KindUnlisted:
 		return text("yes", "the DCS does not list the node any more", "the DCS lists the node again")
 	case cluster.KindReplica:
 		return "replica check changed"

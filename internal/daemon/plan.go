@@ -86,7 +86,7 @@ func (p *plan) watch(found found, before *plan, m *metrics.Metrics) error {
 	p.pollers, p.transports, p.sums = make(map[pollerKey]cluster.Poller), make(map[backendTLS]*node.Transport), make(map[[3]string][sha256.Size]byte)
 	p.members, p.clusters.Clusters, p.clusters.Pending = found.members, nil, found.pending
 	ports := 0
-	for _, l := range p.cfg.Addresses() {
+	for _, l := range p.cfg.ListenAddresses() {
 		ports += filesOf(l)
 	}
 	limits, lowered := fitLimits(p.cfg.Limits, openFiles(), len(p.cfg.Nodes)+len(found.members), ports)

@@ -90,7 +90,7 @@ func (p *plan) addClusters(before *plan, m *metrics.Metrics) error {
 			key.url = d.API.String()
 		}
 		poller := p.poller(key, d.API, transport, before, m)
-		add(d.Scope, d.Scope, &cluster.NodeConfig{Name: d.Name, Member: d.Name, Postgres: d.Postgres, Client: poller, Left: d.Left}, b)
+		add(d.Scope, d.Scope, &cluster.NodeConfig{Name: d.Name, Member: d.Name, Postgres: d.Postgres, Client: poller, Unlisted: d.Unlisted}, b)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ import (
 
 // port is an open socket that is answered on.
 type port struct {
-	config.Address // as configured; what is answered there may change
+	config.ListenAddress // as configured; what is answered there may change
 	net.Listener
 	question atomic.Pointer[cluster.Question] // of a dedicated agent port
 	stop     context.CancelFunc               // set when it is served
@@ -67,7 +67,7 @@ func (p *ports) adopt() error {
 
 // prepare gives a port for each of wanted: those that are open already, and new
 // ones, all of them or none. What is not wanted any more is still open.
-func (p *ports) prepare(ctx context.Context, wanted []config.Address) (_ []*port, err error) {
+func (p *ports) prepare(ctx context.Context, wanted []config.ListenAddress) (_ []*port, err error) {
 	leaving := slices.Clone(*p.open.Load())
 	next := make([]*port, len(wanted))
 	for i, l := range wanted {
@@ -80,7 +80,7 @@ func (p *ports) prepare(ctx context.Context, wanted []config.Address) (_ []*port
 		if next[i] != nil {
 			continue
 		}
-		o := &port{Address: l}
+		o := &port{ListenAddress: l}
 		if o.Listener, err = p.listen(ctx, l, leaving); err == nil && l.Fast && p.fast != nil {
 			linger, answer := p.fast(o)
 			o.Listener, err = listen.Fast(o.Listener, linger, answer)
@@ -108,11 +108,11 @@ func closeAll(ports []*port) {
 
 // commit makes next the open ports, and gives those that are new and those that
 // are not wanted any more.
-func (p *ports) commit(next []*port, wanted []config.Address) (begun, leaving []*port) {
+func (p *ports) commit(next []*port, wanted []config.ListenAddress) (begun, leaving []*port) {
 	begun = p.begun(next)
 	leaving = slices.DeleteFunc(slices.Clone(*p.open.Load()), func(o *port) bool { return slices.Contains(next, o) })
 	for i, o := range next {
-		o.Path = wanted[i].Path
+		o.Key = wanted[i].Key
 		o.question.Store(questionOf(wanted[i]))
 	}
 	p.open.Store(&next)
@@ -121,7 +121,7 @@ func (p *ports) commit(next []*port, wanted []config.Address) (begun, leaving []
 }
 
 // questionOf is what a dedicated agent port answers; nil for every other port.
-func questionOf(l config.Address) *cluster.Question {
+func questionOf(l config.ListenAddress) *cluster.Question {
 	if l.Check == "" {
 		return nil
 	}
@@ -138,7 +138,7 @@ func (p *ports) addrs(of config.Service) (addrs []net.Addr) {
 	return addrs
 }
 
-func (p *ports) listen(ctx context.Context, l config.Address, leaving []*port) (net.Listener, error) {
+func (p *ports) listen(ctx context.Context, l config.ListenAddress, leaving []*port) (net.Listener, error) {
 	var lc net.ListenConfig
 	doing := "listening for HTTP"
 	if l.Service == config.AgentChecks {
@@ -188,9 +188,9 @@ func (p *ports) tellPassed(open, begun []*port) {
 	}
 	var wanted []string
 	for _, o := range open {
-		wanted = append(wanted, o.HostPort+" ("+o.Path+")")
+		wanted = append(wanted, o.HostPort+" ("+o.Key+")")
 		if slices.Contains(begun, o) && !slices.ContainsFunc(p.passed, func(s *passedSocket) bool { return s.addr.String() == o.Addr().String() }) {
-			p.log.Warn().Str("address", o.HostPort).Str("for", o.Path).Msg("systemd passed no socket for this address: while the daemon restarts, connections are refused there")
+			p.log.Warn().Str("address", o.HostPort).Str("for", o.Key).Msg("systemd passed no socket for this address: while the daemon restarts, connections are refused there")
 		}
 	}
 	for _, s := range p.passed {
@@ -207,7 +207,7 @@ func (p *ports) tellPassed(open, begun []*port) {
 // localhost:8009 and all addresses with that port. The kernel lets both listen
 // when both have SO_REUSEPORT (socket(7)) and belong to one user. Whoever has not,
 // as every daemon that starts, is refused as before.
-func listenBeside(ctx context.Context, lc net.ListenConfig, l config.Address, leaving []*port, inUse error) (net.Listener, error) {
+func listenBeside(ctx context.Context, lc net.ListenConfig, l config.ListenAddress, leaving []*port, inUse error) (net.Listener, error) {
 	_, wanted, err := config.SplitAddress(l.HostPort)
 	if err != nil {
 		return nil, inUse

@@ -123,7 +123,7 @@ func (d *Daemon) apply(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return &config.Error{Path: d.path, Err: err}
 	}
-	wanted := cfg.Addresses()
+	wanted := cfg.ListenAddresses()
 	ports, err := d.ports.prepare(ctx, wanted)
 	if err != nil {
 		return err
@@ -146,7 +146,7 @@ func (d *Daemon) apply(ctx context.Context, cfg *config.Config) error {
 	for _, note := range p.notes {
 		d.log.Warn().Str("file", d.path).Msg(note)
 	}
-	d.log.Info().Strs("changed", cfg.Since(before.cfg)).Stringer("http", d.ports.addrs(config.FrontendHTTP)[0]).Msg("the configuration is loaded anew")
+	d.log.Info().Strs("changed", cfg.ChangesSince(before.cfg)).Stringer("http", d.ports.addrs(config.FrontendHTTP)[0]).Msg("the configuration is loaded anew")
 	return nil
 }
 

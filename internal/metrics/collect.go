@@ -77,8 +77,8 @@ func collectNode(s samples, v *cluster.View, m *cluster.Member, now time.Time) {
 	s.is(nodeElected, v.Leader == m.Name, v.Cluster, m.Name)
 	_, leaves := m.Leaving(now)
 	s.is(nodeLeaving, leaves, v.Cluster, m.Name)
-	if !m.Left.IsZero() {
-		s.gauge(nodeLeft, 1, v.Cluster, m.Name)
+	if !m.Unlisted.IsZero() {
+		s.gauge(nodeUnlisted, 1, v.Cluster, m.Name)
 	}
 	if m.Polled {
 		s.is(nodeAnswering, e.Failures == 0, v.Cluster, m.Name)
@@ -167,7 +167,7 @@ func (c *collector) collectDaemon(s samples) {
 		}
 		s.counter(discRestarts, float64(d.Status.Restarts))
 		s.gauge(discMembers, float64(d.Listed), "listed")
-		s.gauge(discMembers, float64(d.Left), "left")
+		s.gauge(discMembers, float64(d.Unlisted), "unlisted")
 		s.gauge(discProblems, float64(d.Problems))
 	}
 	r := c.Reloads()

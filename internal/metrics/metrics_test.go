@@ -125,18 +125,18 @@ func TestMetrics(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	sim.Kill("pg3")
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
-	url := "http://" + p.Http + "/metrics"
+	url := "http://" + p.HTTP + "/metrics"
 	for range 2 {
-		harness.Ask(t, nil, "OPTIONS", "http://"+p.Http+"/node/pg1/primary")
+		harness.Ask(t, nil, "OPTIONS", "http://"+p.HTTP+"/node/pg1/primary")
 	}
-	harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg2/master")
-	harness.Ask(t, nil, "GET", "http://"+p.Http+"/replica")
-	harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg4/replica") // is no check of anything
+	harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg2/master")
+	harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/replica")
+	harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg4/replica") // is no check of anything
 	harness.AskAgent(t, p.Agents[0], "pg1/primary\n")
 	var text string
-	harness.Until(t, "pg2's lag is known, and the agent has counted", func() bool {
+	harness.Eventually(t, harness.Soon, func() error {
 		_, text = harness.Ask(t, nil, "GET", url)
-		return harness.ValueOf(text, `patroniglue_node_lag_bytes{cluster="main",node="pg2"}`) == "0" && harness.ValueOf(text, `patroniglue_agent_answers_total{answer="ready up"}`) == "1"
+		return harness.Want(harness.ValueOf(text, `patroniglue_node_lag_bytes{cluster="main",node="pg2"}`) == "0" && harness.ValueOf(text, `patroniglue_agent_answers_total{answer="ready up"}`) == "1", "that pg2's lag is known and the agent has counted")
 	})
 
 	if resp, body := harness.Ask(t, nil, "HEAD", url); resp.StatusCode != 200 || body != "" {

@@ -31,6 +31,6 @@ type ReloadState struct {
 type DiscoveryState struct {
 	Status   discovery.Status
 	Listed   int // members
-	Left     int
+	Unlisted int
 	Problems int // that are of no node
 }

@@ -16,23 +16,23 @@ type Request struct{ Method, Target string }
 
 func (r Request) String() string { return r.Method + " " + r.Target }
 
-// Answer is what a member sends back.
+// Answer is a member's answer to one request.
 type Answer struct {
-	// Status 0 means that Patroni fails with an exception and closes the connection without a word: /cluster, /config and
+	// Status 0 means that Patroni fails with an exception and closes the connection without an answer: /cluster, /config and
 	// /history without a DCS, and every health check while a replica's replayed position is null and the leader's is known.
 	Status int
-	Reason string   // after the status; "" is the usual one
-	Header []string // full lines, without Server and Date; nil means that there is no header at all, not even these
+	Reason string   // the text after the status; "" = the usual one
+	Header []string // full lines, without Server and Date; nil = no header at all, not even these
 	Body   []byte
 
 	// oneLine ends the answer after its status line, as releases before 2.0.0 did (Consul complained).
 	oneLine bool
 }
 
-// serverHeader is what Python's http.server calls itself.
+// serverHeader is the Server header of Python's http.server.
 const serverHeader = "BaseHTTP/0.6 Python/3.11.2"
 
-// Bytes is the answer as it is sent: HTTP/1.0, and the end of the connection is the end of the body.
+// Bytes is the answer as it is sent: in HTTP/1.0, where the end of the connection is the end of the body.
 func (a Answer) Bytes(now time.Time) []byte {
 	if a.Status == 0 {
 		return nil
@@ -52,8 +52,8 @@ func (a Answer) Bytes(now time.Time) []byte {
 	return b.Bytes()
 }
 
-// Decide is what a member in state s, in a cluster whose DCS holds dcs, answers to r. It is the whole truth table; the rest of
-// the package only brings its answers to a socket.
+// Decide returns the answer to r of a member in state s, in a cluster whose DCS has the contents dcs. It implements
+// Patroni's whole truth table; the rest of the package only serves its answers on a socket.
 func Decide(s State, dcs DCS, r Request, now time.Time) Answer {
 	v := parseRelease(s.Version)
 	path, query := splitTarget(r.Target)
@@ -103,7 +103,7 @@ func (s State) resource(dcs DCS, path string, query params, now time.Time) (Answ
 			return jsonAnswer(http.StatusOK, orEmpty(dcs.Config))
 		}), true
 	case segment == "failsafe" && v.since(3, 0, 0):
-		if on, _ := dcs.Config["failsafe_mode"].(bool); !on {
+		if !dcs.Failsafe && !dcs.failsafeMode() {
 			return errorPage(http.StatusBadGateway, "", true), true
 		}
 		return jsonAnswer(http.StatusOK, dcs.failsafe()), true
@@ -119,7 +119,8 @@ func (s State) resource(dcs DCS, path string, query params, now time.Time) (Answ
 	return Answer{}, false
 }
 
-// ifSeen: these three ask the DCS when nothing is cached and do not catch its failure (api.py:546-586).
+// ifSeen makes the answer if the member sees the DCS. Else Patroni fails: the three resources that use this ask the DCS
+// when nothing is cached and do not catch its failure (api.py:546-586).
 func (s State) ifSeen(answer func() Answer) Answer {
 	if !s.DCS {
 		return Answer{}
@@ -143,7 +144,7 @@ func (s State) codes(query params, replayed int64) codes {
 	}
 
 	switch {
-	case !s.DCS && s.Pause: // the lock is not even looked at (#842)
+	case !s.DCS && s.Pause: // Patroni does not check the lock (#842)
 		c.primary = s.Role == "primary"
 		c.standbyLeader = s.Role == "standby_leader"
 		c.leader = c.primary || c.standbyLeader
@@ -219,7 +220,7 @@ func (s State) health(path string, query params) int {
 	if pass {
 		return http.StatusOK
 	}
-	return http.StatusServiceUnavailable // also for what nobody ever heard of: there is no 404
+	return http.StatusServiceUnavailable // also for unknown paths: Patroni never answers 404
 }
 
 // matches compares the query's tag_ parameters with the configured tags (api.py:402-418).
@@ -237,7 +238,7 @@ func (s State) matches(query params) bool {
 	return true
 }
 
-// live is /liveness: about Patroni's HA loop, not about Postgres (api.py:441; 2.0 and early 2.1 always said 200).
+// live judges /liveness, which is about Patroni's HA loop, not about Postgres (api.py:441; 2.0 and early 2.1 always said 200).
 func (s State) live(dcs DCS) bool {
 	if !parseRelease(s.Version).since(2, 1, 5) || s.Pause {
 		return true
@@ -250,7 +251,7 @@ func (s State) live(dcs DCS) bool {
 	return s.Overdue < threshold
 }
 
-// ready is /readiness: ok is false when Patroni fails with an exception. Until 4.1.0 a running member that sees the DCS was
+// ready judges /readiness; ok is false when Patroni fails with an exception. Until 4.1.0 a running member that sees the DCS was
 // ready (3.0.2 api.py:198); since then it has to stream and not to lag (api.py:468).
 func (s State) ready(dcs DCS, query params) (ready, ok bool) {
 	switch {
@@ -276,8 +277,8 @@ func (s State) ready(dcs DCS, query params) (ready, ok bool) {
 	return s.leaderOptime()-*location <= limit, true
 }
 
-// leaderOptime is what lag is measured against: the position in the cached DCS view and, since 4.1.0, the one that the wal
-// receiver heard of (api.py:330). 0 is "unknown", and then nobody lags.
+// leaderOptime is the position from which lag is measured: the one in the cached DCS view or, since 4.1.0, the one that the
+// WAL receiver reports, if that is larger (api.py:330). 0 is "unknown", and then no replica lags.
 func (s State) leaderOptime() int64 {
 	var n int64
 	if s.DCS {

@@ -149,6 +149,9 @@ func TestResources(t *testing.T) {
 		Config:  map[string]any{"ttl": 20, "loop_wait": 3, "failsafe_mode": true},
 		History: []Promotion{{1, 67109024, "no recovery target specified", time.Date(2026, 11, 22, 12, 45, 6, 873730000, time.UTC), "n2"}},
 	}
+	pending := leader.with(func(s *State) {
+		s.Extra = map[string]any{"pending_restart": true, "scheduled_restart": map[string]any{"schedule": "2026-11-28T12:00:00+00:00"}, "watchdog_failed": true}
+	})
 	standby := leader
 	standby.StandbyCluster, standby.Role, standby.ReplicationState, standby.Received, standby.Replayed = true, "standby_leader", "streaming", sync.Received, sync.Replayed
 
@@ -161,15 +164,21 @@ func TestResources(t *testing.T) {
 	}{
 		{"cluster", "/cluster", leader.with(func(s *State) { s.Pause = true }), dcs, 200, `{"members": [` +
 			`{"name": "n1", "role": "leader", "state": "running", "api_url": "http://127.0.0.1:28001/patroni", "host": "127.0.0.1", "port": 25431, "timeline": 1, "tags": {"clonefrom": true}}, ` +
-			`{"name": "n2", "role": "sync_standby", "state": "streaming", "api_url": "http://127.0.0.1:28002/patroni", "host": "127.0.0.1", "port": 25432, "timeline": 1, "tags": {}, ` +
+			`{"name": "n2", "role": "sync_standby", "state": "streaming", "api_url": "http://127.0.0.1:28002/patroni", "host": "127.0.0.1", "port": 25432, "timeline": 1, ` +
 			`"receive_lag": 16, "receive_lsn": "1/3000050", "replay_lag": 32, "replay_lsn": "1/3000040", "lag": 16, "lsn": "1/3000050"}, ` +
-			`{"name": "n3", "role": "replica", "state": "stopped", "api_url": "", "tags": {}, ` +
+			`{"name": "n3", "role": "replica", "state": "stopped", "api_url": "", ` +
 			`"receive_lag": "unknown", "receive_lsn": "unknown", "replay_lag": "unknown", "replay_lsn": "unknown", "lag": "unknown", "lsn": "unknown"}], ` +
 			`"pause": true, "scope": "rl"}`},
 		{"cluster, 3.0.2", "/cluster", leader.with(version("3.0.2")), dcs, 200, `{"members": [` +
 			`{"name": "n1", "role": "leader", "state": "running", "api_url": "http://127.0.0.1:28001/patroni", "host": "127.0.0.1", "port": 25431, "timeline": 1, "tags": {"clonefrom": true}}, ` +
 			`{"name": "n2", "role": "sync_standby", "state": "running", "api_url": "http://127.0.0.1:28002/patroni", "host": "127.0.0.1", "port": 25432, "timeline": 1, "lag": 16}, ` +
 			`{"name": "n3", "role": "replica", "state": "stopped", "api_url": "", "lag": "unknown"}]}`},
+		{"cluster, master", "/cluster", leader.with(version("master")), DCS{Leader: "n1", Members: []State{stopped}}, 200, `{"members": [` +
+			`{"name": "n3", "role": "replica", "state": "stopped", "api_url": "", "tags": {}, ` +
+			`"receive_lag": "unknown", "receive_lsn": "unknown", "replay_lag": "unknown", "replay_lsn": "unknown", "lag": "unknown", "lsn": "unknown"}], "scope": "rl"}`},
+		{"cluster, restarts", "/cluster", leader, DCS{Leader: "n1", Members: []State{pending}}, 200, `{"members": [` +
+			`{"name": "n1", "role": "leader", "state": "running", "api_url": "http://127.0.0.1:28001/patroni", "host": "127.0.0.1", "port": 25431, "timeline": 1, ` +
+			`"pending_restart": true, "scheduled_restart": {"schedule": "2026-11-28T12:00:00+00:00"}, "tags": {"clonefrom": true}}], "scope": "rl"}`},
 		{"standby cluster", "/cluster", standby, DCS{Leader: "n1", Members: []State{standby}}, 200, `{"members": [` +
 			`{"name": "n1", "role": "standby_leader", "state": "streaming", "api_url": "http://127.0.0.1:28001/patroni", "host": "127.0.0.1", "port": 25431, "timeline": 1, "tags": {"clonefrom": true}}], ` +
 			`"scope": "rl"}`},
@@ -180,6 +189,8 @@ func TestResources(t *testing.T) {
 		{"history", "/history", leader, dcs, 200, `[[1, 67109024, "no recovery target specified", "2026-11-22T12:45:06.873730+00:00", "n2"]]`},
 		{"history, none", "/history", leader, DCS{}, 200, `[]`},
 		{"failsafe", "/failsafe", leader, dcs, 200, `{"n1": "http://127.0.0.1:28001/patroni", "n2": "http://127.0.0.1:28002/patroni", "n3": ""}`},
+		{"failsafe, never on", "/failsafe", leader, DCS{}, 502, "<!DOCTYPE HTML>\n<html><head><title>Error response</title></head><body><p>502: Bad Gateway.</p></body></html>\n"},
+		{"failsafe, no longer on", "/failsafe", leader, DCS{Failsafe: true, Members: []State{stopped}}, 200, `{"n3": ""}`},
 		{"liveness", "/liveness", leader, dcs, 200, ""},
 		{"no DCS", "/config", leader.with(func(s *State) { s.DCS = false }), dcs, 0, ""},
 	}

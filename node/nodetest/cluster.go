@@ -11,8 +11,8 @@ import (
 
 // Cluster is a set of simulated members that share a scope, a system identifier and a leader lock.
 //
-// What its methods do happens at once and to all members together: no answer ever shows half a switchover. The methods whose
-// names end in Slowly go through the phases that were measured on real clusters; Play is for stories of your own.
+// Each method changes all members at once: no answer ever shows half a switchover. The methods whose names end in Slowly go
+// through the phases that were measured on real clusters; with Play a test makes phases of its own.
 type Cluster struct {
 	scope string
 	nodes []*Node // read-only after New
@@ -20,7 +20,7 @@ type Cluster struct {
 	once  sync.Once
 
 	edit sync.Mutex            // serialises changes; held while a change is made, never while answering
-	now  atomic.Pointer[world] // what is true at the moment; never written to once it is here
+	now  atomic.Pointer[world] // the present world, which is never changed but replaced
 }
 
 // NewCluster starts one member per name with default options: the first leads, the others stream from it.
@@ -41,7 +41,7 @@ func (o Options) NewCluster(scope string, names ...string) *Cluster {
 
 func (o Options) newCluster(scope string, states ...State) *Cluster {
 	c := &Cluster{scope: scope, done: make(chan struct{})}
-	w := &world{members: map[string]*State{}, expired: map[string]bool{}, config: maps.Clone(o.Config)}
+	w := &world{members: map[string]*State{}, expired: map[string]bool{}, config: maps.Clone(o.Config), history: slices.Clone(o.History)}
 	if o.Config == nil {
 		w.config = defaultConfig()
 	}
@@ -84,7 +84,7 @@ func (c *Cluster) Close() {
 // Nodes are the members in the order in which they were named.
 func (c *Cluster) Nodes() []*Node { return slices.Clone(c.nodes) }
 
-// Node is the member with this name.
+// Node is the member with this name. An unknown name panics.
 func (c *Cluster) Node(name string) *Node {
 	for _, n := range c.nodes {
 		if n.name == name {
@@ -94,7 +94,7 @@ func (c *Cluster) Node(name string) *Node {
 	panic(fmt.Sprintf("nodetest: cluster %q has no member %q", c.scope, name))
 }
 
-// Leader is the member that the leader key names, nil when there is no key.
+// Leader is the member that the leader key names, nil without a key.
 func (c *Cluster) Leader() *Node {
 	if name := c.now.Load().leader; name != "" {
 		return c.Node(name)
@@ -103,12 +103,12 @@ func (c *Cluster) Leader() *Node {
 }
 
 // SetConfig changes the dynamic configuration that /config shows; ttl and maximum_lag_on_failover also count in verdicts.
-// Pause and standby clusters have their own methods, because members know of them by themselves.
+// Pause and standby clusters have methods of their own, because they also change the members' states.
 func (c *Cluster) SetConfig(f func(config map[string]any)) {
 	c.change(func(w *world) { f(w.config) })
 }
 
-// change makes a new world of the present one and publishes it.
+// change publishes a changed copy of the present world.
 func (c *Cluster) change(f func(*world)) {
 	c.edit.Lock()
 	defer c.edit.Unlock()
@@ -123,14 +123,14 @@ func (c *Cluster) change(f func(*world)) {
 // Write writes WAL on the leader. Replicas that stream receive it at once and replay it as far behind as they were.
 func (c *Cluster) Write(bytes int64) { c.change(func(w *world) { w.write(bytes) }) }
 
-// Switchover hands the leadership to another member in one instant.
+// Switchover makes another member the leader in one instant.
 func (c *Cluster) Switchover(to string) {
 	c.Node(to)
 	c.change(func(w *world) {
 		if w.leader == to {
 			return
 		}
-		c.expire(w) // the dead cannot become replicas
+		c.expire(w) // killed members cannot become replicas
 		if old := w.leader; old != "" {
 			w.demote(old)
 			w.members[old].State, w.members[old].SQL = "running", true
@@ -141,8 +141,8 @@ func (c *Cluster) Switchover(to string) {
 	})
 }
 
-// Kill ends a member with its Postgres: its port refuses. The DCS does not know yet: until a Promote or Expire the keys of
-// the dead stay there, as they do for up to a ttl.
+// Kill stops a member and its Postgres: its port refuses connections. Its keys stay in the DCS until Promote or Expire, as
+// they do for up to a ttl.
 func (c *Cluster) Kill(name string) {
 	c.Node(name).SetFault(Refuse)
 	c.change(func(w *world) {
@@ -155,7 +155,7 @@ func (c *Cluster) Kill(name string) {
 	})
 }
 
-// Expire lets the keys of dead members vanish from the DCS, the leader key included if one of them held it.
+// Expire removes the keys of killed members from the DCS, also the leader key if one of them held it.
 func (c *Cluster) Expire() {
 	c.change(func(w *world) { c.expire(w) })
 }
@@ -171,8 +171,8 @@ func (c *Cluster) expire(w *world) {
 	}
 }
 
-// Promote gives the lock to a member and ends its recovery, without asking the leader before it, who is left as it is but for
-// the lock. With a leader that is alive Switchover is what you want.
+// Promote gives the lock to a member and ends its recovery. The leader before only loses the lock; if it is alive, use
+// Switchover instead.
 func (c *Cluster) Promote(name string) {
 	c.Node(name)
 	c.change(func(w *world) {
@@ -191,7 +191,7 @@ func (c *Cluster) Failover(to string) {
 	c.Promote(to)
 }
 
-// Revive brings a member that was killed back: as a replica of the leader, or as the leader that it still is.
+// Revive starts a killed member again: as a replica of the leader, or as the leader if it still holds the leader key.
 func (c *Cluster) Revive(name string) {
 	c.change(func(w *world) {
 		s := w.members[name]
@@ -207,8 +207,8 @@ func (c *Cluster) Revive(name string) {
 	c.Node(name).SetFault(None)
 }
 
-// BeginPromotion gives the lock to a replica that then does not get on with its promotion: /primary and /replica are both 200,
-// the role stays replica (#3603). Promote ends it. The leader before becomes a replica.
+// BeginPromotion gives the lock to a replica whose promotion then does not end: /primary and /replica are both 200, the role
+// stays replica (#3603). Promote ends it. The leader before becomes a replica.
 func (c *Cluster) BeginPromotion(name string) {
 	c.Node(name)
 	c.change(func(w *world) {
@@ -222,8 +222,8 @@ func (c *Cluster) BeginPromotion(name string) {
 	})
 }
 
-// SplitBrain makes the named members running primaries that all hold the lock, each on the timeline it has, which is what no
-// Patroni should do. Without a view of the DCS they would say cluster_unlocked; unlocked sets that.
+// SplitBrain makes the named members running primaries that all hold the lock, each on its own timeline, which no Patroni
+// should do. unlocked sets cluster_unlocked, as in members without a view of the DCS.
 func (c *Cluster) SplitBrain(unlocked bool, names ...string) {
 	c.change(func(w *world) {
 		lsn := w.position()
@@ -235,7 +235,7 @@ func (c *Cluster) SplitBrain(unlocked bool, names ...string) {
 	})
 }
 
-// SetPause switches the maintenance mode.
+// SetPause switches the maintenance mode on or off.
 func (c *Cluster) SetPause(on bool) {
 	c.change(func(w *world) {
 		setOrDelete(w.config, "pause", on, true)
@@ -267,8 +267,8 @@ func (c *Cluster) SetStandbyCluster(on bool) {
 	})
 }
 
-// LoseDCS takes the view of the DCS from all members. With failsafe the leader goes on, and all say so; without, it demotes itself
-// to a running replica and nobody leads; in pause it goes on as well, and the lock no longer counts.
+// LoseDCS takes the view of the DCS from all members. With failsafe the leader stays leader and all documents say failsafe;
+// without, it demotes itself to a running replica and no member leads; in pause it stays primary without the lock.
 func (c *Cluster) LoseDCS(failsafe bool) {
 	c.change(func(w *world) {
 		for name, s := range w.members {
@@ -286,7 +286,7 @@ func (c *Cluster) LoseDCS(failsafe bool) {
 	})
 }
 
-// RestoreDCS gives the view back. The leader key's owner leads again: on a new timeline if it had demoted itself.
+// RestoreDCS ends LoseDCS. The owner of the leader key leads again, on a new timeline if it had demoted itself.
 func (c *Cluster) RestoreDCS() {
 	c.change(func(w *world) {
 		for _, s := range w.members {

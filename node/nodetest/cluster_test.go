@@ -137,7 +137,7 @@ func TestMembers(t *testing.T) {
 				}
 			}
 		}
-		contains("/cluster", `{"name": "pg1", "role": "leader", "state": "running", "api_url": "http://pg1:8008/patroni", "host": "127.0.0.1", "port": 5432, "timeline": 1, "tags": {}}`)
+		contains("/cluster", `{"name": "pg1", "role": "leader", "state": "running", "api_url": "http://pg1:8008/patroni", "host": "127.0.0.1", "port": 5432, "timeline": 1}`)
 		contains("/config", `{"loop_wait": 10, "maximum_lag_on_failover": 1048576, "retry_timeout": 10, "ttl": 30}`)
 		contains("/history", `[]`)
 		c.SetConfig(func(config map[string]any) { config["ttl"] = 20 })

@@ -11,12 +11,15 @@ import (
 	"time"
 )
 
-// DCS is what the members of a cluster keep in etcd, Consul or the like.
+// DCS is what the members of a cluster store in etcd, Consul or the like.
 type DCS struct {
 	Leader  string         // the member that the leader key names; "" without a key
 	Members []State        // those whose keys have not expired
 	Config  map[string]any // the dynamic configuration; nil when its key is missing
 	History []Promotion
+
+	// Failsafe says that the failsafe key is there: failsafe mode writes it, and nothing removes it when that is turned off.
+	Failsafe bool
 }
 
 // Promotion is a line of /history: the timeline that ended, where and why, and who began the next one.
@@ -30,6 +33,11 @@ type Promotion struct {
 // defaultConfig are Patroni's own defaults.
 func defaultConfig() map[string]any {
 	return map[string]any{"ttl": 30, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": 1 << 20}
+}
+
+func (d DCS) failsafeMode() bool {
+	on, _ := d.Config["failsafe_mode"].(bool)
+	return on
 }
 
 func (d DCS) integer(key string, orElse int64) int64 {
@@ -99,7 +107,12 @@ func (d DCS) row(s, m State, v release) object {
 	if m.queried() && m.Timeline != nil {
 		row.add("timeline", *m.Timeline)
 	}
-	if tags := m.tags(); len(tags) > 0 || v.since(4, 0, 0) {
+	for _, key := range []string{"pending_restart", "pending_restart_reason", "scheduled_restart"} {
+		if value, ok := m.Extra[key]; ok {
+			row.add(key, value)
+		}
+	}
+	if tags := m.tags(); len(tags) > 0 || fullVersion(s.Version) == "master" {
 		row.add("tags", tags)
 	}
 	if m.Name == d.Leader {
@@ -143,7 +156,7 @@ func (d DCS) history() [][]any {
 	return lines
 }
 
-// failsafe is the body of GET /failsafe: who would have to agree.
+// failsafe is the body of GET /failsafe: the members that would have to agree, and their URLs.
 func (d DCS) failsafe() map[string]string {
 	members := make(map[string]string, len(d.Members))
 	for _, m := range d.Members {
@@ -152,7 +165,7 @@ func (d DCS) failsafe() map[string]string {
 	return members
 }
 
-// systemID makes clusters with different names differ, and a cluster the same in every run.
+// systemID derives a system identifier from the scope, so that it is the same in every run.
 func systemID(scope string) string {
 	h := fnv.New32a()
 	h.Write([]byte(scope))

@@ -1,5 +1,5 @@
 // Package nodetest simulates Patroni's REST API: it is to a Patroni member what [net/http/httptest] is to a web server.
-// Tests, benchmarks and the demo put it where real members would be.
+// Tests, benchmarks and the demo use it in place of real members.
 //
 //	c := nodetest.NewCluster("main", "pg1", "pg2", "pg3") // pg1 leads, the others stream
 //	defer c.Close()
@@ -18,7 +18,7 @@
 // For [testing/synctest] the whole can run over an in-memory [Net]; waiting is done with timers and channels only.
 //
 // Not simulated: /metrics (503, like any unknown path), every request that changes something (501), authentication, and the
-// time that a real member takes (its SQL, its retries, its HA loop): whoever needs a delay says so with [Node.SetDelay].
+// time that a real member takes (its SQL, its retries, its HA loop): [Node.SetDelay] sets a delay.
 //
-// As in httptest, what cannot go wrong in a correct test panics: an unknown member name, a port that cannot be opened.
+// As in httptest, errors that a correct test cannot have panic: an unknown member name, a port that cannot be opened.
 package nodetest

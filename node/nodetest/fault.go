@@ -9,12 +9,13 @@ import (
 	"time"
 )
 
-// Fault is a way to misbehave. It is in force for every request until another one is set.
+// Fault is a way in which a node misbehaves. It applies to every request until another one is set.
 type Fault int
 
+// The faults.
 const (
 	None           Fault = iota
-	Freeze               // the connection is accepted and nothing is ever answered: a stopped process, a hung Postgres, a shutdown in progress
+	Freeze               // the connection is accepted and never answered: a stopped process, a hung Postgres, a shutdown in progress
 	Drip                 // the answer comes at one byte per second
 	CloseEarly           // the first half of the answer, then the end: without Content-Length it looks complete
 	Empty                // the connection is closed without a byte
@@ -22,10 +23,10 @@ const (
 	Garbage              // status 200 with something that is no JSON
 	WrongShape           // status 200 with valid JSON that is no object
 	Status500            // a status that is neither 200 nor 503
-	Redirect             // 302 to the node's own /patroni, which answers 200 to whoever follows
+	Redirect             // 302 to the node's own /patroni, which answers 200 to a client that follows
 	Huge                 // the right status and a valid document of 10 MB
 	EndlessHeaders       // headers without end
-	Refuse               // nothing listens; the port stays reserved in name only and is opened again by the next fault
+	Refuse               // the port is closed, and nothing reserves it; the next fault opens it again
 )
 
 // hugeBody is the size of Huge's document.
@@ -40,8 +41,8 @@ func (f Fault) String() string {
 	return faultNames[f]
 }
 
-// SetFault makes the node misbehave from now on, or stop to with None. Requests that Freeze has stopped go on with the new fault;
-// Refuse also ends the connections that are open.
+// SetFault makes the node misbehave from now on; None ends that. Requests that Freeze holds are answered by the new fault;
+// Refuse also closes the open connections.
 func (n *Node) SetFault(f Fault) {
 	n.mu.Lock()
 	n.fault = f
@@ -55,7 +56,7 @@ func (n *Node) SetFault(f Fault) {
 	if f == Refuse {
 		return
 	}
-	// The port was free a moment ago and hardly anybody else takes it; if so, they may be done with it soon.
+	// Another process may have taken the port meanwhile, and may release it soon.
 	for attempt := 1; ; attempt++ {
 		err := n.open()
 		if err == nil {
@@ -70,38 +71,38 @@ func (n *Node) SetFault(f Fault) {
 	}
 }
 
-// Fault is the one in force.
+// Fault is the fault that applies now.
 func (n *Node) Fault() Fault {
-	f, _, _ := n.mood()
+	f, _, _ := n.behaviour()
 	return f
 }
 
 // Freeze is SetFault(Freeze).
 func (n *Node) Freeze() { n.SetFault(Freeze) }
 
-// Thaw ends any fault. What waited is answered now, from the present state.
+// Thaw ends any fault. Requests that wait are answered now, from the present state.
 func (n *Node) Thaw() { n.SetFault(None) }
 
-// SetDelay makes each answer wait for d, before whatever the fault makes of it. The state counts as it is at the end of the delay.
+// SetDelay delays each answer by d, before the fault applies. The answer is made from the state at the end of the delay.
 func (n *Node) SetDelay(d time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.delay = d
 }
 
-func (n *Node) mood() (Fault, time.Duration, <-chan struct{}) {
+func (n *Node) behaviour() (Fault, time.Duration, <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.fault, n.delay, n.changed
 }
 
-// respond answers the request as the fault wants it.
+// respond answers the request according to the fault.
 func (x *exchange) respond() {
-	fault, delay, changed := x.node.mood()
+	fault, delay, changed := x.node.behaviour()
 	for fault == Freeze {
 		select {
 		case <-changed:
-			fault, delay, changed = x.node.mood()
+			fault, delay, changed = x.node.behaviour()
 		case <-x.departed():
 			return
 		case <-x.node.done:

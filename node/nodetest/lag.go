@@ -25,7 +25,7 @@ var units = map[string]struct{ bytes, round float64 }{
 	"TB": {1 << 40, 1 << 30},
 }
 
-// parseBytes reads what Patroni's parse_int(value, 'B') reads (utils.py), and ok is false where that returns None: units are
+// parseBytes parses a size as Patroni's parse_int(value, 'B') does (utils.py); ok is false where that returns None. Units are
 // case-sensitive, spaces may stand around them, "010" is octal, and 0.5 bytes are 0 because Python rounds to even.
 func parseBytes(value string) (n int64, ok bool) {
 	value = strings.TrimSpace(value)
@@ -98,5 +98,5 @@ func lagLimit(query params, orElse int64) int64 {
 	return n
 }
 
-// orZero is the value of a position, 0 for null.
+// orZero is the value of a position, 0 if it is null.
 func orZero(p *int64) int64 { return *cmp.Or(p, new(int64)) }

@@ -16,18 +16,18 @@ import (
 // keep a bubble from going idle: listen with Options{Listen: nw.Listen}, dial with http.Transport{DialContext: nw.DialContext}.
 // Create it inside the bubble that uses it.
 //
-// As with real sockets, nobody listening is "connection refused". Unlike them, a connection has no buffer: a write waits
+// As with real sockets, dialing an address where nothing listens is "connection refused". Unlike them, a connection has no buffer: a write waits
 // until the other side reads or closes.
 type Net struct {
 	mu        sync.Mutex
 	listeners map[string]*netListener
-	port      int // the last one given out
+	port      int // the last one assigned
 }
 
 // NewNet returns an empty network.
 func NewNet() *Net { return &Net{listeners: map[string]*netListener{}, port: 40000} }
 
-// Listen has net.Listen's signature. The host is any word, port 0 asks for a free port.
+// Listen has net.Listen's signature. The host may be any word; port 0 assigns a free port.
 func (n *Net) Listen(network, addr string) (net.Listener, error) {
 	fail := func(err error) (net.Listener, error) {
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: netAddr(addr), Err: err}

@@ -8,10 +8,11 @@ import (
 	"time"
 )
 
-// Options say how members are made. The zero value is what NewCluster and NewNode use.
+// Options configure the members. The functions NewCluster and NewNode use the zero value.
 type Options struct {
 	Version string         // of Patroni: in full ("3.0.2"), a series ("3.3") or "master"; "" is DefaultVersion
 	Config  map[string]any // the dynamic configuration; nil is Patroni's default (ttl 30, loop_wait 10, ...)
+	History []Promotion    // of /history, before anything happens here
 	TLS     *tls.Config    // serve https with it
 
 	// Listen opens a member's port; nil is net.Listen. See Net for one in memory.
@@ -19,12 +20,12 @@ type Options struct {
 	// Addr gives the address where a member listens; nil, like "", is a free port of 127.0.0.1.
 	Addr func(name string) string
 
-	// Workers is how many requests a member serves at a time; further connections are accepted and wait without a word,
-	// behind idle ones too. Releases from 4.1.1, 4.0.8 and 3.3.9 on have 5 (#3526). 0 is no limit, as in older ones.
+	// Workers is how many connections a member serves at a time, idle ones included; further connections are accepted and
+	// wait. Releases from 4.1.1, 4.0.8 and 3.3.9 on have 5 (#3526). 0 is no limit, as in older ones.
 	Workers int
 }
 
-// Node is a simulated member: a listener, a State and, if wanted, a Fault. Its methods may be called at any time, from anywhere.
+// Node is a simulated member: a listener, a State and a Fault. Its methods may be called by many goroutines at once.
 type Node struct {
 	name    string
 	cluster *Cluster
@@ -46,7 +47,7 @@ type Node struct {
 	counters counters
 }
 
-// counters are the load that was put on the node.
+// counters count requests and connections.
 type counters struct {
 	requests      map[string]int // by path, without query
 	total         int
@@ -98,7 +99,7 @@ func NewNode(s State) *Node { return Options{}.NewNode(s) }
 // Name is the member's name.
 func (n *Node) Name() string { return n.name }
 
-// Addr is where it listens, and where it will listen again after Refuse.
+// Addr is the host:port where it listens, and where it will listen again after Refuse.
 func (n *Node) Addr() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -111,13 +112,13 @@ func (n *Node) URL() string { return n.scheme + "://" + n.Addr() }
 // State is a copy of the current state.
 func (n *Node) State() State { return n.cluster.now.Load().members[n.name].clone() }
 
-// Set changes the state: f gets a copy, which takes effect as a whole when f returns. Changes wait for one another, so f must not
-// make another one; answers wait for nobody.
+// Set changes the state: f gets a copy, which takes effect as a whole when f returns. One change at a time is made, so f must
+// not make another one. Answers do not wait for changes.
 func (n *Node) Set(f func(*State)) {
 	n.cluster.change(func(w *world) { f(w.members[n.name]) })
 }
 
-// SetLag lets the replica lag: everything received, all but the last bytes replayed.
+// SetLag makes the replica lag: it has received everything and replayed all but the last bytes.
 func (n *Node) SetLag(bytes int64) {
 	n.cluster.change(func(w *world) {
 		s, lsn := w.members[n.name], w.position()
@@ -125,7 +126,7 @@ func (n *Node) SetLag(bytes int64) {
 	})
 }
 
-// Requests is how often the path was asked for, with any query and method.
+// Requests is how many requests for the path there were, with any query and method.
 func (n *Node) Requests(path string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -146,7 +147,7 @@ func (n *Node) Accepted() int {
 	return n.counters.accepted
 }
 
-// Open is how many connections are open: accepted, and neither answered nor given up by the client.
+// Open is how many connections are open: accepted, and neither answered nor closed by the client.
 func (n *Node) Open() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -160,7 +161,7 @@ func (n *Node) MaxOpen() int {
 	return n.counters.maxOpen
 }
 
-// ResetCounters begins counting anew; open connections stay counted.
+// ResetCounters sets the counters to 0, except that open connections stay counted.
 func (n *Node) ResetCounters() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

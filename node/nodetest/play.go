@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Step is a moment of a story: After what time since the step before, and what happens then.
+// Step is one step of Play: the time to wait after the step before, and what to do then.
 type Step struct {
 	After time.Duration
 	Do    func()
 }
 
-// Play goes through the steps. It returns early with the context's cause, or with an error that is net.ErrClosed when the
-// cluster is closed.
+// Play executes the steps in order. It returns early with the context's cause when ctx ends, or with an error that wraps
+// net.ErrClosed when the cluster is closed.
 func (c *Cluster) Play(ctx context.Context, steps ...Step) error {
 	for _, s := range steps {
 		timer := time.NewTimer(s.After)
@@ -41,7 +41,7 @@ type SwitchoverPhases struct {
 	Starting  time.Duration // the old one starts as a replica
 }
 
-// MeasuredSwitchover was seen on a small, idle cluster (release 4.1.4, ttl 20, loop_wait 3).
+// MeasuredSwitchover was measured on a small, idle cluster (release 4.1.4, ttl 20, loop_wait 3).
 var MeasuredSwitchover = SwitchoverPhases{
 	Stopping:  2040 * time.Millisecond,
 	Gap:       250 * time.Millisecond,
@@ -93,15 +93,16 @@ func (c *Cluster) SwitchoverSlowly(ctx context.Context, to string, p SwitchoverP
 
 // FailoverPhases are how long each part of a failover takes.
 type FailoverPhases struct {
-	TTL       time.Duration // the dead leader's key lives on: nobody is 200
-	Gap       time.Duration // the key is gone, the race is on
+	TTL       time.Duration // the killed leader's key is still there: no member answers 200
+	Gap       time.Duration // the key is gone, and no other member has it yet
 	Promoting time.Duration // the new leader has the lock, but its role is still replica
 }
 
-// MeasuredFailover is what a ttl of 20 seconds and the measured promotion make.
+// MeasuredFailover combines a ttl of 20 s with the measured promotion.
 var MeasuredFailover = FailoverPhases{TTL: 20 * time.Second, Gap: 250 * time.Millisecond, Promoting: 130 * time.Millisecond}
 
-// FailoverSlowly kills the leader and lets another member take over when the key has expired. Revive brings the dead back.
+// FailoverSlowly kills the leader and makes another member the leader when the key has expired. Revive starts the killed
+// member again.
 func (c *Cluster) FailoverSlowly(ctx context.Context, to string, p FailoverPhases) error {
 	c.Node(to)
 	leader := c.Leader()
@@ -125,11 +126,11 @@ func (c *Cluster) FailoverSlowly(ctx context.Context, to string, p FailoverPhase
 // CrashPhases are how long each state lasts after a leader's Postgres was killed.
 type CrashPhases struct{ Unknown, Crashed, Starting time.Duration }
 
-// MeasuredCrash was seen after kill -9 of the postmaster.
+// MeasuredCrash was measured after kill -9 of the postmaster.
 var MeasuredCrash = CrashPhases{Unknown: 3 * time.Second, Crashed: 200 * time.Millisecond, Starting: 1400 * time.Millisecond}
 
-// CrashSlowly lets a member's Postgres die and Patroni start it again. The lock is kept: a leader's /primary is 200 all the time,
-// only its state tells the truth.
+// CrashSlowly makes a member's Postgres crash and Patroni start it again. A leader keeps the lock: its /primary is 200 all the
+// time, and only the state in the document shows the crash.
 func (c *Cluster) CrashSlowly(ctx context.Context, name string, p CrashPhases) error {
 	state := func(state string, sql bool) func() {
 		return func() {
@@ -145,15 +146,15 @@ func (c *Cluster) CrashSlowly(ctx context.Context, name string, p CrashPhases) e
 	}
 	c.Node(name)
 	return c.Play(ctx,
-		Step{0, state("running", false)}, // until the next HA loop only the query knows
+		Step{0, state("running", false)}, // until the next HA loop only the failing query shows it
 		Step{p.Unknown, state("crashed", false)},
 		Step{p.Crashed, state("starting", false)},
 		Step{p.Starting, state("running", true)},
 	)
 }
 
-// FailsafeBlip is what a leader in failsafe mode shows when the DCS comes back: for a moment (0.14 s were measured) it has no lock, though it is
-// a running primary; then all is well again.
+// FailsafeBlip plays the return of the DCS to a cluster in failsafe mode: for a moment (0.14 s were measured) the leader is a
+// running primary without the lock; then all is as before.
 func (c *Cluster) FailsafeBlip(ctx context.Context, blip time.Duration) error {
 	leader := c.Leader()
 	if leader == nil {

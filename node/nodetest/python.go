@@ -14,10 +14,12 @@ import (
 	"unicode/utf8"
 )
 
-// params are a query as Python's parse_qs reads it, cut down to each key's first value.
+// This file imitates Python: how it parses a request, judges truth, and writes text, times and JSON.
+
+// params is a query as Python's parse_qs parses it, with the first value of each key.
 type params map[string]string
 
-// splitTarget takes a request target apart as Python's urlparse does: the path is not unescaped, a parameter (";x") and
+// splitTarget parses a request target as Python's urlparse does: the path is not unescaped, a parameter (";x") and
 // a fragment are dropped. Two slashes in front become one, as http.server has it.
 func splitTarget(target string) (path string, query params) {
 	if scheme, rest, ok := strings.Cut(target, "://"); ok && !strings.Contains(scheme, "/") {
@@ -71,7 +73,7 @@ func truthy(v any) bool {
 	return fmt.Sprint(v) != "0"
 }
 
-// pythonStr is how a tag is compared: strings as they are, the rest as str(v).lower().
+// pythonStr is the text with which Patroni compares a tag: strings as they are, the rest as str(v).lower().
 func pythonStr(v any) string {
 	switch v := v.(type) {
 	case string:

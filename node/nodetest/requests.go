@@ -1,18 +1,18 @@
 package nodetest
 
-// Requests is what to ask a real member and a simulated one in the same State, to see that they answer alike: the status code,
-// which headers there are, and the keys and types of the JSON. Nothing in it changes anything. Left out is what the simulation does
-// not know: /metrics by GET.
+// Requests lists requests with which a test compares a real member with a simulated one in the same State: status code, names of
+// headers, keys and types of the JSON must be the same. None of them changes anything. GET /metrics is not simulated, so it is
+// not in the list.
 //
-// Two things to mind. A replica's lag= verdicts and GET /readiness depend on Optime, which no document shows: set it, or compare
-// on an idle cluster, where it is the position that all have replayed. And /sync in releases before 3.0.2 cannot be told from a document.
+// A replica's lag= verdicts and GET /readiness depend on Optime, which no document shows: set it, or compare on an idle cluster,
+// where it is the position that all have replayed. And no document of a release before 3.0.2 shows the verdict on /sync.
 func Requests() []Request {
 	checks := []string{
 		"/", "/primary", "/master", "/read-write", "/leader", "/standby-leader", "/standby_leader",
 		"/replica", "/read-only", "/sync", "/synchronous", "/async", "/asynchronous", "/quorum",
 		"/read-only-sync", "/read-only-synchronous", "/read-only-quorum", "/health",
 
-		// Routing: parts of words, what follows them, letters, escapes, what nobody knows.
+		// Routing: parts of names, suffixes, upper case, escapes, unknown paths.
 		"/healthz", "/xreplicax", "/replica/", "/replica/x", "/Replica", "/%72eplica", "/sync/", "/async/", "/primary/replica",
 		"/no-leader", "/replica-primary", "/read-only-x", "/nonexistent", "/favicon.ico", "//replica", "/x/liveness",
 

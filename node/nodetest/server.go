@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// maxRequest bounds what is read of a request.
+// maxRequest bounds the size of a request, in bytes.
 const maxRequest = 64 << 10
 
 // open opens the port and serves it; it does nothing when the port is open or the node is closed.
@@ -80,8 +80,8 @@ type exchange struct {
 	r    *bufio.Reader // of conn
 	req  Request
 
-	finish   func()                 // takes the connection out of the counters; once
-	departed func() <-chan struct{} // closed when the client has gone; reads on from the first call
+	finish   func()                 // removes the connection from the counters; only the first call counts
+	departed func() <-chan struct{} // returns a channel that is closed when the client has gone; the first call starts reading
 }
 
 func (n *Node) serve(raw net.Conn) {
@@ -97,11 +97,11 @@ func (n *Node) serve(raw net.Conn) {
 	}
 	x.r = bufio.NewReader(io.LimitReader(x.conn, maxRequest))
 
-	// Finish before closing: whoever has seen the end of this answer and comes back must not count as a second one.
+	// Finish before closing: a client that has seen the end of this answer and connects again must not count twice.
 	defer func() {
 		x.finish()
 		x.conn.Close()
-		raw.Close() // also when TLS could not say goodbye
+		raw.Close() // also when TLS could not send its closing alert
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		delete(n.conns, raw)
@@ -116,7 +116,7 @@ func (n *Node) serve(raw net.Conn) {
 		}
 	}
 
-	// Without a deadline, as in Patroni: a client that sends nothing keeps its place until it goes (#3705).
+	// Without a deadline, as in Patroni: a client that sends nothing occupies a worker until it goes (#3705).
 	req, err := http.ReadRequest(x.r)
 	switch {
 	case errors.Is(err, io.EOF):
@@ -134,7 +134,7 @@ func (n *Node) serve(raw net.Conn) {
 	x.respond()
 }
 
-// watch reads and drops what else the client sends, to notice when it leaves. A client that closes only its sending side
+// watch reads and discards further bytes of the client, to notice when it closes the connection. A client that closes only its sending side
 // counts as gone.
 func (x *exchange) watch() <-chan struct{} {
 	gone := make(chan struct{})
@@ -145,13 +145,13 @@ func (x *exchange) watch() <-chan struct{} {
 	return gone
 }
 
-// decide asks for the answer at this moment.
+// decide makes the answer from the present state.
 func (x *exchange) decide() Answer {
 	w := x.node.cluster.now.Load()
 	return Decide(*w.members[x.node.name], w.view, x.req, time.Now())
 }
 
-// send writes an answer. Errors are the client's affair.
+// send writes an answer. Errors are ignored: the client has gone.
 func (x *exchange) send(a Answer) {
 	if len(a.Body) == 0 {
 		x.finish() // the client knows that the answer is complete before the connection ends
@@ -159,10 +159,10 @@ func (x *exchange) send(a Answer) {
 	x.conn.Write(a.Bytes(time.Now()))
 }
 
-// wait waits, and is false when the node was closed or the client has gone meanwhile.
+// wait waits for d. It returns false when the node was closed or the client has gone meanwhile.
 func (x *exchange) wait(d time.Duration) bool { return x.node.sleep(d, x.departed()) }
 
-// sleep is false when it was cut short by Close or by stop.
+// sleep waits for d. It returns false when Close or stop ended it early.
 func (n *Node) sleep(d time.Duration, stop <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

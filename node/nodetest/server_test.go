@@ -180,7 +180,7 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-// strip takes the seconds out, which go on in the bubble.
+// strip removes the seconds, which pass in the bubble.
 func strip(doc string) string {
 	return regexp.MustCompile(`"dcs_last_seen": \d+`).ReplaceAllString(doc, "")
 }
@@ -435,7 +435,7 @@ func TestNet(t *testing.T) {
 			want string
 		}{
 			{dial("pg2:8008"), "dial tcp pg2:8008: connect: connection refused"},
-			{dial("pg1:40001"), "dial tcp pg1:40001: i/o timeout"}, // nobody accepts
+			{dial("pg1:40001"), "dial tcp pg1:40001: i/o timeout"}, // nothing accepts
 			{func() error { _, err := nw.Listen("tcp", "pg1:40001"); return err }(), "listen tcp pg1:40001: bind: address already in use"},
 			{func() error { _, err := nw.Listen("tcp", "pg1"); return err }(), "listen tcp pg1: address pg1: missing port in address"},
 		}

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// State is everything that decides what one member answers. Most of it stands in the member's JSON document, but Lock,
-// StandbyCluster, DCS and Optime do not: no document alone tells whether /primary is 200.
+// State is everything that a member's answers depend on. Most of it is in the member's JSON document, but Lock,
+// StandbyCluster, DCS and Optime are not: no document alone shows whether /primary is 200.
 //
 // Start from [Primary] or [Replica]: the zero State is a member that has neither a DCS nor a running Postgres.
 type State struct {
@@ -40,7 +40,7 @@ type State struct {
 	Failsafe       bool          // failsafe_mode_is_active
 	SyncStandby    bool          // named in the DCS's /sync key in synchronous mode: shown and used only as a replica
 	QuorumStandby  bool          // the same in quorum mode (4.0.0)
-	Overdue        time.Duration // how long ago the HA loop should have run: only /liveness looks at it
+	Overdue        time.Duration // how long ago the HA loop should have run, which only /liveness checks
 
 	ReplicationState   string // streaming, "in archive recovery" or nothing; in the document since 3.0.4
 	Timeline           *int64 // nil is null, which replicas do show
@@ -51,7 +51,7 @@ type State struct {
 	Replication        []Walsender
 
 	// Optime is the leader's position in the cached DCS view, LatestEnd that of this replica's own wal receiver (4.1.0).
-	// The larger one is what lag is measured against; when both are 0 nobody lags (api.py:330-335).
+	// Lag is measured from the larger one; when both are 0, no replica lags (api.py:330-335).
 	Optime, LatestEnd int64
 
 	// DCSLastSeen is when the DCS was last reached; the zero time means "just now" with DCS and never without.
@@ -116,7 +116,7 @@ func (s State) queried() bool {
 	return s.SQL && (s.State == "running" || s.State == "restarting" || s.State == "starting")
 }
 
-// shownState is the document's state.
+// shownState is the state in the document.
 func (s State) shownState() string {
 	if s.State == "running" && !s.SQL {
 		return "unknown"
@@ -124,7 +124,7 @@ func (s State) shownState() string {
 	return s.State
 }
 
-// inRecovery says which shape xlog has.
+// inRecovery says whether the document's xlog is that of a replica.
 func (s State) inRecovery() bool { return s.Role != "primary" }
 
 func (s State) sync() bool { return s.SyncStandby && s.standsBy() }
@@ -133,7 +133,8 @@ func (s State) quorum() bool {
 	return s.QuorumStandby && s.standsBy() && parseRelease(s.Version).since(4, 0, 0)
 }
 
-// standsBy: only replicas that were queried, in a cluster that is seen and is no standby cluster (api.py:1441, gc:114).
+// standsBy reports whether the member may be a synchronous standby: a replica that was queried and sees its DCS, not in a
+// standby cluster (api.py:1441, gc:114).
 func (s State) standsBy() bool {
 	return s.Role == "replica" && s.queried() && s.DCS && !s.StandbyCluster
 }
@@ -154,36 +155,39 @@ func (s State) tags() map[string]any {
 	return tags
 }
 
-// StateFrom makes a State of a real member's document (GET /patroni) and of whether it holds the leader lock, which no
-// document says. What else the document hides is taken to be in order: Optime and LatestEnd are 0, so nobody lags; and
-// cluster_unlocked is read as "no leader key", though a lost DCS view looks the same (set DCS to false for that).
-// Keys without a field go to Extra.
+// realDocument is a real member's document.
+type realDocument struct {
+	State       string      `json:"state"`
+	Role        string      `json:"role"`
+	Started     string      `json:"postmaster_start_time"`
+	Server      int         `json:"server_version"`
+	Timeline    *int64      `json:"timeline"`
+	Replication []Walsender `json:"replication"`
+	RepState    string      `json:"replication_state"`
+	Sync        bool        `json:"sync_standby"`
+	Quorum      bool        `json:"quorum_standby"`
+	Pause       bool        `json:"pause"`
+	Unlocked    bool        `json:"cluster_unlocked"`
+	Failsafe    bool        `json:"failsafe_mode_is_active"`
+	SystemID    string      `json:"database_system_identifier"`
+	DCSLastSeen *int64      `json:"dcs_last_seen"`
+	Tags        tags        `json:"tags"`
+	Patroni     struct{ Version, Scope, Name string }
+	WriteAhead  *struct {
+		Location   int64   `json:"location"`
+		Received   *int64  `json:"received_location"`
+		Replayed   *int64  `json:"replayed_location"`
+		ReplayedAt *string `json:"replayed_timestamp"`
+		Paused     bool    `json:"paused"`
+	} `json:"xlog"`
+}
+
+// StateFrom makes a State of a real member's document (GET /patroni). lock says whether it holds the leader lock, which no
+// document shows. For what else the document does not show, the normal case is assumed: Optime and LatestEnd are 0, so no
+// replica lags; and cluster_unlocked is read as "no leader key", though a lost DCS view looks the same (set DCS to false for
+// that). Keys without a field go to Extra. The error is about a document that cannot be parsed.
 func StateFrom(doc []byte, lock bool) (State, error) {
-	var d struct {
-		State       string      `json:"state"`
-		Role        string      `json:"role"`
-		Started     string      `json:"postmaster_start_time"`
-		Server      int         `json:"server_version"`
-		Timeline    *int64      `json:"timeline"`
-		Replication []Walsender `json:"replication"`
-		RepState    string      `json:"replication_state"`
-		Sync        bool        `json:"sync_standby"`
-		Quorum      bool        `json:"quorum_standby"`
-		Pause       bool        `json:"pause"`
-		Unlocked    bool        `json:"cluster_unlocked"`
-		Failsafe    bool        `json:"failsafe_mode_is_active"`
-		SystemID    string      `json:"database_system_identifier"`
-		DCSLastSeen *int64      `json:"dcs_last_seen"`
-		Tags        tags        `json:"tags"`
-		Patroni     struct{ Version, Scope, Name string }
-		WriteAhead  *struct {
-			Location   int64   `json:"location"`
-			Received   *int64  `json:"received_location"`
-			Replayed   *int64  `json:"replayed_location"`
-			ReplayedAt *string `json:"replayed_timestamp"`
-			Paused     bool    `json:"paused"`
-		} `json:"xlog"`
-	}
+	var d realDocument
 	if err := json.Unmarshal(doc, &d); err != nil {
 		return State{}, fmt.Errorf("reading Patroni's document: %w", err)
 	}

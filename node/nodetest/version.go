@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// DefaultVersion is the release that is simulated when none is named.
+// DefaultVersion is the simulated release where none is named.
 const DefaultVersion = "4.1.4"
 
 // versions are the releases whose differences are simulated, oldest first: each answers in some way unlike its neighbours.
@@ -16,7 +16,7 @@ var versions = []string{"1.6.5", "2.0.2", "2.1.7", "3.0.2", "3.0.4", "3.2.2", "3
 // against all of them. "master" is what was merged after the newest release (the replication_state parameter, #3492).
 func Versions() []string { return slices.Clone(versions) }
 
-// fullVersion makes a release of a series: "" is the default, "3.3" the newest 3.3 known here, all else stays.
+// fullVersion returns the release of a series: "" is the default, "3.3" the newest 3.3 known here, all else stays.
 func fullVersion(v string) string {
 	if v == "" {
 		return DefaultVersion
@@ -49,7 +49,7 @@ func (r release) since(major, minor, patch int) bool {
 	return slices.Compare(r[:], []int{major, minor, patch}) >= 0
 }
 
-// versionInBody is what a member says of itself: the master branch carries the number of the last release.
+// versionInBody is the version in a document: the master branch has the number of the last release.
 func versionInBody(v string) string {
 	if v = fullVersion(v); v == "master" {
 		return DefaultVersion

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// world is everything that answers depend on.
+// world is everything that answers depend on, at one moment.
 type world struct {
 	leader  string            // the leader key
 	members map[string]*State // by name
@@ -14,13 +14,16 @@ type world struct {
 	config  map[string]any
 	history []Promotion
 
-	view DCS // all of this as the members see it; made when the world is published
+	failsafe bool // the failsafe key is there
+
+	view DCS // the DCS's contents in this world; made when the world is published
 }
 
 func (w *world) clone() *world {
 	next := &world{
 		leader: w.leader, members: make(map[string]*State, len(w.members)),
 		expired: maps.Clone(w.expired), config: maps.Clone(w.config), history: slices.Clone(w.history),
+		failsafe: w.failsafe,
 	}
 	for name, s := range w.members {
 		next.members[name] = new(s.clone())
@@ -41,6 +44,8 @@ func (w *world) settle(before map[string]*State) {
 
 func (w *world) dcs() DCS {
 	d := DCS{Leader: w.leader, Config: w.config, History: w.history}
+	w.failsafe = w.failsafe || d.failsafeMode()
+	d.Failsafe = w.failsafe
 	for name, s := range w.members {
 		if !w.expired[name] {
 			d.Members = append(d.Members, *s)
@@ -78,7 +83,8 @@ func (w *world) lock(name string) {
 	}
 }
 
-// promote ends name's recovery: a new timeline begins. In a standby cluster it becomes the standby leader, without one.
+// promote ends name's recovery and begins a new timeline. In a standby cluster it makes name the standby leader, on the same
+// timeline.
 func (w *world) promote(name string) {
 	s, lsn := w.members[name], w.position()
 	s.State, s.SQL = "running", true
@@ -99,7 +105,7 @@ func (w *world) demote(name string) {
 	s.Received, s.Replayed, s.ReplayedAt, s.Replication = new(lsn), new(lsn), time.Now(), nil
 }
 
-// stream lets every running replica follow the leader, and the leader show them.
+// stream makes every running replica stream from the leader, and the leader list them.
 func (w *world) stream() {
 	leader := w.members[w.leader]
 	if leader == nil || !leader.queried() {
@@ -123,14 +129,14 @@ func (w *world) stream() {
 	w.write(0)
 }
 
-// unstream is what replicas show when there is nobody to stream from.
+// unstream makes all replicas stop streaming, as without a leader.
 func (w *world) unstream() {
 	for _, s := range w.members {
 		s.ReplicationState = ""
 	}
 }
 
-// write moves the leader's position and lets the replicas that stream keep their distance to it.
+// write moves the leader's position, and with it those of the replicas that stream: their lag stays the same.
 func (w *world) write(bytes int64) {
 	before := w.position()
 	lsn := before + bytes

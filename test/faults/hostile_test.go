@@ -81,7 +81,7 @@ func testHostileNode(t *testing.T, words, where string) {
 
 	get := func(path string) string {
 		t.Helper()
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+path)
+		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+path)
 		return body
 	}
 	printed := func(args ...string) string {
@@ -125,7 +125,7 @@ func testHostileNode(t *testing.T, words, where string) {
 		document(path, get(path))
 	}
 	for _, path := range []string{"/ui/main/live", "/events?cluster=main&since=1h"} {
-		resp, err := http.Get("http://" + p.Http + path)
+		resp, err := http.Get("http://" + p.HTTP + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func testHostileNode(t *testing.T, words, where string) {
 	for _, args := range [][]string{{"status", "-json"}, {"history", "-json"}} {
 		document(strings.Join(args, " "), printed(args...))
 	}
-	harness.Until(t, "the history file is written", func() bool { return strings.Contains(harness.ReadFile(t, historyFile), "pg2") })
+	harness.AwaitFile(t, historyFile, "pg2")
 	document("the history file", harness.ReadFile(t, historyFile))
 	document("the log", p.Log.String())
 	if !said {

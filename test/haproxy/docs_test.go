@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"patroniglue/contrib/lab"
 	"patroniglue/internal/config"
 	"patroniglue/node/nodetest"
 	"patroniglue/test/harness"
@@ -34,11 +36,13 @@ func end(t *testing.T, c *exec.Cmd, s os.Signal) {
 
 // TestWhichChecks is the proof of that table in docs/haproxy.md, for the choices
 // that we do not print.
-func TestWhichChecks(t *testing.T) {
+func TestWhichChecks(t *testing.T) { harness.Matrix(t, testWhichChecks) }
+
+func testWhichChecks(t *testing.T, suite lab.Suite) {
 	t.Run("HTTP only", func(t *testing.T) {
 		t.Parallel()
 		agent := regexp.MustCompile(`(?m)^  default-server (disabled|agent-check.*)\n| agent-send ".*"`)
-		s := harness.StartSmallEdited(t, func(printed string) string {
+		s := harness.StartSmallEdited(t, suite, func(printed string) string {
 			return strings.ReplaceAll(agent.ReplaceAllString(printed, ""), "/health\n", "/replica\n")
 		})
 		s.Keeps(t, harness.Servers("UP DOWN DOWN", "DOWN UP UP"))
@@ -50,7 +54,7 @@ func TestWhichChecks(t *testing.T) {
 	t.Run("agent only", func(t *testing.T) {
 		t.Parallel()
 		check := regexp.MustCompile(`(?m)^  (default-server check|option httpchk|http-check).*\n`)
-		s := harness.StartSmallEdited(t, func(printed string) string { return check.ReplaceAllString(printed, "") })
+		s := harness.StartSmallEdited(t, suite, func(printed string) string { return check.ReplaceAllString(printed, "") })
 		inService := harness.Servers("NONE MAINT MAINT", "MAINT NONE NONE")
 		s.Keeps(t, inService)
 		end(t, s.Supervisor, os.Kill)
@@ -64,7 +68,9 @@ func TestWhichChecks(t *testing.T) {
 
 // TestWhenAPartDies is the proof of that table in docs/haproxy.md, for the rows
 // that need no real database.
-func TestWhenAPartDies(t *testing.T) {
+func TestWhenAPartDies(t *testing.T) { harness.Matrix(t, testWhenAPartDies) }
+
+func testWhenAPartDies(t *testing.T, suite lab.Suite) {
 	primaryOut, allOut := harness.Servers("DOWN MAINT MAINT", "DOWN UP UP"), harness.Servers("DOWN MAINT MAINT", "MAINT DOWN DOWN")
 	tests := []struct {
 		name  string
@@ -104,7 +110,7 @@ func TestWhenAPartDies(t *testing.T) {
 			s.Keeps(t, harness.Servers("MAINT UP MAINT", "UP MAINT UP"))
 		}},
 		{"HAProxy killed", nil, func(t *testing.T, s *harness.Small) {
-			end(t, s.Haproxy, os.Kill)
+			end(t, s.HAProxy, os.Kill)
 			s.StartHAProxy(t)
 			s.Keeps(t, harness.Normal)
 		}},
@@ -159,7 +165,7 @@ func TestWhenAPartDies(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel() // it mostly waits
-			s := harness.StartSmall(t, tt.flags...)
+			s := harness.StartSmall(t, suite, tt.flags...)
 			s.Keeps(t, harness.Normal)
 			if to := s.WritesTo(); to != "pg1" {
 				t.Fatalf("a write reached %q, want pg1", to)
@@ -229,8 +235,10 @@ func docBlocks(t *testing.T, language string) (blocks map[string]docBlock, names
 // TestDocsRescue types what docs/haproxy.md says, block by block, and looks at
 // what HAProxy makes of it. A comment such as "# pg_rw/pg1 is UP" is what must
 // then be so, and stay so.
-func TestDocsRescue(t *testing.T) {
-	s := harness.StartSmall(t)
+func TestDocsRescue(t *testing.T) { harness.Matrix(t, testDocsRescue) }
+
+func testDocsRescue(t *testing.T, suite lab.Suite) {
+	s := harness.StartSmall(t, suite)
 	s.Shows(t, harness.Normal)
 	blocks, names := docBlocks(t, "sh")
 	steps := []struct {
@@ -271,7 +279,7 @@ func TestDocsRescue(t *testing.T) {
 		{name: "watched"},
 		{name: "reload"},
 	}
-	replacements := []string{"/run/haproxy/admin.sock", s.Path("admin.sock"), "127.0.0.1 port 8009", "127.0.0.1 port " + harness.PortOf(s.Http)}
+	replacements := []string{"/run/haproxy/admin.sock", s.Path("admin.sock"), "127.0.0.1 port 8009", "127.0.0.1 port " + harness.PortOf(s.HTTP)}
 	for i, n := range s.Sim.Nodes() {
 		replacements = append(replacements, fmt.Sprintf("10.0.0.%d port 8008", 11+i), "127.0.0.1 port "+harness.PortOf(n.Addr()))
 	}
@@ -305,8 +313,8 @@ func TestDocsRescue(t *testing.T) {
 	}
 }
 
-// TestDocsMovingOver: HAProxy takes every file of docs/haproxy.md, the linter
-// says of the old ones what stands there, and the new one is what we print.
+// TestDocsMovingOver: of the files in docs/haproxy.md the linter says of the old
+// ones what stands there, and the new one is what we print.
 func TestDocsMovingOver(t *testing.T) {
 	files, names := docBlocks(t, "haproxy")
 	configs, _ := docBlocks(t, "toml")
@@ -316,11 +324,12 @@ func TestDocsMovingOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	program := func(args ...string) string {
-		var out bytes.Buffer
-		if code := harness.Command(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &out, &out); code > 1 || strings.Contains(out.String(), "patroniglue: ") {
-			t.Fatalf("exit code %d: %s", code, &out)
+		var stdout, stderr bytes.Buffer
+		code := harness.Command(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &stdout, &stderr)
+		if said := stderr.String(); code > 1 || said != "" && !strings.HasSuffix(said, ": nothing was judged\n") {
+			t.Fatalf("exit code %d: %s", code, said)
 		}
-		return out.String()
+		return stdout.String()
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
@@ -328,11 +337,7 @@ func TestDocsMovingOver(t *testing.T) {
 			if err := os.WriteFile(file, []byte(files[name].text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			harness.AcceptedByHAProxy(t, file)
 			got := strings.ReplaceAll(program("-lint", file), file, "haproxy.cfg")
-			if name == "alive" {
-				got = "" // it is no section for databases: nothing was judged
-			}
 			if strings.HasPrefix(name, "before-") == (got == "") {
 				t.Errorf("-lint said %q", got)
 			}
@@ -378,19 +383,19 @@ func TestDocsOtherLoadBalancers(t *testing.T) {
 	here := make(map[string]*harness.Program)
 	for _, name := range []string{"pg1", "pg2"} {
 		here[name] = harness.Start(t, name+".toml", harness.Replace(t, configs["here"].text,
-			`host = ""`, `host = "127.0.0.1"`, "port = 8010", "port = 0", "http://127.0.0.1:8009", "http://"+all.Http, `"pg1"`, `"`+name+`"`, "/pg1", "/"+name))
+			`host = ""`, `host = "127.0.0.1"`, "port = 8010", "port = 0", "http://127.0.0.1:8009", "http://"+all.HTTP, `"pg1"`, `"`+name+`"`, "/pg1", "/"+name))
 	}
 	answers := func(name string) string {
 		var codes []string
 		for _, path := range []string{"/primary", "/replica", "/read-only"} {
-			resp, _ := harness.Ask(t, nil, "GET", "http://"+here[name].Http+path)
+			resp, _ := harness.Ask(t, nil, "GET", "http://"+here[name].HTTP+path)
 			codes = append(codes, strconv.Itoa(resp.StatusCode))
 		}
 		return strings.Join(codes, " ")
 	}
 	both := func(what, pg1, pg2 string) {
 		t.Helper()
-		harness.Until(t, what, func() bool { return answers("pg1") == pg1 && answers("pg2") == pg2 })
+		harness.Eventually(t, harness.Soon, func() error { return harness.Want(answers("pg1") == pg1 && answers("pg2") == pg2, "that %s", what) })
 	}
 	both("pg1 leads", "200 503 200", "503 200 200")
 	sim.Switchover("pg2")
@@ -409,7 +414,7 @@ func TestDocsOtherLoadBalancers(t *testing.T) {
 		t.Fatal("docs/haproxy.md: no script for keepalived")
 	}
 	for name, want := range map[string]bool{"pg1": true, "pg2": false} {
-		line := harness.Replace(t, script[1], "127.0.0.1:8009", all.Http, "/pg1/", "/"+name+"/")
+		line := harness.Replace(t, script[1], "127.0.0.1:8009", all.HTTP, "/pg1/", "/"+name+"/")
 		if err := exec.CommandContext(t.Context(), "sh", "-c", line).Run(); (err == nil) != want {
 			t.Errorf("%s: %v, want success %t", line, err, want)
 		}
@@ -421,7 +426,7 @@ func TestDocsOtherLoadBalancers(t *testing.T) {
 		t.Fatalf("docs/haproxy.md: %d monitors for F5, want 2", len(monitors))
 	}
 	for _, m := range monitors {
-		answer := rawAnswer(t, all.Http, strings.NewReplacer(`\r`, "\r", `\n`, "\n").Replace(m[2]))
+		answer := rawAnswer(t, all.HTTP, strings.NewReplacer(`\r`, "\r", `\n`, "\n").Replace(m[2]))
 		if got, want := regexp.MustCompile(m[3]).MatchString(answer), m[1] == "pg1"; got != want {
 			t.Errorf("monitor of %s: received %q, in service %t, want %t", m[1], answer, got, want)
 		}
@@ -464,18 +469,16 @@ func TestDocsConfigurations(t *testing.T) {
 // TestDocsProofs: the tests that the documentation names exist.
 func TestDocsProofs(t *testing.T) {
 	var tests strings.Builder
-	for _, dir := range []string{".", "cluster", "discovery"} {
-		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-		if err != nil {
-			t.Fatal(err)
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
 		}
-		for _, file := range files {
-			b, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tests.Write(b)
-		}
+		text, err := os.ReadFile(path)
+		tests.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, doc := range []string{"docs/haproxy.md", "docs/reliability.md"} {
 		text, err := os.ReadFile(doc)
@@ -499,12 +502,14 @@ func TestDocsProofs(t *testing.T) {
 
 // TestDocsAgentScript puts the program in the place of the script that answers
 // READY and MAINT on each database machine. HAProxy's file stays as it was.
-func TestDocsAgentScript(t *testing.T) {
-	harness.RequireProgram(t, "haproxy")
+func TestDocsAgentScript(t *testing.T) { harness.Matrix(t, testDocsAgentScript) }
+
+func testDocsAgentScript(t *testing.T, suite lab.Suite) {
+	harness.RequireProgramOf(t, suite, "haproxy")
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	configs, _ := docBlocks(t, "toml")
 	files, _ := docBlocks(t, "haproxy")
-	s := &harness.Small{Sim: sim, Dir: t.TempDir()}
+	s := &harness.Small{Suite: suite, Sim: sim, Dir: t.TempDir()}
 	file := harness.Replace(t, files["before-script"].text, "/run/haproxy/admin.sock", s.Path("admin.sock"),
 		"agent-port 5555 ", "", " port 8008", "", "bind :5000", "bind "+harness.FreePort(t)) // on one machine each node has ports of its own
 	for i, n := range sim.Nodes() {
@@ -515,7 +520,7 @@ func TestDocsAgentScript(t *testing.T) {
 	}
 	s.Write(t, "haproxy.cfg", file)
 	s.StartHAProxy(t)
-	t.Cleanup(func() { end(t, s.Haproxy, os.Kill) })
+	t.Cleanup(func() { end(t, s.HAProxy, os.Kill) })
 	s.Keeps(t, map[string]string{"primary/pg1": "UP", "primary/pg2": "MAINT"})
 	sim.Switchover("pg2")
 	s.Keeps(t, map[string]string{"primary/pg1": "MAINT", "primary/pg2": "UP"})

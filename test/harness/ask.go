@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"patroniglue/contrib/lab"
 )
 
 func PortOf(addr string) string {
@@ -19,17 +21,17 @@ func PortOf(addr string) string {
 	return port
 }
 
+// FreePort is a host:port for a program that binds it by itself.
 func FreePort(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := lab.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return addr
 }
 
-// ask makes one request over a connection of its own. A response without a body
+// Ask makes one request over a connection of its own. A response without a body
 // has "".
 func Ask(t *testing.T, c *tls.Config, method, url string) (*http.Response, string) {
 	t.Helper()
@@ -55,7 +57,7 @@ func TryToAsk(ctx context.Context, c *tls.Config, method, url string) (*http.Res
 	return resp, string(body), err
 }
 
-// askAgent sends a line, or nothing, and gives the answer.
+// AskAgent sends a line, or nothing, and gives the answer.
 func AskAgent(t *testing.T, addr, send string) string {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
@@ -76,16 +78,7 @@ func AskAgent(t *testing.T, addr, send string) string {
 	return line
 }
 
-func Refuses(addr string) bool {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
-	if err != nil {
-		return true
-	}
-	conn.Close()
-	return false
-}
-
-// halfRequest opens a connection on which a request has begun.
+// HalfRequest opens a connection on which a request has begun.
 func HalfRequest(t *testing.T, addr string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -105,7 +98,7 @@ func HalfRequest(t *testing.T, addr string) net.Conn {
 	return conn
 }
 
-// askAs is ask with an Authorization header.
+// AskAs is ask with an Authorization header.
 func AskAs(t *testing.T, c *tls.Config, authorization, method, url string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)

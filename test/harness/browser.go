@@ -24,13 +24,13 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// browser is a headless Chromium that can reach nothing but this machine.
-type browser struct {
+// Browser is a headless Chromium that can reach nothing but this machine.
+type Browser struct {
 	ctx context.Context
 	axe string // axe-core's source
 }
 
-func StartBrowser(t *testing.T) *browser {
+func StartBrowser(t *testing.T) *Browser {
 	t.Helper()
 	axe, err := os.ReadFile("testdata/axe/node_modules/axe-core/axe.min.js")
 	switch {
@@ -58,10 +58,10 @@ func StartBrowser(t *testing.T) *browser {
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("starting the browser: %v", err)
 	}
-	return &browser{ctx: ctx, axe: string(axe)}
+	return &Browser{ctx: ctx, axe: string(axe)}
 }
 
-// tab is one page in it. When its test ends there was nothing on its console,
+// Tab is one page in it. When its test ends there was nothing on its console,
 // it asked nobody but the server that it was opened on, and whatever document
 // came had a strict policy.
 type Tab struct {
@@ -74,15 +74,15 @@ type Tab struct {
 	wrong   []string // guarded by mu
 }
 
-func (b *browser) Open(t *testing.T, url string) *Tab {
+func (b *Browser) Open(t *testing.T, url string) *Tab {
 	t.Helper()
 	p := b.Blank(t)
 	p.Navigate(t, url)
 	return p
 }
 
-// blank has no page yet. It is in a window of its own, unless told otherwise.
-func (b *browser) Blank(t *testing.T, options ...chromedp.ContextOption) *Tab {
+// Blank has no page yet. It is in a window of its own, unless told otherwise.
+func (b *Browser) Blank(t *testing.T, options ...chromedp.ContextOption) *Tab {
 	t.Helper()
 	p := &Tab{axe: b.axe}
 	ctx, end := chromedp.NewContext(b.ctx, append(options, chromedp.WithListener(p.hear))...)
@@ -161,14 +161,14 @@ func (p *Tab) hear(event any) {
 	}
 }
 
-// allow takes complaints of the network for what is expected from now on.
+// Allow takes complaints of the network for what is expected from now on.
 func (p *Tab) Allow(texts ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.allowed = texts
 }
 
-// do fails the test after a time that is long for everything.
+// Do fails the test after a time that is long for everything.
 func (p *Tab) Do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(p.Ctx, 30*time.Second)
@@ -178,7 +178,7 @@ func (p *Tab) Do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// call sends one of the browser's own commands.
+// Call sends one of the browser's own commands.
 func Call[P, R any](t *testing.T, p *Tab, command cdp.Command[P, R], params P) R {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(p.Ctx, 30*time.Second)
@@ -205,29 +205,32 @@ func Evaluate[T any](t *testing.T, p *Tab, expression string) T {
 	return v
 }
 
-// until waits for an expression to be true. A page that is being loaded answers
+// Await waits for an expression to be true. A page that is being loaded answers
 // nothing, or for the one before.
-func (p *Tab) Until(t *testing.T, expression string) {
+func (p *Tab) Await(t *testing.T, expression string) {
 	t.Helper()
-	Until(t, expression, func() bool {
+	Eventually(t, Soon, func() error {
 		ok, err := tryToEvaluate[bool](p, expression)
-		return ok && err == nil
+		if err != nil {
+			return fmt.Errorf("%s: %w", expression, err)
+		}
+		return Want(ok, "%s", expression)
 	})
 }
 
-// says waits for a text in what the selector finds, however it is broken into lines.
+// Says waits for a text in what the selector finds, however it is broken into lines.
 func (p *Tab) Says(t *testing.T, selector, text string) {
 	t.Helper()
-	p.Until(t, fmt.Sprintf("document.querySelector(%q).textContent.replace(/\\s+/g, ' ').includes(%q)", selector, text))
+	p.Await(t, fmt.Sprintf("document.querySelector(%q).textContent.replace(/\\s+/g, ' ').includes(%q)", selector, text))
 }
 
-// isLive waits until the page's script has heard of the server.
+// IsLive waits until the page's script has heard of the server.
 func (p *Tab) IsLive(t *testing.T) {
 	t.Helper()
-	p.Until(t, "document.documentElement.dataset.live === 'yes'")
+	p.Await(t, "document.documentElement.dataset.live === 'yes'")
 }
 
-// occupy does what somebody does who reads: scrolls down, opens the details of a
+// Occupy does what somebody does who reads: scrolls down, opens the details of a
 // node, has the focus there and some text selected.
 func (p *Tab) Occupy(t *testing.T) {
 	t.Helper()
@@ -243,7 +246,7 @@ func (p *Tab) Occupy(t *testing.T) {
 	}`)
 }
 
-// isUndisturbed: nothing of that was lost.
+// IsUndisturbed: nothing of that was lost.
 func (p *Tab) IsUndisturbed(t *testing.T) {
 	t.Helper()
 	for _, expression := range []string{
@@ -261,7 +264,7 @@ func (p *Tab) IsUndisturbed(t *testing.T) {
 	}
 }
 
-// walks presses Tab until each selector's element had the focus, in this order,
+// Walks presses Tab until each selector's element had the focus, in this order,
 // with something around it to be seen.
 func (p *Tab) Walks(t *testing.T, selectors ...string) {
 	t.Helper()
@@ -283,7 +286,7 @@ func (p *Tab) Walks(t *testing.T, selectors ...string) {
 	}
 }
 
-// viewport is how somebody sees a page.
+// Viewport is how somebody sees a page.
 type Viewport struct {
 	Width, Height int64 // px
 	Dark          bool
@@ -315,13 +318,13 @@ func (p *Tab) As(t *testing.T, v Viewport) {
 	})
 }
 
-// withoutScripts turns JavaScript off, from the next page on.
+// WithoutScripts turns JavaScript off, from the next page on.
 func (p *Tab) WithoutScripts(t *testing.T) {
 	t.Helper()
 	Call(t, p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 }
 
-// isWellMade: on these screens nobody has to scroll sideways, and axe-core's rules
+// IsWellMade: on these screens nobody has to scroll sideways, and axe-core's rules
 // hold.
 func (p *Tab) IsWellMade(t *testing.T, on ...Viewport) {
 	t.Helper()
@@ -337,7 +340,7 @@ func (p *Tab) IsWellMade(t *testing.T, on ...Viewport) {
 	}
 }
 
-// sticksOut gives what makes the page wider than the window.
+// SticksOut gives what makes the page wider than the window.
 func (p *Tab) SticksOut(t *testing.T) []string {
 	t.Helper()
 	return Evaluate[[]string](t, p, `(() => {

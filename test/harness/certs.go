@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// authority signs certificates for a test.
+// Authority signs certificates for a test.
 type Authority struct {
 	Dir  string
 	Cert *x509.Certificate
@@ -31,7 +31,7 @@ func NewAuthority(t *testing.T) *Authority {
 	return a
 }
 
-// make writes NAME.crt and NAME.key: signed by the authority, or by itself while
+// Make writes NAME.crt and NAME.key: signed by the authority, or by itself while
 // there is none.
 func (a *Authority) Make(t *testing.T, name string, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
@@ -73,7 +73,7 @@ func (a *Authority) Make(t *testing.T, name string, template *x509.Certificate) 
 
 func (a *Authority) File(name string) string { return filepath.Join(a.Dir, name) }
 
-// pair are the keys that name a certificate in the configuration.
+// Pair are the keys that name a certificate in the configuration.
 func (a *Authority) Pair(name string) string {
 	return fmt.Sprintf("certfile = '%s'\nkeyfile = '%s'\n", a.File(name+".crt"), a.File(name+".key"))
 }
@@ -93,7 +93,7 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
-// serverCert is for 127.0.0.1, and fit for both sides.
+// ServerCert is for 127.0.0.1, and fit for both sides.
 func ServerCert() *x509.Certificate {
 	return &x509.Certificate{
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,

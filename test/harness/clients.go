@@ -18,7 +18,7 @@ import (
 	"patroniglue/contrib/lab"
 )
 
-// attempt is one connection of an application without a pool, with one statement.
+// Attempt is one connection of an application without a pool, with one statement.
 type Attempt struct {
 	Begun, Ended time.Time
 	Node         string // that was reached, if any
@@ -26,10 +26,13 @@ type Attempt struct {
 	Err          error
 }
 
-// try connects to addr and runs sql, which returns the server's port. Simple
+// Try connects to addr and runs sql, which returns the server's port. Simple
 // protocol, no retry: what an application sees.
-func (e *Cluster) Try(addr, sql string) (a Attempt) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func (e *Cluster) Try(addr, sql string) Attempt { return e.TryWithin(5*time.Second, addr, sql) }
+
+// TryWithin is Try with another limit than five seconds.
+func (e *Cluster) TryWithin(limit time.Duration, addr, sql string) (a Attempt) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	a.Begun = time.Now()
 	defer func() { a.Ended = time.Now() }()
@@ -48,7 +51,7 @@ func (e *Cluster) Try(addr, sql string) (a Attempt) {
 	return a
 }
 
-// knock connects, says nothing and goes: many of these cost PostgreSQL little.
+// Knock connects, says nothing and goes: many of these cost PostgreSQL little.
 func Knock(addr string) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -66,7 +69,7 @@ func Connect(ctx context.Context, addr, user string) (*pgconn.PgConn, error) {
 	return pgconn.Connect(ctx, fmt.Sprintf("postgres://%s@%s/app?sslmode=disable", user, addr))
 }
 
-// value runs sql and gives the first value of what it returns.
+// Value runs sql and gives the first value of what it returns.
 func Value(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error) {
 	results, err := conn.Exec(ctx, sql).ReadAll()
 	if err != nil {
@@ -92,19 +95,19 @@ func (e *Cluster) query(ctx context.Context, conn *pgconn.PgConn, sql string) (s
 	return "", fmt.Errorf("%q answered by port %q, want that of a node", sql, port)
 }
 
-// writes sends a stream of connections to the write port, each with a row that
+// Writes sends a stream of connections to the write port, each with a row that
 // bears the name of the test.
 func (e *Cluster) Writes(t *testing.T) *Recorder[Attempt] {
 	sql := fmt.Sprintf("insert into lab (said) values ('%s') returning inet_server_port()", t.Name())
 	return Record(t, 3, 30*time.Millisecond, func() Attempt { return e.Try(e.Lab.Write, sql) })
 }
 
-// reads sends one to the read port.
+// Reads sends one to the read port.
 func (e *Cluster) Reads(t *testing.T) *Recorder[Attempt] {
 	return Record(t, 2, 30*time.Millisecond, func() Attempt { return e.Try(e.Lab.Read, "select inet_server_port()") })
 }
 
-// servedSince waits for a successful attempt that began after a moment.
+// ServedSince waits for a successful attempt that began after a moment.
 func ServedSince(t *testing.T, limit time.Duration, r *Recorder[Attempt], since time.Time) Attempt {
 	t.Helper()
 	var last Attempt
@@ -119,7 +122,7 @@ func ServedSince(t *testing.T, limit time.Duration, r *Recorder[Attempt], since 
 	return last
 }
 
-// servedBy gives the nodes that served attempts begun after a moment, sorted.
+// ServedBy gives the nodes that served attempts begun after a moment, sorted.
 func ServedBy(attempts []Attempt, since time.Time) []string {
 	nodes := make(map[string]bool)
 	for _, a := range attempts {
@@ -130,7 +133,7 @@ func ServedBy(attempts []Attempt, since time.Time) []string {
 	return slices.Sorted(maps.Keys(nodes))
 }
 
-// story is what a stream of connections came to.
+// Story is what a stream of connections came to.
 type Story struct {
 	served    []Attempt
 	Failed    map[string]int // by reason
@@ -139,7 +142,7 @@ type Story struct {
 	gap       time.Duration  // the longest time between two that were served
 }
 
-// tell sorts attempts that want a standby or the primary.
+// Tell sorts attempts that want a standby or the primary.
 func Tell(attempts []Attempt, standby bool) Story {
 	s := Story{Failed: make(map[string]int)}
 	slices.SortFunc(attempts, func(a, b Attempt) int { return a.Ended.Compare(b.Ended) })
@@ -185,7 +188,7 @@ func (s Story) String() string {
 	return fmt.Sprintf("served %v, misrouted %d, failed %v, longest gap %v", served, len(s.misrouted), s.Failed, s.gap.Round(time.Millisecond))
 }
 
-// misroutedNone: no connection reached a node of the wrong role.
+// MisroutedNone: no connection reached a node of the wrong role.
 func MisroutedNone(t *testing.T, what string, s Story) {
 	t.Helper()
 	t.Logf("%s: %s", what, s)
@@ -199,7 +202,7 @@ func MisroutedNone(t *testing.T, what string, s Story) {
 
 const Clock = "15:04:05.000"
 
-// kept: every row that a client was told is written is there.
+// Kept: every row that a client was told is written is there.
 func (e *Cluster) Kept(t *testing.T, on lab.Node, s Story) {
 	t.Helper()
 	if len(s.served) == 0 {
@@ -216,7 +219,7 @@ func (e *Cluster) Kept(t *testing.T, on lab.Node, s Story) {
 	}
 }
 
-// session is a connection that stays and is used all the time.
+// Session is a connection that stays and is used all the time.
 type Session struct {
 	node  string
 	ended chan struct{} // closed when it was cut
@@ -254,7 +257,7 @@ func (e *Cluster) Open(t *testing.T, addr string) *Session {
 	return s
 }
 
-// openOn opens a session on a certain node.
+// OpenOn opens a session on a certain node.
 func (e *Cluster) OpenOn(t *testing.T, addr, node string) *Session {
 	t.Helper()
 	for range 10 {
@@ -266,7 +269,7 @@ func (e *Cluster) OpenOn(t *testing.T, addr, node string) *Session {
 	return nil
 }
 
-// isCut waits for the end of the session.
+// IsCut waits for the end of the session.
 func (s *Session) IsCut(t *testing.T, limit time.Duration) {
 	t.Helper()
 	select {

@@ -21,7 +21,7 @@ const AliceHash = "$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"
 
 const OneNode = "\n[[node]]\nname = 'pg1'\nurl = 'http://pg1:8008'\n"
 
-// files is a file system for parsers.
+// Files is a file system for parsers.
 type Files map[string]string
 
 func (f Files) Read(path string) ([]byte, error) {
@@ -31,7 +31,7 @@ func (f Files) Read(path string) ([]byte, error) {
 	return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 }
 
-// newFiles has two pairs of a certificate and its key, a token and rubbish.
+// NewFiles has two pairs of a certificate and its key, a token and rubbish.
 func NewFiles(t testing.TB) Files {
 	line := "alice:" + AliceHash + "\n"
 	f := Files{
@@ -68,7 +68,19 @@ func WriteFile(t *testing.T, name, text string) string {
 	return path
 }
 
-// replace edits a configuration, and fails when it has nothing to edit.
+// AwaitFile waits until a file has the text in it.
+func AwaitFile(t testing.TB, path, text string) {
+	t.Helper()
+	Eventually(t, Soon, func() error {
+		got, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return Want(strings.Contains(string(got), text), "%s in %s (got %s)", text, path, got)
+	})
+}
+
+// Replace edits a configuration, and fails when it has nothing to edit.
 func Replace(t *testing.T, text string, oldNew ...string) string {
 	t.Helper()
 	for i := 0; i < len(oldNew); i += 2 {
@@ -80,7 +92,7 @@ func Replace(t *testing.T, text string, oldNew ...string) string {
 	return text
 }
 
-// requireProgram gives the path of a program. Where it is missing the test is
+// RequireProgram gives the path of a program. Where it is missing the test is
 // skipped, unless build.sh said that all is there.
 func RequireProgram(t testing.TB, name string) string {
 	t.Helper()
@@ -98,7 +110,7 @@ func RequireProgram(t testing.TB, name string) string {
 	return path
 }
 
-// must runs a command and gives what it printed on both outputs.
+// Must runs a command and gives what it printed on both outputs.
 func Must(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"fmt"
 	"io"
@@ -18,32 +19,34 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"patroniglue/contrib/lab"
 	"patroniglue/node/nodetest"
 )
 
-// small is a simulated cluster of pg1, pg2 and pg3, the program as a process of
+// Small is a simulated cluster of pg1, pg2 and pg3, the program as a process of
 // its own, and a real HAProxy with what "patroniglue haproxy" prints. pg1 leads.
 type Small struct {
+	Suite      lab.Suite // whose HAProxy it is
 	Sim        *nodetest.Cluster
 	Dir        string // has c.toml, haproxy.cfg and admin.sock
-	Http       string // of the program, host:port
+	HTTP       string // of the program, host:port
 	writes     string // where HAProxy takes connections for the primary, host:port
 	Agents     *relay // between HAProxy and the program's agent port
 	Supervisor *exec.Cmd
-	Haproxy    *exec.Cmd
+	HAProxy    *exec.Cmd
 }
 
-func StartSmall(t *testing.T, flags ...string) *Small {
+func StartSmall(t *testing.T, suite lab.Suite, flags ...string) *Small {
 	t.Helper()
-	return StartSmallEdited(t, func(printed string) string { return printed }, flags...)
+	return StartSmallEdited(t, suite, func(printed string) string { return printed }, flags...)
 }
 
-func StartSmallEdited(t *testing.T, edit func(printed string) string, flags ...string) *Small {
+func StartSmallEdited(t *testing.T, suite lab.Suite, edit func(printed string) string, flags ...string) *Small {
 	t.Helper()
-	RequireProgram(t, "haproxy")
+	RequireProgramOf(t, suite, "haproxy")
 	agent := FreePort(t)
-	s := &Small{Sim: NewSimulated(t, "pg1", "pg2", "pg3"), Dir: t.TempDir(), Http: FreePort(t), Agents: startRelay(t, agent)}
-	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", PortOf(s.Http)) + FastPolls + NodesOf(s.Sim, "")
+	s := &Small{Suite: suite, Sim: NewSimulated(t, "pg1", "pg2", "pg3"), Dir: t.TempDir(), HTTP: FreePort(t), Agents: startRelay(t, agent)}
+	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", PortOf(s.HTTP)) + FastPolls + NodesOf(s.Sim, "")
 	for i, n := range s.Sim.Nodes() {
 		text = Replace(t, text, fmt.Sprintf("10.0.0.%d:5432", 11+i), listenAs(t, n.Name()))
 	}
@@ -61,7 +64,7 @@ func StartSmallEdited(t *testing.T, edit func(printed string) string, flags ...s
 	s.StartSupervisor(t)
 	s.StartHAProxy(t)
 	t.Cleanup(func() {
-		for _, c := range []*exec.Cmd{s.Haproxy, s.Supervisor} {
+		for _, c := range []*exec.Cmd{s.HAProxy, s.Supervisor} {
 			c.Process.Kill()
 			c.Wait()
 			if t.Failed() {
@@ -95,7 +98,7 @@ func listenAs(t *testing.T, name string) string {
 	return ln.Addr().String()
 }
 
-// writesTo is the database that a new connection for the primary reaches, "" for none.
+// WritesTo is the database that a new connection for the primary reaches, "" for none.
 func (s *Small) WritesTo() string {
 	c, err := net.DialTimeout("tcp", s.writes, 5*time.Second)
 	if err != nil {
@@ -118,25 +121,24 @@ func (s *Small) Write(t *testing.T, name, text string) {
 
 func (s *Small) StartSupervisor(t *testing.T) {
 	t.Helper()
-	s.Supervisor = launch(t, BuiltBinary(t), "-config", s.Path("c.toml"))
+	s.Supervisor = launch(t, exec.Command(BuiltBinary(t), "-config", s.Path("c.toml")))
 }
 
 func (s *Small) StartHAProxy(t *testing.T, args ...string) {
 	t.Helper()
-	s.Haproxy = launch(t, RequireProgram(t, "haproxy"), append([]string{"-db", "-f", s.Path("haproxy.cfg")}, args...)...)
+	s.HAProxy = launch(t, s.Suite.Command(context.Background(), []string{s.Dir}, "haproxy", append([]string{"-db", "-f", s.Path("haproxy.cfg")}, args...)...))
 }
 
 // reload is what systemctl reload haproxy does.
 func (s *Small) reload(t *testing.T) {
 	t.Helper()
-	old := s.Haproxy
+	old := s.HAProxy
 	s.StartHAProxy(t, "-sf", strconv.Itoa(old.Process.Pid))
 	old.Wait()
 }
 
-func launch(t *testing.T, name string, args ...string) *exec.Cmd {
+func launch(t *testing.T, c *exec.Cmd) *exec.Cmd {
 	t.Helper()
-	c := exec.Command(name, args...)
 	c.Stderr = new(bytes.Buffer)
 	c.WaitDelay = time.Second
 	if err := c.Start(); err != nil {
@@ -152,7 +154,7 @@ type relay struct {
 }
 
 func startRelay(t *testing.T, to string) *relay {
-	r := &relay{addr: "127.0.0.1:0", to: to}
+	r := &relay{addr: FreePort(t), to: to}
 	r.Mend(t)
 	t.Cleanup(r.Cut)
 	return r
@@ -184,13 +186,13 @@ func (r *relay) Mend(t *testing.T) {
 
 func (r *relay) Cut() { r.ln.Close() }
 
-// shows waits until HAProxy has these servers in the states that are wanted.
+// Shows waits until HAProxy has these servers in the states that are wanted.
 func (s *Small) Shows(t *testing.T, want map[string]string) {
 	t.Helper()
 	Eventually(t, 20*time.Second, func() error { return s.differs(want) })
 }
 
-// keeps is shows, and that nothing undoes it while HAProxy asks its agents five
+// Keeps is shows, and that nothing undoes it while HAProxy asks its agents five
 // times and its checks once.
 func (s *Small) Keeps(t *testing.T, want map[string]string) {
 	t.Helper()
@@ -250,7 +252,7 @@ func (s *Small) Says(command string) (string, error) {
 	return string(b), err
 }
 
-// servers writes down what pg1, pg2 and pg3 are for writes, then for reads. What
+// Servers writes down what pg1, pg2 and pg3 are for writes, then for reads. What
 // HAProxy calls "no check" is NONE here.
 func Servers(write, read string) map[string]string {
 	m := make(map[string]string)
@@ -273,7 +275,7 @@ func (s *Small) Signal(t *testing.T, what os.Signal) {
 
 var isState = regexp.MustCompile(`(pg_r[wo]/pg\d) is (no check|[A-Z]+)`)
 
-// types runs a block, and stops at every comment that tells states.
+// Types runs a block, and stops at every comment that tells states.
 func (s *Small) Types(t *testing.T, helper, block string) {
 	t.Helper()
 	var script strings.Builder
@@ -309,11 +311,17 @@ func (s *Small) Types(t *testing.T, helper, block string) {
 // is asked for. All else is an error.
 var obeyed = regexp.MustCompile(`^$|^50 \(initial 100\)$|^# pxname,svname,status\n(?s:.*)pg_rw,pg1,UP`)
 
-// acceptedByHAProxy fails for everything that haproxy -c says beside "valid".
-func AcceptedByHAProxy(t *testing.T, file string) {
+// AcceptedByHAProxy fails for everything that haproxy -c says beside "valid". Paths in
+// the file are relative to its directory.
+func AcceptedByHAProxy(t *testing.T, s lab.Suite, file string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), RequireProgram(t, "haproxy"), "-c", "-f", file).CombinedOutput()
-	if err != nil || strings.TrimSpace(string(out)) != "Configuration file is valid" {
+	RequireProgramOf(t, s, "haproxy")
+	dir := filepath.Dir(file)
+	cmd := s.Command(t.Context(), []string{dir}, "haproxy", "-c", "-f", file)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	// Since 2.8 it says so only when it is asked to.
+	if said := strings.TrimSpace(string(out)); err != nil || said != "" && said != "Configuration file is valid" {
 		t.Errorf("haproxy -c: %v, it said:\n%s", err, out)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"patroniglue/cluster"
 )
 
-// same compares changes as JSON tells them: a time that was read has no
+// Same compares changes as JSON tells them: a time that was read has no
 // monotonic clock.
 func Same(t *testing.T, got, want []cluster.Change) {
 	t.Helper()

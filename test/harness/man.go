@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// manSections are the parts of a man page below its .Ss, and what is above the
+// ManSections are the parts of a man page below its .Ss, and what is above the
 // first one as "".
 func ManSections(t *testing.T, page string) map[string]string {
 	t.Helper()

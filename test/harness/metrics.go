@@ -18,7 +18,7 @@ func Scrape(t testing.TB, h http.Handler) string {
 	return w.Body.String()
 }
 
-// ourLines are the samples and descriptions of our own metrics.
+// OurLines are the samples and descriptions of our own metrics.
 func OurLines(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -29,7 +29,7 @@ func OurLines(text string) string {
 	return b.String()
 }
 
-// valueOf gives a sample's value, "" when there is none.
+// ValueOf gives a sample's value, "" when there is none.
 func ValueOf(text, series string) string {
 	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(line, series+" "); ok {
@@ -39,7 +39,7 @@ func ValueOf(text, series string) string {
 	return ""
 }
 
-// lintMetrics asks Prometheus' own linter, which says nothing when all is well.
+// LintMetrics asks Prometheus' own linter, which says nothing when all is well.
 func LintMetrics(t *testing.T, text string) {
 	t.Run("promtool", func(t *testing.T) {
 		lint := exec.CommandContext(t.Context(), RequireProgram(t, "promtool"), "check", "metrics")

@@ -14,7 +14,7 @@ const FastPolls = "[backend]\ninterval = '200ms'\nprimary-interval = '100ms'\nfa
 // anyPort makes the kernel choose.
 const AnyPort = "host = '127.0.0.1'\nport = 0\n"
 
-// nodesOf are the tables of a simulated cluster's members, each with more keys.
+// NodesOf are the tables of a simulated cluster's members, each with more keys.
 func NodesOf(c *nodetest.Cluster, more string) string {
 	var b strings.Builder
 	for i, n := range c.Nodes() {
@@ -23,8 +23,10 @@ func NodesOf(c *nodetest.Cluster, more string) string {
 	return b.String()
 }
 
+// NewSimulated starts a cluster of simulated members, the first of which leads. A port
+// stays a member's while the member is down.
 func NewSimulated(t *testing.T, names ...string) *nodetest.Cluster {
-	c := nodetest.NewCluster("main", names...)
+	c := nodetest.Options{Addr: func(string) string { return FreePort(t) }}.NewCluster("main", names...)
 	t.Cleanup(c.Close)
 	return c
 }

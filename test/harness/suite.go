@@ -11,20 +11,32 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"patroniglue/contrib/lab"
 )
 
-// entry is the program without its process, cli.Main: the suite's TestMain says so,
-// because the packages below it have tests that need the harness too.
-var entry func(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int
+// entry is the program without its process, cli.Main: the suite says so, because the
+// packages below it have tests that need the harness too.
+var entry Entry
 
-// Main runs the tests of a suite in the module's folder, so that they name files as
-// people do. The program is found as "patroniglue" in PATH, and so are more commands:
-// each of them is the test binary itself.
-func Main(m *testing.M, program func(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int, more map[string]func()) {
-	entry = program
-	commands := map[string]func(){"patroniglue": runProgram, "attacker": Attacker}
-	maps.Copy(commands, more)
-	testscript.Main(suite{m}, commands)
+// Suite is what the tests of a package need around them.
+type Suite struct {
+	Program  Entry             // cli.Main
+	Commands map[string]func() // what the test binary is, started under these names, beside "patroniglue"
+	Online   bool              // it fetches modules, so it stays in the machine's network
+}
+
+// Entry is a program without its process: args are without its name, and the exit code
+// is what it returns.
+type Entry func(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int
+
+// Main runs the tests in the module's folder, so that they name files as people do, and
+// in a network namespace of their own where they may have one. TestMain calls it.
+func (s Suite) Main(m *testing.M) {
+	entry = s.Program
+	commands := map[string]func(){"patroniglue": runProgram}
+	maps.Copy(commands, s.Commands)
+	testscript.Main(&running{m, s.Online}, commands)
 }
 
 func runProgram() {
@@ -33,10 +45,18 @@ func runProgram() {
 	os.Exit(entry(ctx, "unknown", os.Args[1:], os.Stdout, os.Stderr))
 }
 
-type suite struct{ *testing.M }
+type running struct {
+	*testing.M
+	online bool
+}
 
 // Run also removes what BuiltBinary made.
-func (m suite) Run() int {
+func (m *running) Run() int {
+	if !m.online {
+		if err := lab.Isolate(); err != nil {
+			panic(err)
+		}
+	}
 	if err := os.Chdir(root()); err != nil {
 		panic(err)
 	}

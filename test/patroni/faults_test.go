@@ -20,8 +20,13 @@ import (
 // killed, nodes crashed. Each subtest begins and ends with a healthy cluster; at
 // no moment two nodes are primary.
 func TestFaultsOfTheCluster(t *testing.T) {
-	t.Parallel() // it mostly waits for Patroni
-	e := suite{harness.StartEndToEnd(t)}
+	t.Parallel() // it mostly waits
+	harness.Matrix(t, testFaultsOfTheCluster)
+}
+
+func testFaultsOfTheCluster(t *testing.T, s lab.Suite) {
+	e := suite{harness.StartCluster(t, lab.Options{Suite: s}, "")}
+	e.StartHAProxy(t)
 	t.Run("Patroni restarted under it", e.patroniRestarted)
 	t.Run("pause", e.paused)
 	t.Run("DCS frozen without failsafe mode", e.dcsFrozen)
@@ -29,8 +34,13 @@ func TestFaultsOfTheCluster(t *testing.T) {
 }
 
 func TestFaultsOfPostgreSQL(t *testing.T) {
-	t.Parallel()
-	e := suite{harness.StartEndToEnd(t)}
+	t.Parallel() // it mostly waits
+	harness.Matrix(t, testFaultsOfPostgreSQL)
+}
+
+func testFaultsOfPostgreSQL(t *testing.T, s lab.Suite) {
+	e := suite{harness.StartCluster(t, lab.Options{Suite: s}, "")}
+	e.StartHAProxy(t)
 	t.Run("PostgreSQL crash loop", e.crashLoop)
 	t.Run("failed promotion", e.failedPromotion)
 	t.Run("all nodes gone at once", e.allGone)
@@ -83,12 +93,12 @@ func (e suite) watched(t *testing.T, w *harness.Recorder[harness.Sample]) []harn
 func whoPassed(t *testing.T, samples []harness.Sample) (names []string) {
 	t.Helper()
 	for i, s := range samples {
-		name := strings.Join(s.Http, " and ")
+		name := strings.Join(s.HTTP, " and ")
 		if len(names) == 0 || names[len(names)-1] != name {
 			names = append(names, name)
 		}
-		if i > 0 && !slices.Equal(s.Http, s.Agent) && slices.Equal(s.Http, samples[i-1].Http) && slices.Equal(s.Agent, samples[i-1].Agent) {
-			t.Errorf("%s: HTTP passes %v, the agent %v", s, s.Http, s.Agent)
+		if i > 0 && !slices.Equal(s.HTTP, s.Agent) && slices.Equal(s.HTTP, samples[i-1].HTTP) && slices.Equal(s.Agent, samples[i-1].Agent) {
+			t.Errorf("%s: HTTP passes %v, the agent %v", s, s.HTTP, s.Agent)
 		}
 	}
 	return names
@@ -131,7 +141,7 @@ func (e suite) patroniRestarted(t *testing.T) {
 	if after.Primary.Name != c.Primary.Name {
 		t.Errorf("primary afterwards %s, want %s", after.Primary.Name, c.Primary.Name)
 	}
-	e.HaproxyShows(t, e.Normal(after))
+	e.HAProxyShows(t, e.Normal(after))
 	t.Log(harness.Gap(samples))
 }
 
@@ -159,13 +169,13 @@ func (e suite) paused(t *testing.T) {
 	samples := e.watched(t, w)
 	t.Logf("primaries %q, %s", whoPassed(t, samples), harness.Gap(samples))
 	for _, s := range samples {
-		if len(s.Http) > 0 && s.Http[0] != c.Primary.Name {
-			t.Errorf("%s: %v passes, want %s", s, s.Http, c.Primary.Name)
+		if len(s.HTTP) > 0 && s.HTTP[0] != c.Primary.Name {
+			t.Errorf("%s: %v passes, want %s", s, s.HTTP, c.Primary.Name)
 		}
 	}
 	e.configure(t, c.Primary, `{"pause": null}`)
 	e.healthSays(t, "paused", false)
-	e.HaproxyShows(t, e.Normal(e.Healthy(t)))
+	e.HAProxyShows(t, e.Normal(e.Healthy(t)))
 }
 
 // dcsFrozenFailsafe: nobody notices, not even the moment without the lock when
@@ -202,14 +212,14 @@ func (e suite) dcsFrozen(t *testing.T) {
 		e.healthSays(t, "no_primary", true)
 		none := e.Normal(c)
 		none[lab.WriteBackend+"/"+c.Primary.Name], none[lab.ReadBackend+"/"+c.Primary.Name] = "MAINT", "UP"
-		e.HaproxyShows(t, none)
+		e.HAProxyShows(t, none)
 	})
 	after := e.Healthy(t)
 	samples := e.watched(t, w)
 	if passed := whoPassed(t, samples); !slices.Equal(passed, []string{c.Primary.Name, "", after.Primary.Name}) {
 		t.Errorf("primaries %q, want %s, nobody, %s", passed, c.Primary.Name, after.Primary.Name)
 	}
-	e.HaproxyShows(t, e.Normal(after))
+	e.HAProxyShows(t, e.Normal(after))
 	t.Log(harness.Gap(samples))
 }
 
@@ -249,7 +259,7 @@ func (e suite) crashLoop(t *testing.T) {
 	after := e.Healthy(t)
 	samples := e.watched(t, w)
 	t.Logf("primaries %q, afterwards %s; %s", whoPassed(t, samples), after.Primary.Name, harness.Gap(samples))
-	e.HaproxyShows(t, e.Normal(after))
+	e.HAProxyShows(t, e.Normal(after))
 }
 
 // failedPromotion: a node that has the lock but does not get on with its
@@ -281,7 +291,7 @@ func (e suite) failedPromotion(t *testing.T) {
 	if passed := whoPassed(t, samples); len(passed) < 3 || passed[0] != c.Primary.Name || passed[1] != "" {
 		t.Errorf("primaries %q, want %s, then nobody", passed, c.Primary.Name)
 	}
-	e.HaproxyShows(t, e.Normal(after))
+	e.HAProxyShows(t, e.Normal(after))
 	t.Log(harness.Gap(samples))
 }
 
@@ -306,7 +316,7 @@ func (e suite) allGone(t *testing.T) {
 	for server := range e.Normal(c) {
 		down[server] = "DOWN"
 	}
-	e.HaproxyShows(t, down)
+	e.HAProxyShows(t, down)
 	for _, n := range e.Lab.Nodes {
 		e.says(t, n.Name, "not answering: dial tcp", "ready down #not answering: dial tcp")
 	}
@@ -314,5 +324,5 @@ func (e suite) allGone(t *testing.T) {
 	after := e.Healthy(t)
 	samples := e.watched(t, w)
 	t.Logf("primaries %q; %s", whoPassed(t, samples), harness.Gap(samples))
-	e.HaproxyShows(t, e.Normal(after))
+	e.HAProxyShows(t, e.Normal(after))
 }

@@ -24,23 +24,23 @@ func (e suite) leaving(t *testing.T) {
 	// Without a stop it ends by itself, or when it is taken back.
 	e.announce(t, from, "-for", "5s")
 	e.haproxySays(t, from)
-	e.HaproxyShows(t, e.Normal(c))
+	e.HAProxyShows(t, e.Normal(c))
 	e.announce(t, from, "-for", "60s")
 	e.haproxySays(t, from)
 	e.announce(t, from, "-cancel")
-	e.HaproxyShows(t, e.Normal(c))
+	e.HAProxyShows(t, e.Normal(c))
 
 	w, writing := e.Watch(t), e.write(t)
 	e.announce(t, from, "-for", "60s")
 	e.haproxySays(t, from)
 	want := e.Normal(c)
 	want[lab.WriteBackend+"/"+from] = "MAINT"
-	e.HaproxyShows(t, want)
+	e.HAProxyShows(t, want)
 	if err := e.Lab.Switchover(t.Context(), to); err != nil {
 		t.Fatal(err)
 	}
 	after := e.Healthy(t)
-	e.HaproxyShows(t, e.Normal(after))
+	e.HAProxyShows(t, e.Normal(after))
 	if after.Primary.Name != to {
 		t.Errorf("primary is %s, want %s", after.Primary.Name, to)
 	}
@@ -57,7 +57,7 @@ func (e suite) leaving(t *testing.T) {
 	}
 
 	var ended []string
-	for _, line := range e.Log.Lines() {
+	for _, line := range e.Program.Log.Lines() {
 		var change struct{ Change, After, Reason string }
 		if json.Unmarshal([]byte(line), &change) == nil && change.Change == "leaving" && change.After == "no" {
 			ended = append(ended, change.Reason)

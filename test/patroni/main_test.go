@@ -7,4 +7,4 @@ import (
 	"patroniglue/test/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m, cli.Main, nil) }
+func TestMain(m *testing.M) { harness.Suite{Program: cli.Main}.Main(m) }

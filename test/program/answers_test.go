@@ -22,7 +22,7 @@ func TestDaemonAnswers(t *testing.T) {
 		"/primary": 200, "/cluster/main/replica": 200, "/health": 200, "/livez": 200, "/readyz": 200, "/": 200, "/node/pg4/primary": 404,
 		"/node/pg1/nonsense": 404, "/node/pg2/replica?lag=much": 400,
 	} {
-		if resp, body := harness.Ask(t, nil, "GET", "http://"+p.Http+path); resp.StatusCode != want {
+		if resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+path); resp.StatusCode != want {
 			t.Errorf("GET %s: %d, want %d: %s", path, resp.StatusCode, want, body)
 		}
 	}
@@ -37,9 +37,9 @@ func TestDaemonAnswers(t *testing.T) {
 	}
 
 	var body string
-	harness.Until(t, "pg2's lag is known", func() bool { // its first poll may have come before the primary's
-		_, body = harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg2")
-		return strings.Contains(body, `"lag_bytes":0`)
+	harness.Eventually(t, harness.Soon, func() error { // its first poll may have come before the primary's
+		_, body = harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg2")
+		return harness.Want(strings.Contains(body, `"lag_bytes":0`), "that pg2's lag is known")
 	})
 	var state map[string]any
 	if err := json.Unmarshal([]byte(body), &state); err != nil {
@@ -71,7 +71,7 @@ func TestDaemonDedicatedAgents(t *testing.T) {
 		fmt.Fprintf(&text, "[[node]]\nname = '%s'\nurl = '%s'\nagent = { primary = '%s', replica = '%s' }\n", n.Name(), n.URL(), primary[n.Name()], replica[n.Name()])
 	}
 	p := harness.Start(t, "c.toml", text.String())
-	harness.Until(t, "four agents answer", func() bool { return len(p.Log.Lines("message", "answering agent checks")) == 4 })
+	p.Log.Await(t, 4, "message", "answering agent checks")
 	// Whatever is or is not sent.
 	for _, send := range []string{"", "pg2/replica\n", "nonsense"} {
 		for addr, want := range map[string]string{

@@ -15,8 +15,8 @@ func TestLeavingCommand(t *testing.T) {
 	// Everybody's answer whether pg1 is primary; the agent's whole.
 	agrees := func(status int, agent, page string) bool {
 		t.Helper()
-		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg1/primary")
-		_, shown := harness.Ask(t, nil, "GET", "http://"+p.Http+"/")
+		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg1/primary")
+		_, shown := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/")
 		_, table, _ := p.Command(t, "status")
 		return resp.StatusCode == status && harness.AskAgent(t, p.Agents[0], "pg1/primary\n") == agent+"\n" && strings.Contains(shown, page) && strings.Contains(table, strings.ReplaceAll(page, "&#39;", "'"))
 	}
@@ -47,13 +47,18 @@ func TestLeavingCommand(t *testing.T) {
 	if code, _, stderr = p.Command(t, "leaving", "pg1", "-for", "100ms", "-wait", "0s"); code != 0 {
 		t.Errorf("leaving pg1 -for 100ms: exit code %d, stderr %q", code, stderr)
 	}
-	harness.Until(t, "everybody is told that the time is over", func() bool { return agrees(200, isPrimary, "holds the leader lock") })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(agrees(200, isPrimary, "holds the leader lock"), "that everybody is told that the time is over")
+	})
 
 	if code, _, stderr = p.Command(t, "leaving", "pg1", "-wait", "0s"); code != 0 {
 		t.Errorf("leaving pg1: exit code %d, stderr %q", code, stderr)
 	}
 	sim.Switchover("pg2")
-	harness.Until(t, "the announcement is over", func() bool { return len(p.LeavingRecords()) == 6 })
+	harness.Eventually(t, harness.Soon, func() error {
+		got := p.LeavingRecords()
+		return harness.Want(len(got) == 6, "six records of announcements (got %q)", got)
+	})
 	got := p.LeavingRecords()
 	if last := got[5]; last != "no: it has stopped claiming" && last != "no: pg2 is elected" {
 		t.Errorf("ended by a switchover: %q", last)
@@ -63,17 +68,14 @@ func TestLeavingCommand(t *testing.T) {
 		t.Errorf("recorded %q, want %q", got, want)
 	}
 
-	harness.Until(t, "pg2 leads", func() bool {
-		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg2/primary")
-		return resp.StatusCode == 200
-	})
+	p.AwaitStatus(t, "/node/pg2/primary", 200)
 	for _, test := range []struct {
 		args []string
 		want string
 	}{
 		{[]string{"leaving", "pg1"}, "patroniglue: announcing a stop: pg1: nothing to announce: pg2 leads, not pg1\n"},
-		{[]string{"leaving", "pgX"}, "patroniglue: announcing a stop: http://" + p.Http + "/node/pgX/leaving?for=10s: status code 404: unknown node \"pgX\", want one of pg1, pg2\n"},
-		{[]string{"leaving", "pg1", "-cluster", "x"}, "patroniglue: announcing a stop: http://" + p.Http + "/cluster/x/node/pg1/leaving?for=10s: status code 404: unknown cluster \"x\", want one of main\n"},
+		{[]string{"leaving", "pgX"}, "patroniglue: announcing a stop: http://" + p.HTTP + "/node/pgX/leaving?for=10s: status code 404: unknown node \"pgX\", want one of pg1, pg2\n"},
+		{[]string{"leaving", "pg1", "-cluster", "x"}, "patroniglue: announcing a stop: http://" + p.HTTP + "/cluster/x/node/pg1/leaving?for=10s: status code 404: unknown cluster \"x\", want one of main\n"},
 	} {
 		if code, stdout, stderr := p.Command(t, test.args...); code != 1 || stdout != "" || stderr != test.want {
 			t.Errorf("%q: exit code %d, stdout %q, stderr %q, want %q", test.args, code, stdout, stderr, test.want)
@@ -99,7 +101,7 @@ func TestLeavingCommandRefused(t *testing.T) {
 	other := harness.WriteFile(t, "token", "other")
 	text := "[frontend]\nhost = '127.0.0.1'\ntoken-file = '" + other + "'\nport = "
 	for port, want := range map[string]string{
-		harness.PortOf(p.Http):                 "status code 401: want the bearer token of token-file in [frontend]\n",
+		harness.PortOf(p.HTTP):                 "status code 401: want the bearer token of token-file in [frontend]\n",
 		harness.PortOf(sim.Node("pg1").Addr()): "does another program answer there, or a patroniglue with another version or configuration?\n",
 	} {
 		q := &harness.Program{Config: harness.WriteFile(t, "c.toml", text+port+"\n"+harness.NodesOf(sim, ""))}
@@ -107,7 +109,7 @@ func TestLeavingCommandRefused(t *testing.T) {
 			t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and %q", code, stdout, stderr, want)
 		}
 	}
-	if resp, _ := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg1/primary"); resp.StatusCode != 200 {
+	if resp, _ := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg1/primary"); resp.StatusCode != 200 {
 		t.Errorf("primary: %s after a wrong token", resp.Status)
 	}
 }

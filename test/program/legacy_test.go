@@ -27,7 +27,7 @@ func TestDaemonLegacy(t *testing.T) {
 				"/primary": lead, "/master": lead, "/read-write": lead, "/replica": follow, "/read-only": 200, "/health": 200,
 			} {
 				for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
-					resp, body := harness.Ask(t, nil, method, "http://"+p.Http+path)
+					resp, body := harness.Ask(t, nil, method, "http://"+p.HTTP+path)
 					if resp.StatusCode != want {
 						t.Errorf("%s %s: %d, want %d: %s", method, path, resp.StatusCode, want, body)
 					}
@@ -36,7 +36,7 @@ func TestDaemonLegacy(t *testing.T) {
 					}
 				}
 			}
-			if n := len(p.Log.Lines("level", "warn", "message", "cache.interval: has no effect, an answer is as old as its TTL allows and never swept")); n != 1 {
+			if n := len(p.Log.Lines("level", "warn", "message", "cache.interval: has no effect, answers expire by their ttl and are not swept")); n != 1 {
 				t.Errorf("the note on cache.interval is logged %d times", n)
 			}
 		})

@@ -53,11 +53,11 @@ func TestOperator(t *testing.T) {
 			}
 		}
 	}
-	harness.Until(t, "health is ok", func() bool { return p.Status(t, "/health?strict") == 200 })
+	p.AwaitStatus(t, "/health?strict", 200)
 	commands(0, "")
 
 	reload(front + operator("") + rest)
-	on(p.Http, map[string]int{"/": 404, "/health": 404, "/metrics": 404, "/node/pg1": 404, "/primary": 200, "/livez": 200})
+	on(p.HTTP, map[string]int{"/": 404, "/health": 404, "/metrics": 404, "/node/pg1": 404, "/primary": 200, "/livez": 200})
 	on(addr, map[string]int{"/": 200, "/health": 200, "/metrics": 200, "/node/pg1": 200, "/primary": 200})
 	commands(0, "")
 
@@ -73,13 +73,13 @@ func TestOperator(t *testing.T) {
 	if code, _, stderr := p.Command(t, "leaving", "pg1", "-wait", "0s"); code != 0 {
 		t.Errorf("leaving: exit code %d: %s", code, stderr)
 	}
-	if got := harness.AskAs(t, nil, "Bearer the-token", "DELETE", "http://"+p.Http+"/node/pg1/leaving"); got != 200 { // as Patroni's hooks do
+	if got := harness.AskAs(t, nil, "Bearer the-token", "DELETE", "http://"+p.HTTP+"/node/pg1/leaving"); got != 200 { // as Patroni's hooks do
 		t.Errorf("DELETE /node/pg1/leaving on the frontend: %d", got)
 	}
 
 	reload(front + guarded + rest)
 	commands(3, "want token-file in [frontend]")
-	if n := len(p.Log.Lines("level", "warn", "message", "a wrong name, password or token on the operator's listener")); n != 3 {
+	if n := len(p.Log.Lines("level", "warn", "message", "login on the operator's listener failed: wrong name, password or token")); n != 3 {
 		t.Errorf("%d warnings of wrong passwords, want 3", n)
 	}
 
@@ -101,13 +101,13 @@ func TestOperator(t *testing.T) {
 	// A certificate that is renewed is in use soon, by itself.
 	renewed, _ := self.Make(t, "self", harness.ServerCert())
 	roots.AddCert(renewed)
-	harness.Until(t, "the renewed certificate is shown", func() bool {
+	harness.Eventually(t, harness.Soon, func() error {
 		c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{self.Load(t, "self")}})
 		if err != nil {
-			return false
+			return err
 		}
 		defer c.Close()
-		return c.ConnectionState().PeerCertificates[0].Equal(renewed)
+		return harness.Want(c.ConnectionState().PeerCertificates[0].Equal(renewed), "that the renewed certificate is shown")
 	})
 	reload(front + guarded + rest)
 
@@ -119,8 +119,8 @@ func TestOperator(t *testing.T) {
 	}
 
 	reload(front + rest)
-	on(p.Http, map[string]int{"/": 200, "/health": 200})
-	harness.Until(t, "the operator's port is closed", func() bool { return harness.Refuses(addr) })
+	on(p.HTTP, map[string]int{"/": 200, "/health": 200})
+	harness.AwaitClosed(t, addr)
 	commands(0, "")
 	if log := fmt.Sprint(p.Log); strings.Contains(log, harness.AliceHash) || strings.Contains(log, "canary") || strings.Contains(log, "correct horse") || strings.Contains(log, "the-token") {
 		t.Error("the log has a secret")

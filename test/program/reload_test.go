@@ -55,7 +55,7 @@ func TestReload(t *testing.T) {
 		shared := harness.FreePort(t)
 		p.Reload(t, frontend+harness.FastPolls+"[agent]\nlisten = '"+shared+"'\n"+both+harness.NodeTable(pg3, "pg3", "cluster = 'main'\nagent = { replica = '"+second+"' }"), harness.LoadedAnew)
 		agent(second, "ready up 100% #replica\n")
-		harness.Until(t, "the old port is closed", func() bool { return harness.Refuses(first) })
+		harness.AwaitClosed(t, first)
 		if got := harness.AskAgent(t, shared, "pg1/primary\n"); got != "ready up 100% #primary\n" {
 			t.Errorf("shared agent: %q", got)
 		}
@@ -65,11 +65,11 @@ func TestReload(t *testing.T) {
 		if got := p.Status(t, "/node/pg3/replica"); got != 404 {
 			t.Errorf("GET /node/pg3/replica: %d, want 404", got)
 		}
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/other/replica") // the member says that it is pg3
+		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/other/replica") // the member says that it is pg3
 		if !strings.Contains(body, `member's name is \"pg3\", want \"other\"`) {
 			t.Errorf("GET /node/other/replica: %s", body)
 		}
-		harness.Until(t, "the old port is closed", func() bool { return harness.Refuses(second) })
+		harness.AwaitClosed(t, second)
 	})
 	t.Run("moved to another cluster", func(t *testing.T) {
 		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "pg3", ""), harness.LoadedAnew)
@@ -78,7 +78,7 @@ func TestReload(t *testing.T) {
 				t.Errorf("GET %s: %d, want %d", path, got, want)
 			}
 		}
-		resp, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/metrics")
+		resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/metrics")
 		if resp.StatusCode != 200 || !strings.Contains(body, `patroniglue_node_up{cluster="default",node="pg3"} 1`) || strings.Contains(body, `cluster="main",node="pg3"`) {
 			t.Errorf("GET /metrics: %s: %s", resp.Status, harness.OurLines(body))
 		}
@@ -86,15 +86,15 @@ func TestReload(t *testing.T) {
 	t.Run("url, ttl and rules changed", func(t *testing.T) {
 		wrong := strings.Replace(both, pg2.URL(), "http://127.0.0.1:1", 1)
 		p.Reload(t, frontend+harness.FastPolls+"[cache]\nttl = '3s'\n[checks]\nfallback = 'primary'\n"+wrong, harness.LoadedAnew)
-		harness.Until(t, "pg2 is out, and the primary serves reads", func() bool {
-			return p.Status(t, "/node/pg2/replica") == 503 && p.Status(t, "/node/pg1/replica") == 200
-		})
+		p.AwaitStatus(t, "/node/pg2/replica", 503)
+		p.AwaitStatus(t, "/node/pg1/replica", 200) // there is no other
 		p.Reload(t, frontend+harness.FastPolls+both, harness.LoadedAnew)
-		harness.Until(t, "pg2 is back", func() bool { return p.Status(t, "/node/pg2/replica") == 200 && p.Status(t, "/node/pg1/replica") == 503 })
+		p.AwaitStatus(t, "/node/pg2/replica", 200)
+		p.AwaitStatus(t, "/node/pg1/replica", 503)
 	})
 	t.Run("token and allow list", func(t *testing.T) {
 		leaving := func() int {
-			resp, _ := harness.Ask(t, nil, "POST", "http://"+p.Http+"/node/pg2/leaving")
+			resp, _ := harness.Ask(t, nil, "POST", "http://"+p.HTTP+"/node/pg2/leaving")
 			return resp.StatusCode
 		}
 		if got := leaving(); got != 403 {
@@ -105,7 +105,7 @@ func TestReload(t *testing.T) {
 			t.Errorf("POST /node/pg2/leaving with token-file: %d, want 401", got)
 		}
 		p.Reload(t, frontend+"allow = ['192.0.2.0/24']\n"+harness.FastPolls+both, harness.LoadedAnew)
-		if _, _, err := harness.TryToAsk(t.Context(), nil, "GET", "http://"+p.Http+"/livez"); err == nil {
+		if _, _, err := harness.TryToAsk(t.Context(), nil, "GET", "http://"+p.HTTP+"/livez"); err == nil {
 			t.Error("who is not allowed any more is answered")
 		}
 		p.Reload(t, frontend+harness.FastPolls+both, harness.LoadedAnew)
@@ -115,9 +115,7 @@ func TestReload(t *testing.T) {
 	})
 	t.Run("the frontend on all addresses, and back", func(t *testing.T) {
 		p.Reload(t, strings.Replace(frontend, "127.0.0.1", "", 1)+harness.FastPolls+both, harness.LoadedAnew)
-		harness.Until(t, "the old port is closed", func() bool {
-			return len(p.Log.Lines("message", harness.LoadedAnew, "http", "[::]:"+harness.PortOf(p.Http))) == 1
-		})
+		p.Log.Await(t, 1, "message", harness.LoadedAnew, "http", "[::]:"+harness.PortOf(p.HTTP))
 		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 			t.Errorf("GET /node/pg1/primary: %d", got)
 		}
@@ -125,7 +123,7 @@ func TestReload(t *testing.T) {
 		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 			t.Errorf("GET /node/pg1/primary: %d", got)
 		}
-		if again, err := net.Listen("tcp", p.Http); err == nil {
+		if again, err := net.Listen("tcp", p.HTTP); err == nil {
 			again.Close()
 			t.Error("another daemon could take connections")
 		}
@@ -144,33 +142,30 @@ func TestReload(t *testing.T) {
 		p.Reload(t, frontend+harness.FastPolls+both, harness.LoadedAnew)
 	})
 	t.Run("the frontend moved", func(t *testing.T) {
-		old, moved := p.Http, harness.FreePort(t)
+		old, moved := p.HTTP, harness.FreePort(t)
 		idle, err := net.Dial("tcp", old) // nothing is cut in the middle, but this has nothing open
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer idle.Close()
 		p.Reload(t, strings.Replace(frontend, harness.PortOf(old), harness.PortOf(moved), 1)+harness.FastPolls+both, harness.LoadedAnew)
-		p.Http = moved
+		p.HTTP = moved
 		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 			t.Errorf("GET /node/pg1/primary: %d", got)
 		}
-		harness.Until(t, "the old port is closed", func() bool { return harness.Refuses(old) })
+		harness.AwaitClosed(t, old)
 		frontend = strings.Replace(frontend, harness.PortOf(old), harness.PortOf(moved), 1)
 	})
 	t.Run("history", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "history.jsonl")
 		p.Reload(t, frontend+harness.FastPolls+"[history]\nfile = '"+file+"'\nsize = 5\n"+both, harness.LoadedAnew)
-		harness.Until(t, "the file has what is kept", func() bool {
+		harness.Eventually(t, harness.Soon, func() error {
 			text, err := os.ReadFile(file)
-			return err == nil && strings.Count(string(text), "\n") == 5
+			return harness.Want(strings.Count(string(text), "\n") == 5, "five changes in the file (got %v, %s)", err, text)
 		})
 		p.Reload(t, frontend+harness.FastPolls+both, harness.LoadedAnew)
 		sim.Kill("pg2")
-		harness.Until(t, "pg2's end is kept", func() bool {
-			_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/history?node=pg2")
-			return strings.Contains(body, `"kind":"known","before":"fresh","after":"out"`)
-		})
+		p.AwaitBody(t, "/history?node=pg2", `"kind":"known","before":"fresh","after":"out"`)
 		if text := harness.ReadFile(t, file); strings.Count(text, "\n") != 5 {
 			t.Errorf("the file that is none any more has\n%s", text)
 		}
@@ -188,7 +183,7 @@ func TestReloadRefused(t *testing.T) {
 	good := "[frontend]\n" + harness.AnyPort + harness.FastPolls + harness.NodesOf(sim, "")
 	p := harness.Start(t, "c.toml", good)
 	metric := func(name string) string {
-		_, text := harness.Ask(t, nil, "GET", "http://"+p.Http+"/metrics")
+		_, text := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/metrics")
 		return harness.ValueOf(text, name)
 	}
 	free := harness.FreePort(t)
@@ -216,7 +211,7 @@ func TestReloadRefused(t *testing.T) {
 				Level      cluster.Level
 				Supervisor cluster.Health
 			}
-			_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health")
+			_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 			if err := json.Unmarshal([]byte(body), &health); err != nil {
 				t.Fatal(err)
 			}
@@ -233,7 +228,7 @@ func TestReloadRefused(t *testing.T) {
 		})
 	}
 	p.Reload(t, good, harness.LoadedAnew)
-	_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health")
+	_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 	if strings.Contains(body, "reload_failed") || metric("patroniglue_config_last_reload_successful") != "1" || metric(`patroniglue_reloads_total{result="success"}`) != "1" {
 		t.Errorf("loaded at last: %s", body)
 	}
@@ -269,7 +264,7 @@ func TestReloadInterruptsNobody(t *testing.T) {
 			}
 		})
 	}
-	conn, err := net.Dial("tcp", p.Http)
+	conn, err := net.Dial("tcp", p.HTTP)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +285,7 @@ func TestReloadInterruptsNobody(t *testing.T) {
 		return nil
 	})
 	client(1, func() error {
-		resp, body, err := harness.TryToAsk(context.Background(), nil, "GET", "http://"+p.Http+"/node/pg2/replica")
+		resp, body, err := harness.TryToAsk(context.Background(), nil, "GET", "http://"+p.HTTP+"/node/pg2/replica")
 		if err == nil && resp.StatusCode != 200 {
 			err = errors.New(resp.Status + ": " + body)
 		}

@@ -67,7 +67,7 @@ func TestSecrets(t *testing.T) {
 	}
 	collect := func(when string) {
 		t.Helper()
-		for _, base := range []string{"https://" + p.Http, "https://" + addr} {
+		for _, base := range []string{"https://" + p.HTTP, "https://" + addr} {
 			for _, path := range []string{"/", "/ui/main", "/health", "/metrics", "/history", "/cluster", "/patroni", "/node/pg1", "/node/pg1/primary", "/node/pg1/patroni", "/nonsense/x", "/node/pg1/primary?password=x"} {
 				ask(when, "GET", base+path, "Bearer canary-token-1")
 				ask(when, "GET", base+path, harness.BasicAuth("alice", "correct horse"))
@@ -117,7 +117,9 @@ func TestSecrets(t *testing.T) {
 	if err := os.WriteFile(token, []byte("canary-token-1\ncanary-token-2"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	harness.Until(t, "the token that changed is refused", func() bool { return strings.Contains(p.Log.String(), "have changed and cannot be used") })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(strings.Contains(p.Log.String(), "have changed and cannot be used"), "that the log refuses the changed token")
+	})
 	ask("with a file that is refused", "GET", page, harness.BasicAuth("alice", "correct horse"))
 	said["the log"] = p.Log.String()
 	for what, out := range said {

@@ -49,17 +49,11 @@ func TestStatus(t *testing.T) {
 	}
 	level := func(want string) {
 		t.Helper()
-		harness.Until(t, "health is "+want, func() bool {
-			_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/health")
-			return strings.Contains(body, `"level":"`+want+`","supervisor"`)
-		})
+		p.AwaitBody(t, "/health", `"level":"`+want+`","supervisor"`)
 	}
 
 	level("ok")
-	harness.Until(t, "pg2's lag is known", func() bool { // its first poll may have come before the primary's
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.Http+"/node/pg2")
-		return strings.Contains(body, `"lag_bytes":0`)
-	})
+	p.AwaitBody(t, "/node/pg2", `"lag_bytes":0`) // its first poll may have come before the primary's
 	check(0, cluster.OK,
 		"Cluster main: ok",
 		"NODE POSTGRES ROLE STATE TL LAG AGE PRIMARY REPLICA WHY",
@@ -132,9 +126,9 @@ func TestStatusOfOneCluster(t *testing.T) {
 		"west": {1, "PATRONIGLUE WARNING - west: primary w1, 0 replicas, node_down w2: "},
 		"":     {1, "PATRONIGLUE WARNING - west: primary w1, 0 replicas, node_down w2: "},
 	} {
-		harness.Until(t, "status -cluster "+name+" says "+want.line, func() bool {
+		harness.Eventually(t, harness.Soon, func() error {
 			code, stdout, _ := p.Command(t, "status", "-nagios", "-cluster", name)
-			return code == want.code && strings.HasPrefix(stdout, want.line) && strings.Contains(stdout, "main_") == (name != "west")
+			return harness.Want(code == want.code && strings.HasPrefix(stdout, want.line) && strings.Contains(stdout, "main_") == (name != "west"), "%d and %s of status -cluster %s (got %d and %s)", want.code, want.line, name, code, stdout)
 		})
 	}
 }

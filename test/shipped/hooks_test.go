@@ -76,11 +76,11 @@ func TestBeforeStop(t *testing.T) {
 		t.Parallel()
 		p, _ := harness.StartLeaving(t, "")
 		path, calls := spyOnCurl(t)
-		stderr, took := hook(t, append(env(p, "http://"+p.Http+"/"), path, "PATRONIGLUE_CLUSTER=main"), "patroni-before-stop")
+		stderr, took := hook(t, append(env(p, "http://"+p.HTTP+"/"), path, "PATRONIGLUE_CLUSTER=main"), "patroni-before-stop")
 		if !leaves(p) || took < 400*time.Millisecond {
 			t.Errorf("leaving %t after %v, want that it is, and two of HAProxy's intervals later", leaves(p), took)
 		}
-		if want := "patroni-before-stop: http://" + p.Http + `: {"node":"pg1","cluster":"main","leaving":true,"until":"`; !strings.HasPrefix(stderr, want) || strings.Count(stderr, "\n") != 1 {
+		if want := "patroni-before-stop: http://" + p.HTTP + `: {"node":"pg1","cluster":"main","leaving":true,"until":"`; !strings.HasPrefix(stderr, want) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("stderr %q, want one line that begins with %q", stderr, want)
 		}
 		if called, err := os.ReadFile(calls); err != nil || !strings.Contains(string(called), "/cluster/main/node/pg1/leaving?for=60s") || strings.Contains(string(called), "secret") {
@@ -92,11 +92,11 @@ func TestBeforeStop(t *testing.T) {
 		p, _ := harness.StartLeaving(t, "")
 		q, _ := harness.StartLeaving(t, "")
 		dead, hanging := "http://"+harness.FreePort(t), silent(t)
-		stderr, _ := hook(t, env(p, dead, "http://"+p.Http, hanging, "http://"+q.Http), "patroni-before-stop")
+		stderr, _ := hook(t, env(p, dead, "http://"+p.HTTP, hanging, "http://"+q.HTTP), "patroni-before-stop")
 		if !leaves(p) || !leaves(q) {
 			t.Errorf("leaving: %t and %t, want both", leaves(p), leaves(q))
 		}
-		for _, want := range []string{dead + ": curl: (7) ", hanging + ": ", p.Http + ": {", q.Http + ": {"} { // of the one that hangs curl says why, or on a slow machine timeout ends it
+		for _, want := range []string{dead + ": curl: (7) ", hanging + ": ", p.HTTP + ": {", q.HTTP + ": {"} { // of the one that hangs curl says why, or on a slow machine timeout ends it
 			if strings.Count(stderr, want) != 1 {
 				t.Errorf("no %q in stderr: %q", want, stderr)
 			}
@@ -106,25 +106,25 @@ func TestBeforeStop(t *testing.T) {
 		t.Parallel()
 		p, _ := harness.StartLeaving(t, "")
 		other := "PATRONIGLUE_TOKEN_FILE=" + harness.WriteFile(t, "token", "other")
-		if stderr, _ := hook(t, append(env(p, "http://"+p.Http), other), "patroni-before-stop"); leaves(p) || !strings.HasSuffix(stderr, `: {"error":"want the bearer token of token-file in [frontend]"}`+"\n") {
+		if stderr, _ := hook(t, append(env(p, "http://"+p.HTTP), other), "patroni-before-stop"); leaves(p) || !strings.HasSuffix(stderr, `: {"error":"want the bearer token of token-file in [frontend]"}`+"\n") {
 			t.Errorf("leaving %t by a wrong token: %q", leaves(p), stderr)
 		}
 		none := "PATRONIGLUE_TOKEN_FILE=/nonexistent/token"
-		if stderr, _ := hook(t, append(env(p, "http://"+p.Http), none), "patroni-before-stop"); leaves(p) || !strings.HasPrefix(stderr, "patroni-before-stop: nobody is told that this node stops: ") || !strings.Contains(stderr, "/nonexistent/token") {
+		if stderr, _ := hook(t, append(env(p, "http://"+p.HTTP), none), "patroni-before-stop"); leaves(p) || !strings.HasPrefix(stderr, "patroni-before-stop: nobody is told that this node stops: ") || !strings.Contains(stderr, "/nonexistent/token") {
 			t.Errorf("leaving %t without a token: %q", leaves(p), stderr)
 		}
-		if stderr, _ := hook(t, append(env(p, "http://"+p.Http), "PATRONIGLUE_NODE=pg2"), "patroni-before-stop"); leaves(p) || !strings.Contains(stderr, "nothing to announce: pg1 leads, not pg2") {
+		if stderr, _ := hook(t, append(env(p, "http://"+p.HTTP), "PATRONIGLUE_NODE=pg2"), "patroni-before-stop"); leaves(p) || !strings.Contains(stderr, "nothing to announce: pg1 leads, not pg2") {
 			t.Errorf("leaving %t by a replica: %q", leaves(p), stderr)
 		}
 	})
 	t.Run("settings in a file", func(t *testing.T) {
 		t.Parallel()
 		p, _ := harness.StartLeaving(t, "")
-		conf := harness.WriteFile(t, "hooks.conf", fmt.Sprintf("PATRONIGLUE_URLS=http://%s\nPATRONIGLUE_NODE=pg1\nPATRONIGLUE_TOKEN_FILE='%s'\nPATRONIGLUE_WAIT=0\n", p.Http, token))
+		conf := harness.WriteFile(t, "hooks.conf", fmt.Sprintf("PATRONIGLUE_URLS=http://%s\nPATRONIGLUE_NODE=pg1\nPATRONIGLUE_TOKEN_FILE='%s'\nPATRONIGLUE_WAIT=0\n", p.HTTP, token))
 		if stderr, _ := hook(t, nil, "patroni-before-stop", conf); !leaves(p) {
 			t.Errorf("not leaving: %q", stderr)
 		}
-		if stderr, _ := hook(t, env(p, "http://"+p.Http), "patroni-before-stop", "/nonexistent/hooks.conf"); !strings.HasPrefix(stderr, "patroni-before-stop: no settings can be read from /nonexistent/hooks.conf\n") {
+		if stderr, _ := hook(t, env(p, "http://"+p.HTTP), "patroni-before-stop", "/nonexistent/hooks.conf"); !strings.HasPrefix(stderr, "patroni-before-stop: no settings can be read from /nonexistent/hooks.conf\n") {
 			t.Errorf("no file: %q", stderr)
 		}
 		hook(t, nil, "patroni-before-stop", harness.WriteFile(t, "hooks.conf", "if this is no shell (")) // ends with 0 all the same
@@ -134,7 +134,7 @@ func TestBeforeStop(t *testing.T) {
 		ca := harness.NewAuthority(t)
 		ca.Make(t, "server", harness.ServerCert())
 		p, _ := harness.StartLeaving(t, ca.Pair("server"))
-		if stderr, _ := hook(t, append(env(p, "https://"+p.Http), "PATRONIGLUE_CAFILE="+ca.File("ca.crt")), "patroni-before-stop"); !leaves(p) {
+		if stderr, _ := hook(t, append(env(p, "https://"+p.HTTP), "PATRONIGLUE_CAFILE="+ca.File("ca.crt")), "patroni-before-stop"); !leaves(p) {
 			t.Errorf("not leaving: %q", stderr)
 		}
 	})
@@ -159,29 +159,30 @@ func TestCallback(t *testing.T) {
 	polls := func() int { return sim.Node("pg2").Requests("/primary") }
 	refresh := func(env ...string) string {
 		t.Helper()
-		harness.Until(t, "pg2 is polled no more", func() bool {
+		harness.Eventually(t, harness.Soon, func() error {
 			before := polls()
 			time.Sleep(500 * time.Millisecond)
-			return polls() == before
+			after := polls()
+			return harness.Want(after == before, "that pg2 is polled no more (got %d polls, then %d)", before, after)
 		})
 		before := polls()
 		stderr, _ := hook(t, append([]string{"PATRONIGLUE_NODE=pg1"}, env...), "patroni-callback", "on_role_change", "primary", "main")
-		harness.Until(t, "pg2 is polled", func() bool { return polls() > before })
+		harness.Eventually(t, harness.Soon, func() error { return harness.Want(polls() > before, "that pg2 is polled") })
 		return stderr
 	}
-	if stderr := refresh("PATRONIGLUE_URLS=http://" + p.Http); stderr != "" {
+	if stderr := refresh("PATRONIGLUE_URLS=http://" + p.HTTP); stderr != "" {
 		t.Errorf("stderr %q, want nothing to be said", stderr)
 	}
 	dead, hanging := "http://"+harness.FreePort(t), silent(t)
-	stderr := refresh("PATRONIGLUE_URLS=" + dead + " " + hanging + " http://" + p.Http + "/")
+	stderr := refresh("PATRONIGLUE_URLS=" + dead + " " + hanging + " http://" + p.HTTP + "/")
 	if strings.Count(stderr, "\n") != 2 || !strings.Contains(stderr, "patroni-callback: "+dead+": curl: (7) ") || !strings.Contains(stderr, "patroni-callback: "+hanging+": ") { // curl says so, or on a slow machine timeout
 		t.Errorf("stderr %q, want a line about each who does not answer", stderr)
 	}
-	stderr, _ = hook(t, []string{"PATRONIGLUE_NODE=pgX", "PATRONIGLUE_URLS=http://" + p.Http}, "patroni-callback", "on_stop", "replica", "main")
+	stderr, _ = hook(t, []string{"PATRONIGLUE_NODE=pgX", "PATRONIGLUE_URLS=http://" + p.HTTP}, "patroni-callback", "on_stop", "replica", "main")
 	if !strings.HasSuffix(stderr, `unknown node \"pgX\", want one of pg1, pg2"}`+"\n") {
 		t.Errorf("unknown node: stderr %q", stderr)
 	}
-	conf := harness.WriteFile(t, "hooks.conf", "PATRONIGLUE_URLS=http://"+p.Http+"\nPATRONIGLUE_NODE=pg1\nPATRONIGLUE_CLUSTER=main\n")
+	conf := harness.WriteFile(t, "hooks.conf", "PATRONIGLUE_URLS=http://"+p.HTTP+"\nPATRONIGLUE_NODE=pg1\nPATRONIGLUE_CLUSTER=main\n")
 	if stderr, _ = hook(t, nil, "patroni-callback", conf, "on_role_change", "primary", "main"); stderr != "" {
 		t.Errorf("settings in a file: stderr %q", stderr)
 	}
@@ -192,7 +193,7 @@ func TestCallbackWithOperator(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	token := harness.WriteFile(t, "token", "the-token\n")
 	p := harness.Start(t, "c.toml", "[frontend]\ntoken-file = '"+token+"'\n"+harness.AnyPort+"[operator]\nlisten = '"+harness.FreePort(t)+"'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
-	env := []string{"PATRONIGLUE_NODE=pg1", "PATRONIGLUE_URLS=http://" + p.Http}
+	env := []string{"PATRONIGLUE_NODE=pg1", "PATRONIGLUE_URLS=http://" + p.HTTP}
 	for more, want := range map[string]string{
 		"PATRONIGLUE_TOKEN_FILE=" + token:      "",
 		"PATRONIGLUE_TOKEN_FILE=":              `want the bearer token of token-file in [frontend]"}` + "\n",

@@ -7,4 +7,6 @@ import (
 	"patroniglue/test/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m, cli.Main, map[string]func(){"confined": confine}) }
+func TestMain(m *testing.M) {
+	harness.Suite{Program: cli.Main, Commands: map[string]func(){"confined": confine}, Online: true}.Main(m)
+}

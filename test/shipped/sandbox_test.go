@@ -110,9 +110,9 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 `
 	cmd := exec.Command("unshare", "--mount", "sh", "-c", script, "sh", dir, unitSystemCalls(t), config)
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin"}
-	p := harness.StartCommand(t, text, cmd)
+	p := harness.StartProcess(t, text, cmd)
 
-	process := harness.ReadFile(t, fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	process := harness.ReadFile(t, fmt.Sprintf("/proc/%d/status", p.Process.Pid))
 	for _, want := range []string{"Uid:\t65534\t65534\t", "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
 		if !strings.Contains(process, want) {
 			t.Errorf("the process has no %q:\n%s", want, process)
@@ -122,7 +122,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 	all := func() {
 		t.Helper()
 		for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/cluster/main/primary": 200, "/livez": 200, "/readyz": 200, "/health": 404} {
-			if resp, body := harness.Ask(t, trust, "GET", "https://"+p.Http+path); resp.StatusCode != want {
+			if resp, body := harness.Ask(t, trust, "GET", "https://"+p.HTTP+path); resp.StatusCode != want {
 				t.Errorf("GET %s: %s: %s", path, resp.Status, body)
 			}
 		}
@@ -133,7 +133,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 				}
 			}
 		}
-		if got := harness.AskAs(t, trust, "Bearer the-token", "DELETE", "https://"+p.Http+"/node/pg1/leaving"); got != 200 {
+		if got := harness.AskAs(t, trust, "Bearer the-token", "DELETE", "https://"+p.HTTP+"/node/pg1/leaving"); got != 200 {
 			t.Errorf("DELETE /node/pg1/leaving: %d", got)
 		}
 		if got := harness.AskAgent(t, p.Agents[0], "pg1/primary\n"); got != "ready up 100% #primary\n" {
@@ -144,15 +144,11 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 		}
 	}
 	all()
-	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	harness.Until(t, "it reloads", func() bool { return len(p.Log.Lines("message", harness.LoadedAnew)) == 1 })
+	p.Signal(t, syscall.SIGHUP)
+	p.Log.Await(t, 1, "message", harness.LoadedAnew)
 	all()
-	harness.Until(t, "the history is kept", func() bool { return strings.Contains(harness.ReadFile(t, state+"/history.jsonl"), `"kind":"leader"`) })
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	harness.AwaitFile(t, state+"/history.jsonl", `"kind":"leader"`)
+	p.Signal(t, syscall.SIGTERM)
 	if err := p.Wait(); err != nil {
 		t.Errorf("stopped: %v, want exit code 0", err)
 	}

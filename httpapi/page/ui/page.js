@@ -1,22 +1,21 @@
-// Keeps the page live: the server renders it again every second and sends the
-// sections that changed; each is morphed into its element, so that focus, scroll
-// position, open details and selected text stay. Without this script the page
-// reloads itself.
+// Keeps the page live: the server renders it every second and sends the sections that
+// have changed. Each one is morphed into its element, so that focus, scroll position,
+// open details and selected text are kept. Without this script the page reloads itself.
 "use strict";
 
 const root = document.documentElement;
 const bar = document.getElementById("live");
 const form = document.getElementById("filter");
-const silence = 5000; // milliseconds without an event: what is shown is old
-const rest = 15000; // milliseconds between two events for a tab that nobody looks at
+const silence = 5000; // milliseconds without an event, after which the page counts as out of date
+const rest = 15000; // milliseconds between two events for a hidden tab
 
 let source = null;
-let heard = Date.now(); // the last event, or the page itself, or when a rest was over
+let heard = Date.now(); // when the last event came, the page was loaded, or a rest ended
 let opened = 0;
 let resting = false;
 let clock = document.getElementById("clock")?.textContent;
 
-// morph makes element from look like to, and leaves alone what is equal already.
+// morph makes the element from equal to the element to, and changes only what differs.
 function morph(from, to) {
   if (from.nodeName !== to.nodeName) {
     from.replaceWith(to);
@@ -40,7 +39,7 @@ function morph(from, to) {
       at = next;
       continue;
     }
-    const known = want.id && [...from.children].find((child) => child.id === want.id); // rows move, they do not become others
+    const known = want.id && [...from.children].find((child) => child.id === want.id); // a row moves, and does not become another row
     from.insertBefore(known || want, at);
     if (known) morph(known, want);
   }
@@ -53,12 +52,12 @@ function morph(from, to) {
 
 function show(event) {
   const page = JSON.parse(event.data);
-  if (page.page !== root.dataset.page) return again();
+  if (page.page !== root.dataset.page) return reload();
   for (const [id, html] of Object.entries(page.sections)) {
     const template = document.createElement("template");
     template.innerHTML = html;
     const now = document.getElementById(id);
-    if (!now) return again();
+    if (!now) return reload();
     morph(now, template.content.firstElementChild);
   }
   heard = Date.now();
@@ -66,7 +65,7 @@ function show(event) {
   root.dataset.level = page.level;
   label(`${page.level}: ${page.title} · patroniglue`, page.level);
   live(true);
-  if (document.hidden) { // all tabs together have six connections to a server: the seventh would load nothing
+  if (document.hidden) { // browsers open at most six connections to a server: with six open tabs, a seventh could load nothing
     resting = true;
     source.close();
   }
@@ -78,16 +77,16 @@ function wake() {
   connect();
 }
 
-// again loads the page anew: another build answers, or other nodes are watched.
-// Not in a circle, should two builds answer in turn.
-function again() {
+// reload loads the page again, because another build answers or the nodes are others. It
+// does so at most every ten seconds, in case two builds answer in turn.
+function reload() {
   const last = Number(sessionStorage.getItem("reloaded"));
   if (Date.now() - last < 10000) return live(false);
   sessionStorage.setItem("reloaded", Date.now());
   location.reload();
 }
 
-// label is for those who see the tab alone.
+// label sets the title and the icon, for people who see only the tab.
 function label(title, level) {
   if (document.title !== title) document.title = title;
   const icon = document.querySelector("link[rel=icon]");
@@ -99,7 +98,7 @@ function live(yes) {
   root.dataset.live = yes ? "yes" : "no";
   if (!yes) label("not live · patroniglue", "critical");
   bar.hidden = yes;
-  const text = yes ? "" : `Not live since ${clock} UTC: what you see is old. Trying to reach patroniglue again …`;
+  const text = yes ? "" : `Not live since ${clock} UTC: this page is out of date. Trying to reach patroniglue again …`;
   if (bar.textContent !== text) bar.textContent = text;
 }
 
@@ -112,12 +111,12 @@ function connect() {
 
 function search() {
   const filled = [...new FormData(form)].filter(([, value]) => value !== "");
-  // A page that was asked for with a filter is the overview, with one cluster too.
+  // With a filter, even an empty one, / is the overview also where there is one cluster.
   return filled.length || location.search ? "?" + new URLSearchParams(filled.length ? filled : [["q", ""]]) : "";
 }
 
-// By itself a source comes back after seconds, after an answer such as 502 never,
-// and it does not notice a connection that hangs.
+// An EventSource reconnects by itself only after seconds, never after an answer such as
+// 502, and it does not notice when a connection hangs.
 setInterval(() => {
   const now = Date.now();
   if (resting) {

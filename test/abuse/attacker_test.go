@@ -1,4 +1,4 @@
-package harness
+package abuse
 
 import (
 	"bufio"
@@ -16,7 +16,7 @@ import (
 )
 
 // attack is what an attacker does: it opens connections and sends the same by each.
-type Attack struct {
+type attack struct {
 	Addr        string
 	Connections int
 	PerSecond   int    // connections at most; 0 = all at once
@@ -33,10 +33,10 @@ type Attack struct {
 // suffer (abuseFactor), they get those that nobody else wants at the moment
 // (SCHED_IDLE of sched(7)): so that is what the daemon does about the attack, not
 // that the attacker computes. Beside other tests they would hardly get any.
-func (a Attack) Start(t *testing.T) (wait, end func()) {
+func (a attack) start(t *testing.T) (wait, end func()) {
 	t.Helper()
 	cmd := exec.Command("attacker")
-	if os.Getenv(AbuseFactor) != "" {
+	if os.Getenv(abuseFactor) != "" {
 		cmd = exec.Command("chrt", "--idle", "0", "attacker")
 	}
 	in, err := cmd.StdinPipe()
@@ -70,9 +70,9 @@ func (a Attack) Start(t *testing.T) (wait, end func()) {
 // attacker is a command of the test's own binary: it reads an attack, says "done"
 // or what went wrong, and ends, with its connections, when nobody writes to it any
 // more.
-func Attacker() {
+func attacker() {
 	in := json.NewDecoder(os.Stdin)
-	var a Attack
+	var a attack
 	err := in.Decode(&a)
 	if err == nil {
 		err = a.run()
@@ -88,7 +88,7 @@ func Attacker() {
 const attackTimeout = time.Minute // of a connection
 
 // run has several clients at once.
-func (a Attack) run() error {
+func (a attack) run() error {
 	var (
 		clients = min(8, a.Connections)
 		errs    = make(chan error, clients)
@@ -118,7 +118,7 @@ func (a Attack) run() error {
 
 // connect is one connection. That it is closed from the other end is no error,
 // unless answers are missing.
-func (a Attack) connect() error {
+func (a attack) connect() error {
 	c, err := net.DialTimeout("tcp", a.Addr, 10*time.Second)
 	if err != nil {
 		return fmt.Errorf("connecting: %w", err)
@@ -158,4 +158,4 @@ var keptOpen struct {
 // abuseFactor is a variable of the environment: how many times the quiet p99 of
 // checks may be that during each attack, at the best of three tries. Tests run beside
 // others, where that says nothing, so it is not wanted by default.
-const AbuseFactor = "PATRONIGLUE_ABUSE_FACTOR"
+const abuseFactor = "PATRONIGLUE_ABUSE_FACTOR"

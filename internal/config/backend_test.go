@@ -1,0 +1,32 @@
+package config
+
+import (
+	"testing"
+
+	"patroniglue/test/harness"
+)
+
+const wantDuration = `want a duration above 0, such as "1s"`
+
+func TestBackendMistakes(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"scheme", "backend.scheme = 'ftp'", `backend.scheme: want "http" or "https" (got "ftp")`},
+		{"cafile missing", "backend.cafile = 'no.crt'", `backend.cafile: want a file that can be read: file does not exist (got "no.crt")`},
+		{"cafile rubbish", "backend.cafile = 'rubbish'", `backend.cafile: want certificates in PEM (got "rubbish")`},
+		{"backend certfile alone", "backend.certfile = 'a.crt'", `backend.keyfile: want certfile and keyfile or neither (got certfile alone)`},
+		{"insecure", "backend.insecure = 'yes'", `backend.insecure: want true or false (got "yes")`},
+		{"interval text", "backend.interval = 'fast'", `backend.interval: ` + wantDuration + ` (got "fast")`},
+		{"interval zero", "backend.interval = 0", `backend.interval: ` + wantDuration + ` (got 0)`},
+		{"interval negative", "backend.interval = '-1s'", `backend.interval: ` + wantDuration + ` (got "-1s")`},
+		{"interval huge", "backend.interval = 1e300", `backend.interval: ` + wantDuration + ` (got 1e+300)`},
+		{"interval nan", "backend.interval = nan", `backend.interval: ` + wantDuration + ` (got NaN)`},
+		{"interval bool", "backend.interval = true", `backend.interval: ` + wantDuration + ` (got true)`},
+		{"timeout", "backend.timeout = '0s'", `backend.timeout: ` + wantDuration + ` (got "0s")`},
+		{"primary-interval", "backend.primary-interval = '2s'", `backend.primary-interval: want at most interval, which is 1s (got "2s")`},
+		{"fast-interval", "backend.fast-interval = 0.3", `backend.fast-interval: want at most primary-interval, which is 250ms (got 0.3)`},
+		{"fall", "backend.fall = 0", `backend.fall: want a whole number, at least 1 (got 0)`},
+		{"interval and ttl", "backend.interval = '5s'", `backend.interval: want less than cache.ttl, which is 5s (got "5s")`},
+	} {
+		t.Run(tt.name, func(t *testing.T) { checkMistake(t, tt.text+harness.OneNode, tt.want) })
+	}
+}

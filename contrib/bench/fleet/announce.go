@@ -16,7 +16,7 @@ import (
 )
 
 // announcer writes to etcd what the Patroni of each node would (3.0.2: ha.py, touch_member; dcs/etcd3.py). A member has
-// a lease of ttl, which it renews each loop_wait, and a document, which it writes anew each time because its WAL position
+// a lease of ttl, which it renews each loop_wait, and a document, which it writes again each time because its WAL position
 // is another one. The leader has the leader key, too, and writes the status.
 type announcer struct {
 	client   *clientv3.Client

@@ -89,7 +89,7 @@ type discovered struct {
 	nodes             int
 	ready             time.Duration
 	streams, watchers float64
-	anew              int64   // how often everything was read anew
+	reread            int64   // how often everything was read again
 	writes            float64 // that etcd took each second
 	cores             float64
 	resident, peak    int64
@@ -136,7 +136,7 @@ func (m *measurement) discovery(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.anew = metric(text, "patroniglue_discovery_restarts_total")
+	d.reread = metric(text, "patroniglue_discovery_restarts_total")
 	writes := m.dcs.writes.Load()
 	used, elapsed, err := m.during(func() error { return m.sleep(ctx, m.length) })
 	if err != nil {
@@ -157,7 +157,7 @@ func (m *measurement) discovery(ctx context.Context) error {
 	return err
 }
 
-// forget deletes every key, and waits until all members have written theirs anew.
+// forget deletes every key, and waits until all members have written theirs again.
 func (m *measurement) forget(ctx context.Context, _ *atomic.Int32) error {
 	if err := m.dcs.forget(ctx); err != nil {
 		return err
@@ -291,7 +291,7 @@ func (m *measurement) askAnew(path string) (status int, body []byte, err error) 
 	return get(&client, "http://"+m.daemon.address+path)
 }
 
-var discoveredColumns = []string{"nodes", "ready", "watch streams, watchers", "read anew", "writes to etcd/s", "cores", "resident", "peak",
+var discoveredColumns = []string{"nodes", "ready", "watch streams, watchers", "read again", "writes to etcd/s", "cores", "resident", "peak",
 	"all keys deleted: answers", "wrong", "all nodes gone: not listed after", "answers", "wrong", "back: all right after"}
 
 // writeDiscovered writes a table, if there is one, and is an error when an answer was wrong.
@@ -303,7 +303,7 @@ func writeDiscovered(w io.Writer, found []discovered) error {
 	var errs []error
 	for _, d := range found {
 		cells := []string{
-			fmt.Sprint(d.nodes), short(d.ready), fmt.Sprintf("%.0f, %.0f", d.streams, d.watchers), fmt.Sprint(d.anew), fmt.Sprintf("%.0f", d.writes),
+			fmt.Sprint(d.nodes), short(d.ready), fmt.Sprintf("%.0f, %.0f", d.streams, d.watchers), fmt.Sprint(d.reread), fmt.Sprintf("%.0f", d.writes),
 			fmt.Sprintf("%.3f", d.cores), megabytes(d.resident), megabytes(d.peak),
 			fmt.Sprint(d.forgotten.answers), fmt.Sprint(d.forgotten.wrong),
 			short(d.silent), fmt.Sprint(d.left.answers), fmt.Sprint(d.left.wrong), short(d.back),

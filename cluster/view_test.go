@@ -26,7 +26,7 @@ func TestViewsShareWhatDidNotChange(t *testing.T) {
 			if idle && pg3.Count() == n {
 				shared++
 				if w.view().Member("pg3") != before.Member("pg3") {
-					t.Fatal("pg3 was not polled, but made anew")
+					t.Fatal("pg3 was not polled, but made again")
 				}
 			}
 			if w.view().Member("nobody") != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write testdata/verdicts.txt anew; read it before you commit it")
+var update = flag.Bool("update", false, "write testdata/verdicts.txt; read it before you commit it")
 
 // situation is a node as one column of Patroni's truth table sees it.
 type situation struct {

@@ -36,7 +36,7 @@ func TestDiscoveredFleet(t *testing.T) {
 	cells := strings.Split(strings.Trim(lines[1], "| "), " | ")
 	for i, name := range discoveredColumns {
 		switch cell := cells[i]; {
-		case name == "nodes" && cell != "9", name == "watch streams, watchers" && cell != "1, 1", (name == "wrong" || name == "read anew") && cell != "0":
+		case name == "nodes" && cell != "9", name == "watch streams, watchers" && cell != "1, 1", (name == "wrong" || name == "read again") && cell != "0":
 			t.Errorf("%s: %s", name, cell)
 		case name != "wrong" && strings.HasPrefix(cell, "0 "), strings.HasSuffix(name, "answers") && cell == "0":
 			t.Errorf("%s: %s, want a figure", name, cell)

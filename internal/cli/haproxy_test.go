@@ -23,7 +23,7 @@ import (
 )
 
 // TestHAProxyConfig makes one file of every kind. Our own linter has to accept it
-// without a word; HAProxy does in test/haproxy.
+// without a warning; HAProxy does in test/haproxy.
 func TestHAProxyConfig(t *testing.T) {
 	const withTLS = "[frontend]\nhost = \"10.0.0.5\"\ncertfile = \"pair.pem\"\nkeyfile = \"pair.pem\"\n"
 	tests := []struct {

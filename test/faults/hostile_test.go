@@ -75,7 +75,7 @@ func testHostileNode(t *testing.T, words, where string) {
 	t.Cleanup(hostile.Close)
 	sim := harness.NewSimulated(t, "pg1")
 	historyFile := filepath.Join(t.TempDir(), "history.jsonl")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n[history]\nfile = '"+historyFile+"'\n"+harness.FastPolls+harness.NodesOf(sim, "")+
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n[history]\nfile = '"+historyFile+"'\n"+harness.FastPolls+harness.NodeTables(sim, "")+
 		"[[node]]\nname = 'pg2'\ncluster = 'main'\nurl = '"+hostile.URL+"'\n", "-debug")
 	time.Sleep(200 * time.Millisecond) // some more polls: what repeats is logged otherwise
 
@@ -160,7 +160,7 @@ func testHostileNode(t *testing.T, words, where string) {
 	for _, args := range [][]string{{"status", "-json"}, {"history", "-json"}} {
 		document(strings.Join(args, " "), printed(args...))
 	}
-	harness.Until(t, "the history file is written", func() bool { return strings.Contains(harness.ReadFile(t, historyFile), "pg2") })
+	harness.AwaitFile(t, historyFile, "pg2")
 	document("the history file", harness.ReadFile(t, historyFile))
 	document("the log", p.Log.String())
 	if !said {

@@ -376,7 +376,7 @@ func docGolden(t *testing.T, fence, got string) {
 // TestDocsOtherLoadBalancers asks as docs/haproxy.md says that others ask.
 func TestDocsOtherLoadBalancers(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
-	all := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[cache]\nttl = '2s'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
+	all := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[cache]\nttl = '2s'\n"+harness.FastPolls+harness.NodeTables(sim, ""))
 
 	// A supervisor of one node above the one of all.
 	configs, _ := docBlocks(t, "toml")
@@ -395,7 +395,7 @@ func TestDocsOtherLoadBalancers(t *testing.T) {
 	}
 	both := func(what, pg1, pg2 string) {
 		t.Helper()
-		harness.Until(t, what, func() bool { return answers("pg1") == pg1 && answers("pg2") == pg2 })
+		harness.Eventually(t, harness.Soon, func() error { return harness.Want(answers("pg1") == pg1 && answers("pg2") == pg2, "that %s", what) })
 	}
 	both("pg1 leads", "200 503 200", "503 200 200")
 	sim.Switchover("pg2")

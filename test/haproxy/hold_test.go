@@ -80,7 +80,7 @@ func newHolding(t *testing.T, suite lab.Suite, hold time.Duration) *holding {
 	t.Helper()
 	h := &holding{suite: suite, sim: harness.NewSimulated(t, "pg1", "pg2"), databases: make(map[string]*database), dir: t.TempDir(), addr: harness.FreePort(t), log: new(harness.Log)}
 	h.socket = filepath.Join(h.dir, "s")
-	nodes := harness.NodesOf(h.sim, "")
+	nodes := harness.NodeTables(h.sim, "")
 	for i, n := range h.sim.Nodes() {
 		h.databases[n.Name()] = startDatabase(t, n.Name())
 		nodes = harness.Replace(t, nodes, fmt.Sprintf("10.0.0.%d:5432", 11+i), h.databases[n.Name()].ln.Addr().String())
@@ -123,12 +123,18 @@ func (h *holding) start(t *testing.T) {
 // untilServed waits until that many servers are in service for writes.
 func (h *holding) untilServed(t *testing.T, servers int) {
 	t.Helper()
-	harness.Until(t, fmt.Sprintf("%d servers in service", servers), func() bool { return h.stat("BACKEND", "act") == servers })
+	harness.Eventually(t, harness.Soon, func() error {
+		got := h.stat("BACKEND", "act")
+		return harness.Want(got == servers, "%d servers in service (got %v)", servers, got)
+	})
 }
 
 func (h *holding) untilWaiting(t testing.TB, clients int) {
 	t.Helper()
-	harness.Until(t, fmt.Sprintf("%d connections in HAProxy", clients), func() bool { return h.stat("FRONTEND", "scur") == clients })
+	harness.Eventually(t, harness.Soon, func() error {
+		got := h.stat("FRONTEND", "scur")
+		return harness.Want(got == clients, "%d connections in HAProxy (got %v)", clients, got)
+	})
 }
 
 // says gives HAProxy's answer to commands.
@@ -264,7 +270,9 @@ func (h *holding) wantAccepted(t *testing.T, want map[string]int64) {
 // were refused. It is written at most once a second.
 func (h *holding) wantLogged(t *testing.T, line string) {
 	t.Helper()
-	harness.Until(t, "HAProxy logs "+line, func() bool { return strings.Contains(h.log.String(), "\n"+line+"\n") })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(strings.Contains(h.log.String(), "\n"+line+"\n"), "that HAProxy logs %s", line)
+	})
 	if n := strings.Count(h.log.String(), "\n"+line+"\n"); n > 5 {
 		t.Errorf("logged %d times for 100 connections, want once a second: %s", n, line)
 	}
@@ -369,7 +377,9 @@ end, 1)
 	wantAnswers(t, h.connectMany(t, 100), map[string]int{"pg1": 100})
 	h.second(t)
 	wantAnswers(t, h.connectMany(t, 2), map[string]int{"": 2})
-	harness.Until(t, "Lua has failed", func() bool { return strings.Contains(h.log.String(), "this is broken") })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(strings.Contains(h.log.String(), "this is broken"), "that Lua has failed")
+	})
 	h.wantAccepted(t, map[string]int64{"pg1": 100, "pg2": 0})
 }
 
@@ -406,7 +416,7 @@ func measured(b *testing.B, hold time.Duration) *holding {
 		h.haproxy.Process.Kill()
 		h.haproxy.Wait()
 	})
-	harness.Until(b, "HAProxy answers", func() bool { return h.stat("BACKEND", "act") == 0 })
+	harness.Eventually(b, harness.Soon, func() error { return harness.Want(h.stat("BACKEND", "act") == 0, "that HAProxy answers") })
 	h.must(b, "disable agent pg_rw/pg1; disable health pg_rw/pg1; set server pg_rw/pg1 health up")
 	return h
 }

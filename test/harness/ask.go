@@ -13,6 +13,7 @@ import (
 	"patroniglue/contrib/lab"
 )
 
+// PortOf is the port of a host:port.
 func PortOf(addr string) string {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -31,8 +32,8 @@ func FreePort(t testing.TB) string {
 	return addr
 }
 
-// Ask makes one request over a connection of its own. A response without a body
-// has "".
+// Ask makes one HTTP request over a connection of its own and returns the response with
+// its body. A failure ends the test.
 func Ask(t *testing.T, c *tls.Config, method, url string) (*http.Response, string) {
 	t.Helper()
 	resp, body, err := TryToAsk(t.Context(), c, method, url)
@@ -42,6 +43,7 @@ func Ask(t *testing.T, c *tls.Config, method, url string) (*http.Response, strin
 	return resp, body
 }
 
+// TryToAsk is Ask for a server that may be away, or that has to answer before ctx ends.
 func TryToAsk(ctx context.Context, c *tls.Config, method, url string) (*http.Response, string, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
@@ -57,7 +59,8 @@ func TryToAsk(ctx context.Context, c *tls.Config, method, url string) (*http.Res
 	return resp, string(body), err
 }
 
-// AskAgent sends a line, or nothing, and gives the answer.
+// AskAgent sends a question, or nothing, to an agent port and returns the line that is the
+// answer.
 func AskAgent(t *testing.T, addr, send string) string {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
@@ -78,16 +81,7 @@ func AskAgent(t *testing.T, addr, send string) string {
 	return line
 }
 
-func Refuses(addr string) bool {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
-	if err != nil {
-		return true
-	}
-	conn.Close()
-	return false
-}
-
-// HalfRequest opens a connection on which a request has begun.
+// HalfRequest opens a connection and sends half of a request.
 func HalfRequest(t *testing.T, addr string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -98,16 +92,16 @@ func HalfRequest(t *testing.T, addr string) net.Conn {
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	// On a new connection: one that has been used already counts as idle until a
-	// whole header has come (net/http's Server.Shutdown).
+	// The connection is new: one that was used before counts as idle until a whole header
+	// has come (net/http's Server.Shutdown).
 	if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: x\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	Ask(t, nil, "GET", "http://"+addr+"/livez") // it came later and is answered: conn was accepted
+	Ask(t, nil, "GET", "http://"+addr+"/livez") // this connection came later and was accepted: so was conn
 	return conn
 }
 
-// AskAs is ask with an Authorization header.
+// AskAs makes a request with an Authorization header and returns the status.
 func AskAs(t *testing.T, c *tls.Config, authorization, method, url string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
@@ -124,6 +118,7 @@ func AskAs(t *testing.T, c *tls.Config, authorization, method, url string) int {
 	return resp.StatusCode
 }
 
+// BasicAuth is the Authorization header of a user.
 func BasicAuth(user, password string) string {
 	r := &http.Request{Header: http.Header{}}
 	r.SetBasicAuth(user, password)

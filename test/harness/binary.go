@@ -13,8 +13,9 @@ var binary struct {
 	dir string
 }
 
-// BuiltBinary is the program as build.sh makes it, built once, for what the test
-// binary cannot stand in for: signals, memory and how soon it is up.
+// BuiltBinary returns the path of the program as build.sh makes it, built once for all
+// tests of a package. The test binary cannot stand in for it where signals, memory or the
+// time to start are measured.
 func BuiltBinary(t *testing.T) string {
 	t.Helper()
 	binary.Lock()

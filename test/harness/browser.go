@@ -24,13 +24,14 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// browser is a headless Chromium that can reach nothing but this machine.
-type browser struct {
+// Browser is a headless Chromium that can reach nothing but this machine.
+type Browser struct {
 	ctx context.Context
 	axe string // axe-core's source
 }
 
-func StartBrowser(t *testing.T) *browser {
+// StartBrowser starts Chromium until the test ends.
+func StartBrowser(t *testing.T) *Browser {
 	t.Helper()
 	axe, err := os.ReadFile("testdata/axe/node_modules/axe-core/axe.min.js")
 	switch {
@@ -38,18 +39,18 @@ func StartBrowser(t *testing.T) *browser {
 	case errors.Is(err, fs.ErrNotExist) && os.Getenv("PATRONIGLUE_LAB") != "required":
 		t.Skip("NOT TESTED: want axe-core: npm ci --prefix testdata/axe")
 	default:
-		t.Fatalf("axe-core is not there, ./build.sh test has npm fetch it: %v", err)
+		t.Fatalf("want axe-core, which ./build.sh test installs: %v", err)
 	}
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(RequireProgram(t, "chromium")),
-		chromedp.IgnoreCertErrors, // of tests' authorities
+		chromedp.IgnoreCertErrors, // the authorities are the tests'
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-gpu", true),
 		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"), // for all that it would ask by itself
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"), // nor what it asks on its own account
 	)
 	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // its sandbox refuses to be root's
+		options = append(options, chromedp.NoSandbox) // its sandbox does not work for root
 	}
 	allocator, end := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(end)
@@ -58,31 +59,32 @@ func StartBrowser(t *testing.T) *browser {
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("starting the browser: %v", err)
 	}
-	return &browser{ctx: ctx, axe: string(axe)}
+	return &Browser{ctx: ctx, axe: string(axe)}
 }
 
-// Tab is one page in it. When its test ends there was nothing on its console,
-// it asked nobody but the server that it was opened on, and whatever document
-// came had a strict policy.
+// Tab is one page in a browser. At its end the test fails if anything was on the console, if
+// the page asked another server than its own, or if a document came without a strict
+// Content-Security-Policy.
 type Tab struct {
 	Ctx context.Context
 	axe string
 
 	mu      sync.Mutex
 	host    string   // guarded by mu
-	allowed []string // guarded by mu; what may stand in the network's complaints
-	wrong   []string // guarded by mu
+	allowed []string // guarded by mu; parts of network errors that may be on the console
+	wrong   []string // guarded by mu; why the test will fail
 }
 
-func (b *browser) Open(t *testing.T, url string) *Tab {
+// Open opens a URL in a new window.
+func (b *Browser) Open(t *testing.T, url string) *Tab {
 	t.Helper()
 	p := b.Blank(t)
 	p.Navigate(t, url)
 	return p
 }
 
-// Blank has no page yet. It is in a window of its own, unless told otherwise.
-func (b *browser) Blank(t *testing.T, options ...chromedp.ContextOption) *Tab {
+// Blank opens an empty tab, in a window of its own unless the options say otherwise.
+func (b *Browser) Blank(t *testing.T, options ...chromedp.ContextOption) *Tab {
 	t.Helper()
 	p := &Tab{axe: b.axe}
 	ctx, end := chromedp.NewContext(b.ctx, append(options, chromedp.WithListener(p.hear))...)
@@ -106,6 +108,7 @@ func (b *browser) Blank(t *testing.T, options ...chromedp.ContextOption) *Tab {
 	return p
 }
 
+// Navigate loads a URL. From then on its server is the only one that may be asked.
 func (p *Tab) Navigate(t *testing.T, to string) {
 	t.Helper()
 	u, err := url.Parse(to)
@@ -118,7 +121,7 @@ func (p *Tab) Navigate(t *testing.T, to string) {
 	p.Do(t, chromedp.Navigate(to))
 }
 
-// hear takes the browser's events in their order.
+// hear handles the browser's events in their order.
 func (p *Tab) hear(event any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -161,14 +164,15 @@ func (p *Tab) hear(event any) {
 	}
 }
 
-// Allow takes complaints of the network for what is expected from now on.
+// Allow makes network errors with these texts no failures from now on, and all others
+// failures.
 func (p *Tab) Allow(texts ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.allowed = texts
 }
 
-// Do fails the test after a time that is long for everything.
+// Do takes steps on the page. Thirty seconds for all of them are a failure.
 func (p *Tab) Do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(p.Ctx, 30*time.Second)
@@ -178,7 +182,7 @@ func (p *Tab) Do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// Call sends one of the browser's own commands.
+// Call sends a command of the DevTools protocol.
 func Call[P, R any](t *testing.T, p *Tab, command cdp.Command[P, R], params P) R {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(p.Ctx, 30*time.Second)
@@ -196,6 +200,7 @@ func tryToEvaluate[T any](p *Tab, expression string) (T, error) {
 	return chromedp.Run(ctx, chromedp.Evaluate[T](expression))
 }
 
+// Evaluate returns the value of a JavaScript expression.
 func Evaluate[T any](t *testing.T, p *Tab, expression string) T {
 	t.Helper()
 	v, err := tryToEvaluate[T](p, expression)
@@ -205,33 +210,36 @@ func Evaluate[T any](t *testing.T, p *Tab, expression string) T {
 	return v
 }
 
-// Until waits for an expression to be true. A page that is being loaded answers
-// nothing, or for the one before.
-func (p *Tab) Until(t *testing.T, expression string) {
+// Await waits until a JavaScript expression is true. While a page is loaded the answer is an
+// error or comes from the page before.
+func (p *Tab) Await(t *testing.T, expression string) {
 	t.Helper()
-	Until(t, expression, func() bool {
+	Eventually(t, Soon, func() error {
 		ok, err := tryToEvaluate[bool](p, expression)
-		return ok && err == nil
+		if err != nil {
+			return fmt.Errorf("%s: %w", expression, err)
+		}
+		return Want(ok, "%s", expression)
 	})
 }
 
-// Says waits for a text in what the selector finds, however it is broken into lines.
-func (p *Tab) Says(t *testing.T, selector, text string) {
+// AwaitText waits until the selector's element has a text, however it is broken into lines.
+func (p *Tab) AwaitText(t *testing.T, selector, text string) {
 	t.Helper()
-	p.Until(t, fmt.Sprintf("document.querySelector(%q).textContent.replace(/\\s+/g, ' ').includes(%q)", selector, text))
+	p.Await(t, fmt.Sprintf("document.querySelector(%q).textContent.replace(/\\s+/g, ' ').includes(%q)", selector, text))
 }
 
-// IsLive waits until the page's script has heard of the server.
-func (p *Tab) IsLive(t *testing.T) {
+// AwaitLive waits until the page's script has heard of the server.
+func (p *Tab) AwaitLive(t *testing.T) {
 	t.Helper()
-	p.Until(t, "document.documentElement.dataset.live === 'yes'")
+	p.Await(t, "document.documentElement.dataset.live === 'yes'")
 }
 
-// Occupy does what somebody does who reads: scrolls down, opens the details of a
-// node, has the focus there and some text selected.
+// Occupy puts the page into a state that updates must not disturb: scrolled down, with the
+// details of a node open, the focus there and some text selected.
 func (p *Tab) Occupy(t *testing.T) {
 	t.Helper()
-	p.As(t, NarrowLight)
+	p.SetViewport(t, NarrowLight)
 	Evaluate[chromedp.Void](t, p, `{
 		const node = document.querySelector("tbody[data-node=pg2]"), summary = node.querySelector("summary")
 		window.mark = { node, summary, url: location.href }
@@ -243,7 +251,7 @@ func (p *Tab) Occupy(t *testing.T) {
 	}`)
 }
 
-// IsUndisturbed: nothing of that was lost.
+// IsUndisturbed fails the test if anything of what [Tab.Occupy] did was lost.
 func (p *Tab) IsUndisturbed(t *testing.T) {
 	t.Helper()
 	for _, expression := range []string{
@@ -261,8 +269,8 @@ func (p *Tab) IsUndisturbed(t *testing.T) {
 	}
 }
 
-// Walks presses Tab until each selector's element had the focus, in this order,
-// with something around it to be seen.
+// Walks presses the Tab key until each selector's element had the focus, in this order. It
+// fails the test if the focus is not visible.
 func (p *Tab) Walks(t *testing.T, selectors ...string) {
 	t.Helper()
 	const most = 500
@@ -283,12 +291,13 @@ func (p *Tab) Walks(t *testing.T, selectors ...string) {
 	}
 }
 
-// Viewport is how somebody sees a page.
+// Viewport is a window's size and colour scheme.
 type Viewport struct {
 	Width, Height int64 // px
 	Dark          bool
 }
 
+// String says both in short.
 func (v Viewport) String() string {
 	if v.Dark {
 		return fmt.Sprintf("%d px, dark", v.Width)
@@ -296,14 +305,15 @@ func (v Viewport) String() string {
 	return fmt.Sprintf("%d px, light", v.Width)
 }
 
-// viewports are the extremes.
+// The extremes.
 var (
 	NarrowLight, narrowDark = Viewport{360, 740, false}, Viewport{360, 740, true}
 	wideLight, WideDark     = Viewport{1920, 1080, false}, Viewport{1920, 1080, true}
 	Viewports               = []Viewport{NarrowLight, narrowDark, wideLight, WideDark}
 )
 
-func (p *Tab) As(t *testing.T, v Viewport) {
+// SetViewport changes the window.
+func (p *Tab) SetViewport(t *testing.T, v Viewport) {
 	t.Helper()
 	scheme := "light"
 	if v.Dark {
@@ -321,13 +331,13 @@ func (p *Tab) WithoutScripts(t *testing.T) {
 	Call(t, p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 }
 
-// IsWellMade: on these screens nobody has to scroll sideways, and axe-core's rules
-// hold.
+// IsWellMade fails the test if in one of the viewports the page scrolls sideways, breaks one
+// of axe-core's rules or has graphs that are hard to read.
 func (p *Tab) IsWellMade(t *testing.T, on ...Viewport) {
 	t.Helper()
-	broken := make(map[string][]string) // by what is wrong, where
+	broken := make(map[string][]string) // viewports, by what is wrong
 	for _, v := range on {
-		p.As(t, v)
+		p.SetViewport(t, v)
 		for _, what := range slices.Concat(p.SticksOut(t), p.breaksRules(t), p.isFaint(t)) {
 			broken[what] = append(broken[what], v.String())
 		}
@@ -337,7 +347,7 @@ func (p *Tab) IsWellMade(t *testing.T, on ...Viewport) {
 	}
 }
 
-// SticksOut gives what makes the page wider than the window.
+// SticksOut returns the elements that make the page wider than the window.
 func (p *Tab) SticksOut(t *testing.T) []string {
 	t.Helper()
 	return Evaluate[[]string](t, p, `(() => {
@@ -348,8 +358,8 @@ func (p *Tab) SticksOut(t *testing.T) []string {
 	})()`)
 }
 
-// breaksRules gives what axe-core finds. It runs in a world of its own beside the
-// page's scripts.
+// breaksRules returns what axe-core finds. It runs in an isolated world beside the page's
+// scripts.
 func (p *Tab) breaksRules(t *testing.T) []string {
 	t.Helper()
 	const run = `axe.run(document, {
@@ -372,8 +382,8 @@ func (p *Tab) breaksRules(t *testing.T) []string {
 	return broken
 }
 
-// isFaint gives the words in graphs that are hard to read: axe-core leaves them
-// out. What they stand on is their halo.
+// isFaint returns the words in graphs that have too little contrast with the halo around
+// them. axe-core does not check those.
 func (p *Tab) isFaint(t *testing.T) []string {
 	t.Helper()
 	return Evaluate[[]string](t, p, `(() => {

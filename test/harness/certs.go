@@ -17,13 +17,14 @@ import (
 	"time"
 )
 
-// Authority signs certificates for a test.
+// Authority is a certificate authority, whose files are in a folder of the test's own.
 type Authority struct {
 	Dir  string
 	Cert *x509.Certificate
 	Key  *ecdsa.PrivateKey
 }
 
+// NewAuthority makes an authority, with ca.crt and ca.key.
 func NewAuthority(t *testing.T) *Authority {
 	t.Helper()
 	a := &Authority{Dir: t.TempDir()}
@@ -31,8 +32,8 @@ func NewAuthority(t *testing.T) *Authority {
 	return a
 }
 
-// Make writes NAME.crt and NAME.key: signed by the authority, or by itself while
-// there is none.
+// Make writes NAME.crt and NAME.key. The authority signs the certificate; where it has no
+// certificate of its own, the new one is self-signed.
 func (a *Authority) Make(t *testing.T, name string, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -71,13 +72,15 @@ func (a *Authority) Make(t *testing.T, name string, template *x509.Certificate) 
 	return cert, key
 }
 
+// File is the path of a file of the authority.
 func (a *Authority) File(name string) string { return filepath.Join(a.Dir, name) }
 
-// Pair are the keys that name a certificate in the configuration.
+// Pair is the two lines of a configuration that name a certificate and its key.
 func (a *Authority) Pair(name string) string {
 	return fmt.Sprintf("certfile = '%s'\nkeyfile = '%s'\n", a.File(name+".crt"), a.File(name+".key"))
 }
 
+// Load reads a certificate and its key.
 func (a *Authority) Load(t *testing.T, name string) tls.Certificate {
 	t.Helper()
 	c, err := tls.LoadX509KeyPair(a.File(name+".crt"), a.File(name+".key"))
@@ -87,13 +90,14 @@ func (a *Authority) Load(t *testing.T, name string) tls.Certificate {
 	return c
 }
 
+// Pool trusts this authority alone.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.Cert)
 	return pool
 }
 
-// ServerCert is for 127.0.0.1, and fit for both sides.
+// ServerCert is for 127.0.0.1, and usable by servers and clients.
 func ServerCert() *x509.Certificate {
 	return &x509.Certificate{
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
@@ -101,6 +105,7 @@ func ServerCert() *x509.Certificate {
 	}
 }
 
+// ClientCert is usable by clients only.
 func ClientCert() *x509.Certificate {
 	return &x509.Certificate{KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 }

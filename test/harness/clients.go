@@ -18,16 +18,16 @@ import (
 	"patroniglue/contrib/lab"
 )
 
-// Attempt is one connection of an application without a pool, with one statement.
+// Attempt is what an application without a pool does: one connection and one statement.
 type Attempt struct {
 	Begun, Ended time.Time
-	Node         string // that was reached, if any
-	Standby      bool   // that node takes no writes
+	Node         string // the node that was reached, if any
+	Standby      bool   // it takes no writes
 	Err          error
 }
 
-// Try connects to addr and runs sql, which returns the server's port. Simple
-// protocol, no retry: what an application sees.
+// Try connects to addr and runs sql, which has to return the server's port. It uses the
+// simple protocol and tries once, so that it sees what an application sees.
 func (e *Cluster) Try(addr, sql string) Attempt { return e.TryWithin(5*time.Second, addr, sql) }
 
 // TryWithin is Try with another limit than five seconds.
@@ -36,13 +36,13 @@ func (e *Cluster) TryWithin(limit time.Duration, addr, sql string) (a Attempt) {
 	defer cancel()
 	a.Begun = time.Now()
 	defer func() { a.Ended = time.Now() }()
-	conn, err := Connect(ctx, addr, "app")
+	conn, err := ConnectSQL(ctx, addr, "app")
 	if err != nil {
 		a.Err = err
 		return a
 	}
 	defer conn.Close(ctx)
-	// PostgreSQL 14 and newer say it to everybody who connects.
+	// PostgreSQL 14 and newer tell each client.
 	a.Standby = conn.ParameterStatus("in_hot_standby") == "on"
 	a.Node, a.Err = e.query(ctx, conn, sql)
 	if refused, ok := errors.AsType[*pgconn.PgError](a.Err); ok && refused.Code == "25006" { // read_only_sql_transaction
@@ -51,7 +51,7 @@ func (e *Cluster) TryWithin(limit time.Duration, addr, sql string) (a Attempt) {
 	return a
 }
 
-// Knock connects, says nothing and goes: many of these cost PostgreSQL little.
+// Knock connects, sends nothing and disconnects. Many of these cost PostgreSQL little.
 func Knock(addr string) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -65,12 +65,13 @@ func Knock(addr string) error {
 	return err
 }
 
-func Connect(ctx context.Context, addr, user string) (*pgconn.PgConn, error) {
+// ConnectSQL connects to the lab's database.
+func ConnectSQL(ctx context.Context, addr, user string) (*pgconn.PgConn, error) {
 	return pgconn.Connect(ctx, fmt.Sprintf("postgres://%s@%s/app?sslmode=disable", user, addr))
 }
 
-// Value runs sql and gives the first value of what it returns.
-func Value(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error) {
+// QueryValue runs sql and returns the first value of the first row.
+func QueryValue(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error) {
 	results, err := conn.Exec(ctx, sql).ReadAll()
 	if err != nil {
 		return "", err
@@ -81,9 +82,9 @@ func Value(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error)
 	return string(results[0].Rows[0][0]), nil
 }
 
-// query runs sql, which returns the server's port, and gives that node.
+// query runs sql, which has to return the server's port, and returns the name of that node.
 func (e *Cluster) query(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error) {
-	port, err := Value(ctx, conn, sql)
+	port, err := QueryValue(ctx, conn, sql)
 	if err != nil {
 		return "", err
 	}
@@ -95,20 +96,20 @@ func (e *Cluster) query(ctx context.Context, conn *pgconn.PgConn, sql string) (s
 	return "", fmt.Errorf("%q answered by port %q, want that of a node", sql, port)
 }
 
-// Writes sends a stream of connections to the write port, each with a row that
-// bears the name of the test.
-func (e *Cluster) Writes(t *testing.T) *Recorder[Attempt] {
+// RecordWrites makes attempts at the write port all the time. Each inserts a row with the
+// name of the test.
+func (e *Cluster) RecordWrites(t *testing.T) *Recorder[Attempt] {
 	sql := fmt.Sprintf("insert into lab (said) values ('%s') returning inet_server_port()", t.Name())
 	return Record(t, 3, 30*time.Millisecond, func() Attempt { return e.Try(e.Lab.Write, sql) })
 }
 
-// Reads sends one to the read port.
-func (e *Cluster) Reads(t *testing.T) *Recorder[Attempt] {
+// RecordReads makes attempts at the read port all the time.
+func (e *Cluster) RecordReads(t *testing.T) *Recorder[Attempt] {
 	return Record(t, 2, 30*time.Millisecond, func() Attempt { return e.Try(e.Lab.Read, "select inet_server_port()") })
 }
 
-// ServedSince waits for a successful attempt that began after a moment.
-func ServedSince(t *testing.T, limit time.Duration, r *Recorder[Attempt], since time.Time) Attempt {
+// AwaitServed waits for a successful attempt that began after a moment.
+func AwaitServed(t *testing.T, limit time.Duration, r *Recorder[Attempt], since time.Time) Attempt {
 	t.Helper()
 	var last Attempt
 	Eventually(t, limit, func() error {
@@ -117,12 +118,12 @@ func ServedSince(t *testing.T, limit time.Duration, r *Recorder[Attempt], since 
 				return nil
 			}
 		}
-		return fmt.Errorf("no client is served: %w", last.Err)
+		return fmt.Errorf("no client is served since then: %w", last.Err)
 	})
 	return last
 }
 
-// ServedBy gives the nodes that served attempts begun after a moment, sorted.
+// ServedBy returns the nodes that served attempts which began after a moment, sorted.
 func ServedBy(attempts []Attempt, since time.Time) []string {
 	nodes := make(map[string]bool)
 	for _, a := range attempts {
@@ -133,18 +134,18 @@ func ServedBy(attempts []Attempt, since time.Time) []string {
 	return slices.Sorted(maps.Keys(nodes))
 }
 
-// Story is what a stream of connections came to.
-type Story struct {
+// Summary counts the outcomes of many attempts.
+type Summary struct {
 	served    []Attempt
 	Failed    map[string]int // by reason
-	misrouted []Attempt      // that reached a node of the wrong role
-	Nodes     []string       // that served, one after another
+	misrouted []Attempt      // those that reached a node of the wrong role
+	Nodes     []string       // the nodes that served, one after another
 	gap       time.Duration  // the longest time between two that were served
 }
 
-// Tell sorts attempts that want a standby or the primary.
-func Tell(attempts []Attempt, standby bool) Story {
-	s := Story{Failed: make(map[string]int)}
+// Summarize sorts attempts by outcome. They were to reach a standby, or else the primary.
+func Summarize(attempts []Attempt, standby bool) Summary {
+	s := Summary{Failed: make(map[string]int)}
 	slices.SortFunc(attempts, func(a, b Attempt) int { return a.Ended.Compare(b.Ended) })
 	for _, a := range attempts {
 		if a.Err != nil {
@@ -166,7 +167,7 @@ func Tell(attempts []Attempt, standby bool) Story {
 	return s
 }
 
-// why is short and the same for the same reason.
+// why is a short reason, the same text for the same reason.
 func why(err error) string {
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return refused.Code + " " + refused.Message
@@ -180,7 +181,8 @@ func why(err error) string {
 	return err.Error()
 }
 
-func (s Story) String() string {
+// String is all of it in one line.
+func (s Summary) String() string {
 	served := make(map[string]int)
 	for _, a := range s.served {
 		served[a.Node]++
@@ -188,25 +190,27 @@ func (s Story) String() string {
 	return fmt.Sprintf("served %v, misrouted %d, failed %v, longest gap %v", served, len(s.misrouted), s.Failed, s.gap.Round(time.Millisecond))
 }
 
-// MisroutedNone: no connection reached a node of the wrong role.
-func MisroutedNone(t *testing.T, what string, s Story) {
+// NoneMisrouted fails the test if a connection reached a node of the wrong role, or if none
+// was served at all.
+func NoneMisrouted(t *testing.T, what string, s Summary) {
 	t.Helper()
 	t.Logf("%s: %s", what, s)
 	if len(s.served) == 0 {
 		t.Errorf("%s: nobody was served", what)
 	}
 	if n := len(s.misrouted); n > 0 {
-		t.Errorf("%s: %d connections reached a node of the wrong role, the first at %s", what, n, s.misrouted[0].Begun.Format(Clock))
+		t.Errorf("%s: %d connections reached a node of the wrong role, the first at %s", what, n, s.misrouted[0].Begun.Format(ClockFormat))
 	}
 }
 
-const Clock = "15:04:05.000"
+// ClockFormat is how moments are printed.
+const ClockFormat = "15:04:05.000"
 
-// Kept: every row that a client was told is written is there.
-func (e *Cluster) Kept(t *testing.T, on lab.Node, s Story) {
+// RowsKept fails the test if a node lacks a row that a client was told is written.
+func (e *Cluster) RowsKept(t *testing.T, on lab.Node, s Summary) {
 	t.Helper()
 	if len(s.served) == 0 {
-		return // misroutedNone has told
+		return // NoneMisrouted has failed the test
 	}
 	first := slices.MinFunc(s.served, func(a, b Attempt) int { return a.Begun.Compare(b.Begun) })
 	got, err := e.Lab.Query(t.Context(), on.SQL, fmt.Sprintf("select count(*) from lab where said = '%s' and at >= '%s'",
@@ -219,19 +223,20 @@ func (e *Cluster) Kept(t *testing.T, on lab.Node, s Story) {
 	}
 }
 
-// Session is a connection that stays and is used all the time.
+// Session is a connection that stays open and is used all the time.
 type Session struct {
 	node  string
 	ended chan struct{} // closed when it was cut
-	At    time.Time     // when; to be read when ended is closed
-	err   error         // how, likewise
+	At    time.Time     // when it was cut; read after IsCut
+	err   error         // how it was cut; read after ended is closed
 }
 
-func (e *Cluster) Open(t *testing.T, addr string) *Session {
+// OpenSession opens a session through addr, which lasts until it is cut or the test ends.
+func (e *Cluster) OpenSession(t *testing.T, addr string) *Session {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Session{ended: make(chan struct{})}
-	conn, err := Connect(ctx, addr, "app")
+	conn, err := ConnectSQL(ctx, addr, "app")
 	if err == nil {
 		s.node, err = e.query(ctx, conn, "select inet_server_port()")
 	}
@@ -257,11 +262,11 @@ func (e *Cluster) Open(t *testing.T, addr string) *Session {
 	return s
 }
 
-// OpenOn opens a session on a certain node.
-func (e *Cluster) OpenOn(t *testing.T, addr, node string) *Session {
+// OpenSessionOn opens a session through addr that reaches a certain node.
+func (e *Cluster) OpenSessionOn(t *testing.T, addr, node string) *Session {
 	t.Helper()
 	for range 10 {
-		if s := e.Open(t, addr); s.node == node {
+		if s := e.OpenSession(t, addr); s.node == node {
 			return s
 		}
 	}
@@ -269,7 +274,7 @@ func (e *Cluster) OpenOn(t *testing.T, addr, node string) *Session {
 	return nil
 }
 
-// IsCut waits for the end of the session.
+// IsCut waits until the session is cut.
 func (s *Session) IsCut(t *testing.T, limit time.Duration) {
 	t.Helper()
 	select {
@@ -279,11 +284,12 @@ func (s *Session) IsCut(t *testing.T, limit time.Duration) {
 	}
 }
 
+// IsAlive fails the test if the session was cut.
 func (s *Session) IsAlive(t *testing.T) {
 	t.Helper()
 	select {
 	case <-s.ended:
-		t.Errorf("the session on %s was cut at %s: %v", s.node, s.At.Format(Clock), s.err)
+		t.Errorf("the session on %s was cut at %s: %v", s.node, s.At.Format(ClockFormat), s.err)
 	default:
 	}
 }

@@ -1,5 +1,6 @@
 package harness
 
+// OneCluster is two nodes of one cluster, with agents shared and of their own.
 const OneCluster = `
 [agent]
 listen = ":5555"
@@ -15,6 +16,7 @@ postgres = "10.0.0.12:5432"
 agent = { primary = ":5552", replica = "127.0.0.1:5562" }
 `
 
+// TwoClusters is two clusters which both have a node pg1.
 const TwoClusters = `
 [agent]
 listen = ":5555"

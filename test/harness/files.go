@@ -16,14 +16,16 @@ import (
 	"testing"
 )
 
-// aliceHash is of "correct horse".
+// AliceHash is the bcrypt hash of "correct horse".
 const AliceHash = "$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"
 
+// OneNode is a [[node]] table.
 const OneNode = "\n[[node]]\nname = 'pg1'\nurl = 'http://pg1:8008'\n"
 
-// Files is a file system for parsers.
+// Files is a file system in memory, by path.
 type Files map[string]string
 
+// Read returns a file as os.ReadFile does.
 func (f Files) Read(path string) ([]byte, error) {
 	if text, ok := f[path]; ok {
 		return []byte(text), nil
@@ -31,7 +33,8 @@ func (f Files) Read(path string) ([]byte, error) {
 	return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 }
 
-// NewFiles has two pairs of a certificate and its key, a token and rubbish.
+// NewFiles returns the files that configurations in tests name: two certificates with their
+// keys, tokens and password files, good and bad.
 func NewFiles(t testing.TB) Files {
 	line := "alice:" + AliceHash + "\n"
 	f := Files{
@@ -59,6 +62,7 @@ func NewFiles(t testing.TB) Files {
 	return f
 }
 
+// WriteFile writes a file of that name in a folder of the test's own and returns its path.
 func WriteFile(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -68,7 +72,20 @@ func WriteFile(t *testing.T, name, text string) string {
 	return path
 }
 
-// Replace edits a configuration, and fails when it has nothing to edit.
+// AwaitFile waits until a file contains the text.
+func AwaitFile(t testing.TB, path, text string) {
+	t.Helper()
+	Eventually(t, Soon, func() error {
+		got, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return Want(strings.Contains(string(got), text), "%s in %s (got %s)", text, path, got)
+	})
+}
+
+// Replace replaces texts in a configuration, given as old, new, old, new. An old text that
+// is not there ends the test.
 func Replace(t *testing.T, text string, oldNew ...string) string {
 	t.Helper()
 	for i := 0; i < len(oldNew); i += 2 {
@@ -80,8 +97,8 @@ func Replace(t *testing.T, text string, oldNew ...string) string {
 	return text
 }
 
-// RequireProgram gives the path of a program. Where it is missing the test is
-// skipped, unless build.sh said that all is there.
+// RequireProgram returns the path of an installed program. Without it the test is skipped,
+// or fails if PATRONIGLUE_LAB is "required", as in build.sh.
 func RequireProgram(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -98,8 +115,9 @@ func RequireProgram(t testing.TB, name string) string {
 	return path
 }
 
-// Must runs a command and gives what it printed on both outputs.
-func Must(t *testing.T, name string, args ...string) string {
+// MustRun runs a command and returns what it printed on both outputs. A failure ends the
+// test.
+func MustRun(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
 	if err != nil {
@@ -108,7 +126,7 @@ func Must(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// ReadFile reads a file of the module, or one with an absolute path.
+// ReadFile reads a file by its path below the module's folder, or by an absolute one.
 func ReadFile(t *testing.T, path string) string {
 	t.Helper()
 	if !filepath.IsAbs(path) {

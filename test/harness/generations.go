@@ -32,8 +32,7 @@ func over(t *testing.T, suites []lab.Suite, test func(t *testing.T, s lab.Suite)
 	}
 }
 
-// RequireProgramOf makes sure that a program of the suite can be run. Where it cannot the
-// test is skipped, unless build.sh said that all is there.
+// RequireProgramOf is [RequireProgram] for a program of a suite.
 func RequireProgramOf(t testing.TB, s lab.Suite, name string) {
 	t.Helper()
 	if s.String() == lab.Bookworm.String() {

@@ -10,9 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var Update = flag.Bool("update", false, "write the golden files of the tests anew")
+// Update is the flag by which [Golden] writes its files.
+var Update = flag.Bool("update", false, "rewrite the golden files of the tests")
 
-// Golden compares got with a file.
+// Golden fails the test if got differs from a file.
 func Golden(t *testing.T, file, got string) {
 	t.Helper()
 	if *Update {

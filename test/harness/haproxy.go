@@ -31,22 +31,24 @@ type Small struct {
 	Dir        string // has c.toml, haproxy.cfg and admin.sock
 	HTTP       string // of the program, host:port
 	writes     string // where HAProxy takes connections for the primary, host:port
-	Agents     *relay // between HAProxy and the program's agent port
+	Agents     *Relay // between HAProxy and the program's agent port
 	Supervisor *exec.Cmd
 	HAProxy    *exec.Cmd
 }
 
+// StartSmall starts all of it, with flags for "patroniglue haproxy".
 func StartSmall(t *testing.T, suite lab.Suite, flags ...string) *Small {
 	t.Helper()
 	return StartSmallEdited(t, suite, func(printed string) string { return printed }, flags...)
 }
 
+// StartSmallEdited is StartSmall with a configuration of HAProxy that edit changes.
 func StartSmallEdited(t *testing.T, suite lab.Suite, edit func(printed string) string, flags ...string) *Small {
 	t.Helper()
 	RequireProgramOf(t, suite, "haproxy")
 	agent := FreePort(t)
 	s := &Small{Suite: suite, Sim: NewSimulated(t, "pg1", "pg2", "pg3"), Dir: t.TempDir(), HTTP: FreePort(t), Agents: startRelay(t, agent)}
-	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", PortOf(s.HTTP)) + FastPolls + NodesOf(s.Sim, "")
+	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", PortOf(s.HTTP)) + FastPolls + NodeTables(s.Sim, "")
 	for i, n := range s.Sim.Nodes() {
 		text = Replace(t, text, fmt.Sprintf("10.0.0.%d:5432", 11+i), listenAs(t, n.Name()))
 	}
@@ -98,7 +100,8 @@ func listenAs(t *testing.T, name string) string {
 	return ln.Addr().String()
 }
 
-// WritesTo is the database that a new connection for the primary reaches, "" for none.
+// WritesTo returns the name of the database that a new connection for the primary reaches, ""
+// for none.
 func (s *Small) WritesTo() string {
 	c, err := net.DialTimeout("tcp", s.writes, 5*time.Second)
 	if err != nil {
@@ -110,8 +113,10 @@ func (s *Small) WritesTo() string {
 	return string(name)
 }
 
+// Path is the path of a file in Dir.
 func (s *Small) Path(name string) string { return filepath.Join(s.Dir, name) }
 
+// Write writes a file in Dir.
 func (s *Small) Write(t *testing.T, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(s.Path(name), []byte(text), 0o600); err != nil {
@@ -119,11 +124,13 @@ func (s *Small) Write(t *testing.T, name, text string) {
 	}
 }
 
+// StartSupervisor starts the program, also after it was stopped.
 func (s *Small) StartSupervisor(t *testing.T) {
 	t.Helper()
 	s.Supervisor = launch(t, exec.Command(BuiltBinary(t), "-config", s.Path("c.toml")))
 }
 
+// StartHAProxy starts HAProxy, also after it was stopped.
 func (s *Small) StartHAProxy(t *testing.T, args ...string) {
 	t.Helper()
 	s.HAProxy = launch(t, s.Suite.Command(context.Background(), []string{s.Dir}, "haproxy", append([]string{"-db", "-f", s.Path("haproxy.cfg")}, args...)...))
@@ -147,20 +154,21 @@ func launch(t *testing.T, c *exec.Cmd) *exec.Cmd {
 	return c
 }
 
-// relay passes connections on until it is cut, and listens again when mended.
-type relay struct {
+// Relay passes connections on until it is cut, and again after it is mended.
+type Relay struct {
 	addr, to string
 	ln       net.Listener
 }
 
-func startRelay(t *testing.T, to string) *relay {
-	r := &relay{addr: FreePort(t), to: to}
+func startRelay(t *testing.T, to string) *Relay {
+	r := &Relay{addr: FreePort(t), to: to}
 	r.Mend(t)
 	t.Cleanup(r.Cut)
 	return r
 }
 
-func (r *relay) Mend(t *testing.T) {
+// Mend listens again.
+func (r *Relay) Mend(t *testing.T) {
 	t.Helper()
 	ln, err := net.Listen("tcp", r.addr)
 	if err != nil {
@@ -184,16 +192,17 @@ func (r *relay) Mend(t *testing.T) {
 	}()
 }
 
-func (r *relay) Cut() { r.ln.Close() }
+// Cut stops listening. Connections that are there stay.
+func (r *Relay) Cut() { r.ln.Close() }
 
-// Shows waits until HAProxy has these servers in the states that are wanted.
+// Shows waits until HAProxy shows these servers in these states.
 func (s *Small) Shows(t *testing.T, want map[string]string) {
 	t.Helper()
 	Eventually(t, 20*time.Second, func() error { return s.differs(want) })
 }
 
-// Keeps is shows, and that nothing undoes it while HAProxy asks its agents five
-// times and its checks once.
+// Keeps waits as Shows does, and fails the test if a state changes again while HAProxy asks
+// its agents five times and makes its checks once.
 func (s *Small) Keeps(t *testing.T, want map[string]string) {
 	t.Helper()
 	s.Shows(t, want)
@@ -220,6 +229,7 @@ func (s *Small) differs(want map[string]string) error {
 // once, for UP.
 var stateWord = regexp.MustCompile(`^no check|^\S+`)
 
+// States returns the state of each server, by backend/name.
 func (s *Small) States() (map[string]string, error) {
 	answer, err := s.Says("show stat")
 	if err != nil {
@@ -238,6 +248,7 @@ func (s *Small) States() (map[string]string, error) {
 	return got, nil
 }
 
+// Says returns HAProxy's answer to a command of its admin socket.
 func (s *Small) Says(command string) (string, error) {
 	c, err := net.Dial("unix", s.Path("admin.sock"))
 	if err != nil {
@@ -252,8 +263,8 @@ func (s *Small) Says(command string) (string, error) {
 	return string(b), err
 }
 
-// Servers writes down what pg1, pg2 and pg3 are for writes, then for reads. What
-// HAProxy calls "no check" is NONE here.
+// Servers makes a map of states from those of pg1, pg2 and pg3 for writes, and for reads.
+// NONE stands for HAProxy's "no check".
 func Servers(write, read string) map[string]string {
 	m := make(map[string]string)
 	for proxy, words := range map[string]string{"pg_rw": write, "pg_ro": read} {
@@ -264,8 +275,10 @@ func Servers(write, read string) map[string]string {
 	return m
 }
 
+// Normal is what HAProxy shows while pg1 leads and all is well.
 var Normal = Servers("UP MAINT MAINT", "MAINT UP UP")
 
+// Signal sends a signal to the program.
 func (s *Small) Signal(t *testing.T, what os.Signal) {
 	t.Helper()
 	if err := s.Supervisor.Process.Signal(what); err != nil {
@@ -275,7 +288,8 @@ func (s *Small) Signal(t *testing.T, what os.Signal) {
 
 var isState = regexp.MustCompile(`(pg_r[wo]/pg\d) is (no check|[A-Z]+)`)
 
-// Types runs a block, and stops at every comment that tells states.
+// Types runs the lines of a documented block in a shell. At each comment that names states it
+// checks that HAProxy keeps them.
 func (s *Small) Types(t *testing.T, helper, block string) {
 	t.Helper()
 	var script strings.Builder
@@ -311,8 +325,8 @@ func (s *Small) Types(t *testing.T, helper, block string) {
 // is asked for. All else is an error.
 var obeyed = regexp.MustCompile(`^$|^50 \(initial 100\)$|^# pxname,svname,status\n(?s:.*)pg_rw,pg1,UP`)
 
-// AcceptedByHAProxy fails for everything that haproxy -c says beside "valid". Paths in
-// the file are relative to its directory.
+// AcceptedByHAProxy fails the test if haproxy -c prints anything about a file but that it is
+// valid. Paths in the file are relative to its directory.
 func AcceptedByHAProxy(t *testing.T, s lab.Suite, file string) {
 	t.Helper()
 	RequireProgramOf(t, s, "haproxy")

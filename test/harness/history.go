@@ -10,17 +10,18 @@ import (
 	"patroniglue/cluster"
 )
 
-// Same compares changes as JSON tells them: a time that was read has no
+// SameChanges fails the test if changes differ in their JSON: a time that was parsed has no
 // monotonic clock.
-func Same(t *testing.T, got, want []cluster.Change) {
+func SameChanges(t *testing.T, got, want []cluster.Change) {
 	t.Helper()
-	g, w := AsJSON(t, got), AsJSON(t, want)
+	g, w := ChangesAsJSON(t, got), ChangesAsJSON(t, want)
 	if len(want) == 0 || !reflect.DeepEqual(g, w) {
 		t.Errorf("got  %s\nwant %s", strings.Join(g, "\n     "), strings.Join(w, "\n     "))
 	}
 }
 
-func AsJSON(t *testing.T, changes []cluster.Change) []string {
+// ChangesAsJSON marshals each change.
+func ChangesAsJSON(t *testing.T, changes []cluster.Change) []string {
 	t.Helper()
 	var out []string
 	for _, c := range changes {
@@ -33,7 +34,8 @@ func AsJSON(t *testing.T, changes []cluster.Change) []string {
 	return out
 }
 
-func LinesOf(t *testing.T, path string) []string {
+// ReadLines returns the lines of a file, without their ends.
+func ReadLines(t *testing.T, path string) []string {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// ManSections are the parts of a man page below its .Ss, and what is above the
-// first one as "".
+// ManSections returns the subsections (.Ss) of a manual page by title. The text above the
+// first one has the title "".
 func ManSections(t *testing.T, page string) map[string]string {
 	t.Helper()
 	sections, name := map[string]string{}, ""

@@ -8,6 +8,7 @@ import (
 	"testing"
 )
 
+// Scrape returns what a handler serves as /metrics.
 func Scrape(t testing.TB, h http.Handler) string {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -18,8 +19,8 @@ func Scrape(t testing.TB, h http.Handler) string {
 	return w.Body.String()
 }
 
-// OurLines are the samples and descriptions of our own metrics.
-func OurLines(text string) string {
+// OurMetrics returns the samples and descriptions of our own metrics in text.
+func OurMetrics(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		if strings.Contains(line, "patroniglue_") && !strings.HasPrefix(line, "go_build_info") {
@@ -29,8 +30,8 @@ func OurLines(text string) string {
 	return b.String()
 }
 
-// ValueOf gives a sample's value, "" when there is none.
-func ValueOf(text, series string) string {
+// MetricValue returns a sample's value, "" when there is none.
+func MetricValue(text, series string) string {
 	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(line, series+" "); ok {
 			return strings.TrimSpace(value)
@@ -39,7 +40,7 @@ func ValueOf(text, series string) string {
 	return ""
 }
 
-// LintMetrics asks Prometheus' own linter, which says nothing when all is well.
+// LintMetrics runs Prometheus' own linter, which prints nothing when all is well.
 func LintMetrics(t *testing.T, text string) {
 	t.Run("promtool", func(t *testing.T) {
 		lint := exec.CommandContext(t.Context(), RequireProgram(t, "promtool"), "check", "metrics")

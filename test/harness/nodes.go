@@ -8,14 +8,14 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// fastPolls keeps tests short.
+// FastPolls is the [backend] table that keeps tests short.
 const FastPolls = "[backend]\ninterval = '200ms'\nprimary-interval = '100ms'\nfast-interval = '50ms'\n"
 
-// anyPort makes the kernel choose.
+// AnyPort is lines of [frontend] that let the kernel choose the port.
 const AnyPort = "host = '127.0.0.1'\nport = 0\n"
 
-// NodesOf are the tables of a simulated cluster's members, each with more keys.
-func NodesOf(c *nodetest.Cluster, more string) string {
+// NodeTables is the [[node]] tables of a simulated cluster, each with more keys.
+func NodeTables(c *nodetest.Cluster, more string) string {
 	var b strings.Builder
 	for i, n := range c.Nodes() {
 		fmt.Fprintf(&b, "[[node]]\nname = '%s'\ncluster = 'main'\nurl = '%s'\npostgres = '10.0.0.%d:5432'\n%s\n", n.Name(), n.URL(), 11+i, more)

@@ -15,23 +15,23 @@ import (
 	"patroniglue/contrib/lab"
 )
 
-// entry is the program without its process, cli.Main: the suite says so, because the
-// packages below it have tests that need the harness too.
+// entry is cli.Main. The suite sets it: if this package imported cli, packages that cli
+// imports could not use the harness in their tests.
 var entry Entry
 
 // Suite is what the tests of a package need around them.
 type Suite struct {
 	Program  Entry             // cli.Main
-	Commands map[string]func() // what the test binary is, started under these names, beside "patroniglue"
-	Online   bool              // it fetches modules, so it stays in the machine's network
+	Commands map[string]func() // what the test binary does when it is run by these names; "patroniglue" is always there
+	Online   bool              // the tests stay in the machine's network, because they fetch modules
 }
 
-// Entry is a program without its process: args are without its name, and the exit code
-// is what it returns.
+// Entry is a program without a process. Its args do not have the program's name; it returns
+// the exit code.
 type Entry func(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int
 
-// Main runs the tests in the module's folder, so that they name files as people do, and
-// in a network namespace of their own where they may have one. TestMain calls it.
+// Main is called by TestMain. It runs the tests in the module's folder, so that they name
+// files as people do, and in a network namespace of their own where that is allowed.
 func (s Suite) Main(m *testing.M) {
 	entry = s.Program
 	commands := map[string]func(){"patroniglue": runProgram}
@@ -50,7 +50,7 @@ type running struct {
 	online bool
 }
 
-// Run also removes what BuiltBinary made.
+// Run also removes the binary of [BuiltBinary].
 func (m *running) Run() int {
 	if !m.online {
 		if err := lab.Isolate(); err != nil {

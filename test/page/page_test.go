@@ -95,13 +95,13 @@ func TestPage(t *testing.T) {
 	for _, trouble := range troubles {
 		t.Run(trouble.name, func(t *testing.T) {
 			page := b.Open(t, "http://"+p.HTTP+"/ui/"+trouble.name)
-			page.IsLive(t)
-			page.Until(t, fmt.Sprintf("document.querySelector('#banner[data-cluster=%q]').dataset.level === %q", trouble.name, trouble.level))
+			page.AwaitLive(t)
+			page.Await(t, fmt.Sprintf("document.querySelector('#banner[data-cluster=%q]').dataset.level === %q", trouble.name, trouble.level))
 			for _, code := range trouble.codes {
-				page.Until(t, fmt.Sprintf("document.querySelector('#banner li[data-code=%q]') !== null", code))
+				page.Await(t, fmt.Sprintf("document.querySelector('#banner li[data-code=%q]') !== null", code))
 			}
 			for _, text := range trouble.says {
-				page.Says(t, "main", text)
+				page.AwaitText(t, "main", text)
 			}
 			if n := harness.Evaluate[int](t, page, "document.querySelectorAll('tbody[data-node]').length"); n != 3 {
 				t.Errorf("%d nodes, want 3", n)
@@ -112,35 +112,35 @@ func TestPage(t *testing.T) {
 	}
 	t.Run("overview", func(t *testing.T) {
 		page := b.Open(t, "http://"+p.HTTP+"/")
-		page.IsLive(t)
+		page.AwaitLive(t)
 		for _, trouble := range troubles {
-			page.Until(t, fmt.Sprintf("document.querySelector('#cluster-%s').dataset.level === %q", trouble.name, trouble.level))
+			page.Await(t, fmt.Sprintf("document.querySelector('#cluster-%s').dataset.level === %q", trouble.name, trouble.level))
 		}
 		page.IsWellMade(t, harness.Viewports...)
 	})
 	t.Run("certificate ends", func(t *testing.T) {
 		page := b.Open(t, "https://"+secure.HTTP+"/")
-		page.IsLive(t)
-		page.Until(t, "document.querySelector('#own li[data-code=certificate_expiring]') !== null")
+		page.AwaitLive(t)
+		page.Await(t, "document.querySelector('#own li[data-code=certificate_expiring]') !== null")
 		page.IsWellMade(t, harness.Viewports...)
 	})
 	t.Run("no such cluster", func(t *testing.T) {
 		page := b.Blank(t)
 		page.Allow("404")
 		page.Navigate(t, "http://"+p.HTTP+"/ui/nowhere")
-		page.Says(t, "main", "nowhere")
+		page.AwaitText(t, "main", "nowhere")
 		page.IsWellMade(t, harness.Viewports...)
 	})
 	t.Run("keyboard", func(t *testing.T) {
 		page := b.Open(t, "http://"+p.HTTP+"/ui/lagging")
-		page.IsLive(t)
+		page.AwaitLive(t)
 		page.Walks(t, "a.skip", "tbody[data-node=pg1] summary", "tbody[data-node=pg3] summary", "footer a")
 		harness.Evaluate[chromedp.Void](t, page, "document.querySelector('tbody[data-node=pg2] summary').focus()")
 		page.Do(t, chromedp.KeyEvent(kb.Enter))
-		page.Until(t, "document.querySelector('tbody[data-node=pg2] details').open")
+		page.Await(t, "document.querySelector('tbody[data-node=pg2] details').open")
 
 		page.Navigate(t, "http://"+p.HTTP+"/")
-		page.IsLive(t)
+		page.AwaitLive(t)
 		page.Walks(t, "#filter input[name=q]", "#filter input[name=trouble]", "#cluster-well a")
 	})
 	t.Run("many tabs", func(t *testing.T) {
@@ -148,22 +148,22 @@ func TestPage(t *testing.T) {
 		for range 8 { // a browser makes six connections
 			page := b.Blank(t, chromedp.WithNewWindow(false))
 			page.Navigate(t, "http://"+p.HTTP+"/ui/well")
-			page.IsLive(t)
+			page.AwaitLive(t)
 			tabs = append(tabs, page)
 		}
 		first := tabs[0]
 		harness.Call(t, first, cdppage.BringToFront, cdp.Empty{})
-		first.Until(t, "source.readyState === EventSource.OPEN && !resting")
+		first.Await(t, "source.readyState === EventSource.OPEN && !resting")
 	})
 	t.Run("without scripts", func(t *testing.T) {
 		page := b.Blank(t)
 		page.WithoutScripts(t)
 		page.Navigate(t, "http://"+p.HTTP+"/ui/well")
-		page.Says(t, "#banner", "pg1 is primary")
+		page.AwaitText(t, "#banner", "pg1 is primary")
 		clusters["well"].Switchover("pg3")
-		page.Says(t, "#banner", "pg3 is primary")
+		page.AwaitText(t, "#banner", "pg3 is primary")
 		for _, v := range harness.Viewports {
-			page.As(t, v)
+			page.SetViewport(t, v)
 			if out := page.SticksOut(t); len(out) > 0 {
 				t.Errorf("%s: %s", v, out)
 			}
@@ -173,7 +173,7 @@ func TestPage(t *testing.T) {
 
 // nodesIn are nodesOf in a cluster of that name.
 func nodesIn(c *nodetest.Cluster, name string) string {
-	return strings.ReplaceAll(harness.NodesOf(c, ""), "'main'", "'"+name+"'")
+	return strings.ReplaceAll(harness.NodeTables(c, ""), "'main'", "'"+name+"'")
 }
 
 // TestPageOfMany is the overview of so many clusters that one has to search.
@@ -195,8 +195,8 @@ func TestPageOfMany(t *testing.T) {
 	const rows = "[...document.querySelectorAll('[id^=cluster-]')].filter(r => r.checkVisibility()).map(r => r.dataset.cluster)"
 	t.Run("all", func(t *testing.T) {
 		page := b.Open(t, "http://"+p.HTTP+"/")
-		page.IsLive(t)
-		page.Until(t, rows+".length === 200")
+		page.AwaitLive(t)
+		page.Await(t, rows+".length === 200")
 		levels := harness.Evaluate[[]string](t, page, "[...document.querySelectorAll('[id^=cluster-]')].map(r => r.dataset.level)")
 		order := []string{"critical", "warning", "ok"}
 		if !slices.IsSortedFunc(levels, func(a, b string) int { return cmp.Compare(slices.Index(order, a), slices.Index(order, b)) }) || levels[0] == "ok" {
@@ -206,12 +206,12 @@ func TestPageOfMany(t *testing.T) {
 	})
 	t.Run("filter", func(t *testing.T) {
 		page := b.Open(t, "http://"+p.HTTP+"/")
-		page.IsLive(t)
+		page.AwaitLive(t)
 		harness.Evaluate[chromedp.Void](t, page, "window.mark = true")
 		page.Do(t, chromedp.SendKeys(chromedp.CSS("#filter input[name=q]"), "hop-01"))
-		page.Until(t, rows+".length === 10")
+		page.Await(t, rows+".length === 10")
 		page.Do(t, chromedp.Click(chromedp.CSS("#filter input[name=trouble]")))
-		page.Until(t, rows+".join() === 'shop-014'")
+		page.Await(t, rows+".join() === 'shop-014'")
 		page.Do(t, chromedp.Clear(chromedp.CSS("#filter input[name=q]")))
 		if !harness.Evaluate[bool](t, page, "window.mark") {
 			t.Error("it was loaded again, want that it is filtered in place")
@@ -222,9 +222,9 @@ func TestPageOfMany(t *testing.T) {
 		page.WithoutScripts(t)
 		page.Navigate(t, "http://"+p.HTTP+"/")
 		page.Do(t, chromedp.SendKeys(chromedp.CSS("#filter input[name=q]"), "db01"), chromedp.Click(chromedp.CSS("#filter button")))
-		page.Until(t, rows+".length === 10")
+		page.Await(t, rows+".length === 10")
 		page.Do(t, chromedp.Click(chromedp.CSS("#filter input[name=trouble]")), chromedp.Click(chromedp.CSS("#filter button")))
-		page.Until(t, rows+".join() === 'shop-014'")
+		page.Await(t, rows+".join() === 'shop-014'")
 	})
 }
 
@@ -233,37 +233,35 @@ func TestPageOfMany(t *testing.T) {
 func TestPageReconnects(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	addr := harness.FreePort(t)
-	config := "[frontend]\nhost = '127.0.0.1'\nport = " + harness.PortOf(addr) + "\n" + harness.FastPolls + harness.NodesOf(sim, "")
-	path := harness.WriteFile(t, "c.toml", config)
-	program := harness.StartProcess(t, new(harness.LogLines), harness.BuiltBinary(t), "-config", path)
-	harness.Until(t, "the program answers", func() bool { return !harness.Refuses(addr) })
+	config := "[frontend]\nhost = '127.0.0.1'\nport = " + harness.PortOf(addr) + "\n" + harness.FastPolls + harness.NodeTables(sim, "")
+	program := harness.StartProcess(t, config, nil)
 	page := harness.StartBrowser(t).Open(t, "http://"+addr+"/")
-	page.IsLive(t)
-	page.Says(t, "#banner", "pg1 is primary")
+	page.AwaitLive(t)
+	page.AwaitText(t, "#banner", "pg1 is primary")
 	page.Occupy(t)
 
 	page.Allow("net::ERR_CONNECTION_REFUSED", "net::ERR_INCOMPLETE_CHUNKED_ENCODING", "net::ERR_CONNECTION_RESET") // the page goes on trying
 	program.Kill(t)
-	page.Until(t, "document.documentElement.dataset.live === 'no'")
-	page.Says(t, "#live", "Not live since")
+	page.Await(t, "document.documentElement.dataset.live === 'no'")
+	page.AwaitText(t, "#live", "Not live since")
 	page.IsWellMade(t, harness.NarrowLight, harness.WideDark)
-	page.As(t, harness.NarrowLight)
+	page.SetViewport(t, harness.NarrowLight)
 	sim.Switchover("pg2")
-	program.Start(t)
-	page.IsLive(t)
-	page.Says(t, "#banner", "pg2 is primary")
-	page.Until(t, "document.getElementById('live').hidden")
+	program.Restart(t)
+	page.AwaitLive(t)
+	page.AwaitText(t, "#banner", "pg2 is primary")
+	page.Await(t, "document.getElementById('live').hidden")
 	page.IsUndisturbed(t)
 
 	program.Kill(t)
 	text, _, _ := strings.Cut(config, "[[node]]\nname = 'pg3'")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(program.Path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	program.Start(t)
-	page.Until(t, "document.querySelectorAll('tbody[data-node]').length === 2")
-	page.IsLive(t)
+	program.Restart(t)
+	page.Await(t, "document.querySelectorAll('tbody[data-node]').length === 2")
+	page.AwaitLive(t)
 	page.Allow() // nothing fails any more
 	sim.Switchover("pg1")
-	page.Says(t, "#banner", "pg1 is primary")
+	page.AwaitText(t, "#banner", "pg1 is primary")
 }

@@ -45,7 +45,7 @@ func TestScreenshots(t *testing.T) {
 	server := httptest.NewServer(night(t, begin))
 	t.Cleanup(server.Close)
 	tab := harness.StartBrowser(t).Open(t, server.URL+"/")
-	tab.IsLive(t)
+	tab.AwaitLive(t)
 	tab.IsWellMade(t, harness.Viewports...) // with all that a day leaves in its graphs
 	for _, shot := range []struct {
 		name string
@@ -55,7 +55,7 @@ func TestScreenshots(t *testing.T) {
 		{"page-dark", harness.Viewport{Width: 1200, Height: 1530, Dark: true}},
 		{"page-narrow", harness.Viewport{Width: 390, Height: 1400, Dark: false}},
 	} {
-		tab.As(t, shot.Viewport)
+		tab.SetViewport(t, shot.Viewport)
 		harness.Call(t, tab, emulation.SetScrollbarsHidden, emulation.SetScrollbarsHiddenParams{Hidden: true})
 		picture, err := chromedp.Run(tab.Ctx, chromedp.CaptureScreenshot())
 		if err != nil {

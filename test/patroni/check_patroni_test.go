@@ -55,7 +55,7 @@ func (e suite) checkPatroni(t *testing.T) {
 			tt.begin()
 			defer tt.end()
 			harness.Eventually(t, 30*time.Second, func() error {
-				if theirs := string(e.Must(t, c.Primary.REST, "GET", "/cluster").Body); !strings.Contains(theirs, tt.shows) {
+				if theirs := string(e.MustAsk(t, c.Primary.REST, "GET", "/cluster").Body); !strings.Contains(theirs, tt.shows) {
 					return fmt.Errorf("Patroni does not show it: %s", theirs)
 				}
 				return nil

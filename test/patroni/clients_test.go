@@ -24,14 +24,14 @@ func (e suite) clients(t *testing.T) {
 	for _, n := range e.Lab.Nodes {
 		// Byte for byte, as far as both are of one moment.
 		harness.Eventually(t, 20*time.Second, func() error {
-			theirs, ours := e.Must(t, n.REST, "GET", "/patroni"), e.Must(t, e.Lab.HTTP, "GET", "/node/"+n.Name+"/patroni")
+			theirs, ours := e.MustAsk(t, n.REST, "GET", "/patroni"), e.MustAsk(t, e.Lab.HTTP, "GET", "/node/"+n.Name+"/patroni")
 			if ours.Status != theirs.Status || !bytes.Equal(ours.Body, theirs.Body) {
 				return fmt.Errorf("%s: /patroni is %d\n%s, Patroni's %d\n%s", n.Name, ours.Status, ours.Body, theirs.Status, theirs.Body)
 			}
 			return nil
 		})
 		// Patroni's HEAD of a path that is no health check is always 503 (#2035): that serves nobody.
-		if theirs, ours := e.Must(t, n.REST, "HEAD", "/patroni"), e.Must(t, e.Lab.HTTP, "HEAD", "/node/"+n.Name+"/patroni"); theirs.Status != http.StatusServiceUnavailable || ours.Status != http.StatusOK {
+		if theirs, ours := e.MustAsk(t, n.REST, "HEAD", "/patroni"), e.MustAsk(t, e.Lab.HTTP, "HEAD", "/node/"+n.Name+"/patroni"); theirs.Status != http.StatusServiceUnavailable || ours.Status != http.StatusOK {
 			t.Errorf("%s: HEAD /patroni is %d, Patroni's %d", n.Name, ours.Status, theirs.Status)
 		}
 	}
@@ -56,10 +56,16 @@ func (e suite) clients(t *testing.T) {
 		e.shows(t, c, `"pause":true`)
 	})
 	t.Run("switchover scheduled", func(t *testing.T) {
+		harness.Eventually(t, 20*time.Second, func() error { // Patroni 4 schedules none while it believes in the pause
+			if d := e.document(t, c.Primary); d.Pause {
+				return fmt.Errorf("%s is still paused", c.Primary.Name)
+			}
+			return nil
+		})
 		e.change(t, c.Primary, "POST", "/switchover", `{"leader": "`+c.Primary.Name+`", "scheduled_at": "`+later+`"}`)
 		defer e.change(t, c.Primary, "DELETE", "/switchover", "")
 		harness.Eventually(t, 20*time.Second, func() error {
-			if theirs := e.Must(t, c.Primary.REST, "GET", "/cluster").Body; !bytes.Contains(theirs, []byte(`"scheduled_switchover"`)) {
+			if theirs := e.MustAsk(t, c.Primary.REST, "GET", "/cluster").Body; !bytes.Contains(theirs, []byte(`"scheduled_switchover"`)) {
 				return fmt.Errorf("Patroni does not show the switchover: %s", theirs)
 			}
 			return nil
@@ -98,10 +104,10 @@ func (e suite) value(t *testing.T, n lab.Node, setting string) string {
 }
 
 // shows waits until /cluster has all of the words, and Patroni's is the same.
-func (e suite) shows(t *testing.T, c harness.HealthyCluster, words ...string) {
+func (e suite) shows(t *testing.T, c harness.Roles, words ...string) {
 	t.Helper()
 	harness.Eventually(t, 20*time.Second, func() error {
-		ours := e.Must(t, e.Lab.HTTP, "GET", "/cluster").Body
+		ours := e.MustAsk(t, e.Lab.HTTP, "GET", "/cluster").Body
 		for _, w := range words {
 			if !bytes.Contains(ours, []byte(w)) {
 				return fmt.Errorf("no %s in /cluster: %s", w, ours)
@@ -114,13 +120,13 @@ func (e suite) shows(t *testing.T, c harness.HealthyCluster, words ...string) {
 
 // sameCluster: Patroni's /cluster is ours, key by key, value by value, at every
 // base that a client may be given.
-func (e suite) sameCluster(t *testing.T, c harness.HealthyCluster) {
+func (e suite) sameCluster(t *testing.T, c harness.Roles) {
 	t.Helper()
 	for _, path := range []string{"/cluster", "/cluster/" + e.Lab.Scope, "/cluster/" + e.Lab.Scope + "/cluster", "/node/pg1/cluster", "/node/pg3/cluster"} {
 		harness.Eventually(t, 20*time.Second, func() error { // member keys are as old as loop_wait
 			var theirs, ours map[string]any
 			for into, from := range map[*map[string]any][]byte{
-				&theirs: e.Must(t, c.Primary.REST, "GET", "/cluster").Body, &ours: e.Must(t, e.Lab.HTTP, "GET", path).Body,
+				&theirs: e.MustAsk(t, c.Primary.REST, "GET", "/cluster").Body, &ours: e.MustAsk(t, e.Lab.HTTP, "GET", path).Body,
 			} {
 				if err := json.Unmarshal(from, into); err != nil {
 					t.Fatalf("%v in %s", err, from)

@@ -27,7 +27,8 @@ func TestConformance(t *testing.T) {
 
 func (e suite) conforms(t *testing.T) {
 	c := e.patroniHealthy(t)
-	t.Logf("Patroni %s", e.document(t, c.Primary).Patroni.Version)
+	version := e.document(t, c.Primary).Patroni.Version
+	t.Logf("Patroni %s", version)
 	t.Run("settled", func(t *testing.T) { e.conformance(t, c) })
 	t.Run("after a switchover", func(t *testing.T) {
 		if err := e.Lab.Switchover(t.Context(), c.Replicas[0].Name); err != nil {
@@ -52,7 +53,7 @@ func (e suite) conforms(t *testing.T) {
 		{"failsafe mode", `{"synchronous_mode": null, "failsafe_mode": true}`, 0, func(t *testing.T) bool {
 			for _, n := range all {
 				d := e.document(t, n)
-				if e.Must(t, n.REST, "GET", "/failsafe").Status != http.StatusOK || d.SyncStandby || d.QuorumStandby {
+				if e.MustAsk(t, n.REST, "GET", "/failsafe").Status != http.StatusOK || d.SyncStandby || d.QuorumStandby {
 					return false
 				}
 			}
@@ -74,20 +75,20 @@ func (e suite) conforms(t *testing.T) {
 			}
 			return true
 		}},
-		// It follows a cluster that does not exist. Patroni 4.1 gives the lock to another member, 3.0 and 4.0 do not.
+		// It follows a cluster that does not exist.
 		{"standby cluster", `{"standby_cluster": {"host": "127.0.0.1", "port": 1}, "postgresql": {"parameters": {"max_locks_per_transaction": 64}}}`, 0, func(t *testing.T) bool {
-			now := harness.HealthyCluster{Major: c.Major}
+			now := harness.Roles{Major: c.Major}
 			for _, n := range all {
 				switch d := e.document(t, n); {
 				case d.State != "running" || d.PendingRestart:
 					return false
-				case d.Role == "standby_leader" && e.Must(t, n.REST, "GET", "/standby-leader").Status == http.StatusOK:
+				case d.Role == "standby_leader" && len(d.Replication) == 2 && e.MustAsk(t, n.REST, "GET", "/standby-leader").Status == http.StatusOK:
 					now.Primary = n
-				default:
+				case d.Role == "replica" && len(d.Replication) == 0: // nobody follows the former leader any more
 					now.Replicas = append(now.Replicas, n)
 				}
 			}
-			if len(now.Replicas) != 2 {
+			if now.Primary.Name == "" || len(now.Replicas) != 2 {
 				return false
 			}
 			c = now
@@ -98,12 +99,15 @@ func (e suite) conforms(t *testing.T) {
 			if c.Major < tt.major {
 				t.Skipf("Patroni %d has no such thing", c.Major)
 			}
+			if tt.name == "standby cluster" && !strings.HasPrefix(version, "3.") && !strings.HasPrefix(version, "4.0.") {
+				t.Skip("NOT COMPARED: since 4.1 the lock goes to another member, and who follows whom goes on changing")
+			}
 			e.change(t, c.Primary, "PATCH", "/config", tt.config)
 			harness.Eventually(t, 60*time.Second, func() error {
 				if !tt.shown(t) {
 					var bodies []string
 					for _, n := range all {
-						bodies = append(bodies, string(e.Must(t, n.REST, "GET", "/patroni").Body))
+						bodies = append(bodies, string(e.MustAsk(t, n.REST, "GET", "/patroni").Body))
 					}
 					return fmt.Errorf("Patroni does not show it:\n%s", strings.Join(bodies, "\n"))
 				}
@@ -115,10 +119,10 @@ func (e suite) conforms(t *testing.T) {
 }
 
 // patroniHealthy waits until one primary leads two streaming replicas, as Patroni says.
-func (e suite) patroniHealthy(t *testing.T) (c harness.HealthyCluster) {
+func (e suite) patroniHealthy(t *testing.T) (c harness.Roles) {
 	t.Helper()
 	harness.Eventually(t, 60*time.Second, func() (err error) {
-		c, err = e.Look()
+		c, err = e.Roles()
 		return err
 	})
 	return c
@@ -132,19 +136,20 @@ type patroniDocument struct {
 	QuorumStandby  bool `json:"quorum_standby"`
 	PendingRestart bool `json:"pending_restart"`
 	Timeline       json.Number
+	Replication    []struct{ State string }
 	Patroni        struct{ Version string }
 }
 
 func (e suite) document(t *testing.T, n lab.Node) (d patroniDocument) {
 	t.Helper()
-	if err := json.Unmarshal(e.Must(t, n.REST, "GET", "/patroni").Body, &d); err != nil {
+	if err := json.Unmarshal(e.MustAsk(t, n.REST, "GET", "/patroni").Body, &d); err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
 // conformance: the simulated member answers as the real one whose state it has.
-func (e suite) conformance(t *testing.T, c harness.HealthyCluster) {
+func (e suite) conformance(t *testing.T, c harness.Roles) {
 	t.Helper()
 	// What depends on positions differs for as long as something is being written
 	// here and the positions there are from another moment: it is asked again.
@@ -159,7 +164,7 @@ func (e suite) conformance(t *testing.T, c harness.HealthyCluster) {
 		for _, n := range e.Lab.Nodes {
 			var again []nodetest.Request
 			for _, r := range requests[n.Name] {
-				theirs, simulated := e.Must(t, n.REST, r.Method, r.Target), e.Must(t, sim.Node(n.Name).Addr(), r.Method, r.Target)
+				theirs, simulated := e.MustAsk(t, n.REST, r.Method, r.Target), e.MustAsk(t, sim.Node(n.Name).Addr(), r.Method, r.Target)
 				if d := gocmp.Diff(theirs.Form(), simulated.Form()); d != "" {
 					again = append(again, r)
 					differences = append(differences, fmt.Sprintf("%s %s (-real +simulated)\n%s", n.Name, r, d))
@@ -179,16 +184,16 @@ func (e suite) conformance(t *testing.T, c harness.HealthyCluster) {
 }
 
 // simulate makes a cluster whose members are in the states of the real ones.
-func (e suite) simulate(t *testing.T, c harness.HealthyCluster) *nodetest.Cluster {
+func (e suite) simulate(t *testing.T, c harness.Roles) *nodetest.Cluster {
 	t.Helper()
 	var config map[string]any
-	if err := json.Unmarshal(e.Must(t, c.Primary.REST, "GET", "/config").Body, &config); err != nil {
+	if err := json.Unmarshal(e.MustAsk(t, c.Primary.REST, "GET", "/config").Body, &config); err != nil {
 		t.Fatal(err)
 	}
 	states := make(map[string]nodetest.State)
 	for _, n := range e.Lab.Nodes {
-		lock := e.Must(t, n.REST, "GET", "/leader").Status == http.StatusOK
-		s, err := nodetest.StateFrom(e.Must(t, n.REST, "GET", "/patroni").Body, lock)
+		lock := e.MustAsk(t, n.REST, "GET", "/leader").Status == http.StatusOK
+		s, err := nodetest.StateFrom(e.MustAsk(t, n.REST, "GET", "/patroni").Body, lock)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +206,7 @@ func (e suite) simulate(t *testing.T, c harness.HealthyCluster) *nodetest.Cluste
 	}
 	sim := nodetest.Options{Version: states[c.Primary.Name].Version, Config: config, History: e.history(t, c.Primary)}.NewCluster(e.Lab.Scope, names...)
 	t.Cleanup(sim.Close)
-	if e.Must(t, c.Primary.REST, "GET", "/failsafe").Status == http.StatusOK { // it is on, or was
+	if e.MustAsk(t, c.Primary.REST, "GET", "/failsafe").Status == http.StatusOK { // it is on, or was
 		now := config["failsafe_mode"]
 		sim.SetConfig(func(config map[string]any) { config["failsafe_mode"] = true })
 		sim.SetConfig(func(config map[string]any) {
@@ -228,7 +233,7 @@ func (e suite) simulate(t *testing.T, c harness.HealthyCluster) *nodetest.Cluste
 func (e suite) history(t *testing.T, n lab.Node) (promotions []nodetest.Promotion) {
 	t.Helper()
 	var lines [][]json.RawMessage
-	if err := json.Unmarshal(e.Must(t, n.REST, "GET", "/history").Body, &lines); err != nil {
+	if err := json.Unmarshal(e.MustAsk(t, n.REST, "GET", "/history").Body, &lines); err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range lines {

@@ -25,7 +25,8 @@ func TestFaultsOfTheCluster(t *testing.T) {
 }
 
 func testFaultsOfTheCluster(t *testing.T, s lab.Suite) {
-	e := suite{harness.StartEndToEnd(t, s)}
+	e := suite{harness.StartCluster(t, lab.Options{Suite: s}, "")}
+	e.StartHAProxy(t)
 	t.Run("Patroni restarted under it", e.patroniRestarted)
 	t.Run("pause", e.paused)
 	t.Run("DCS frozen without failsafe mode", e.dcsFrozen)
@@ -38,7 +39,8 @@ func TestFaultsOfPostgreSQL(t *testing.T) {
 }
 
 func testFaultsOfPostgreSQL(t *testing.T, s lab.Suite) {
-	e := suite{harness.StartEndToEnd(t, s)}
+	e := suite{harness.StartCluster(t, lab.Options{Suite: s}, "")}
+	e.StartHAProxy(t)
 	t.Run("PostgreSQL crash loop", e.crashLoop)
 	t.Run("failed promotion", e.failedPromotion)
 	t.Run("all nodes gone at once", e.allGone)
@@ -82,7 +84,7 @@ func (e suite) watched(t *testing.T, w *harness.Recorder[harness.Sample]) []harn
 	t.Helper()
 	time.Sleep(500 * time.Millisecond)
 	samples := w.Stop()
-	harness.NeverTwo(t, samples)
+	harness.NeverTwoPrimaries(t, samples)
 	return samples
 }
 
@@ -125,7 +127,7 @@ func (e suite) says(t *testing.T, name string, reason, agent string) {
 // tell if it stopped; then it is back, and nobody else was in its place.
 func (e suite) patroniRestarted(t *testing.T) {
 	c := e.Healthy(t)
-	w := e.Watch(t)
+	w := e.RecordPrimaries(t)
 	if err := e.Lab.RestartPatroni(t.Context(), c.Primary.Name); err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +161,7 @@ func (e suite) paused(t *testing.T) {
 			return err
 		})
 	}
-	w := e.Watch(t)
+	w := e.RecordPrimaries(t)
 	if err := e.Lab.RestartPatroni(t.Context(), c.Primary.Name); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +190,7 @@ func (e suite) dcsFrozenFailsafe(t *testing.T) {
 		}
 		return err
 	})
-	w := e.Watch(t)
+	w := e.RecordPrimaries(t)
 	e.freezeDCS(t, func() {
 		e.healthSays(t, "failsafe", true)
 		e.healthSays(t, "dcs_unseen", true)
@@ -204,7 +206,7 @@ func (e suite) dcsFrozenFailsafe(t *testing.T) {
 // dcsFrozen: Patroni makes its primary a replica, and so do we.
 func (e suite) dcsFrozen(t *testing.T) {
 	c := e.Healthy(t)
-	w := e.Watch(t)
+	w := e.RecordPrimaries(t)
 	e.freezeDCS(t, func() {
 		e.says(t, c.Primary.Name, "role is replica", "maint down #replica")
 		e.healthSays(t, "no_primary", true)
@@ -240,7 +242,7 @@ func (e suite) freezeDCS(t *testing.T, meanwhile func()) {
 func (e suite) crashLoop(t *testing.T) {
 	const crashes = 3
 	c := e.Healthy(t)
-	w := e.Watch(t)
+	w := e.RecordPrimaries(t)
 	for range crashes {
 		// Something to recover, or it is back before anybody has looked.
 		if _, err := e.Lab.Query(t.Context(), c.Primary.SQL, "insert into lab (said) select repeat('x', 1000) from generate_series(1, 30000)"); err != nil {
@@ -267,11 +269,11 @@ func (e suite) failedPromotion(t *testing.T) {
 	c := e.Healthy(t)
 	to := c.Replicas[0]
 	resume := e.pauseReplay(t, to)
-	w := e.Watch(t)
+	w := e.RecordPrimaries(t)
 	switched := make(chan error, 1)
 	go func() { switched <- e.Lab.Switchover(t.Context(), to.Name) }()
 	e.says(t, to.Name, "not promoted yet: role replica", "maint down #promoting")
-	if a := e.Must(t, to.REST, "GET", "/primary"); a.Status != http.StatusOK {
+	if a := e.MustAsk(t, to.REST, "GET", "/primary"); a.Status != http.StatusOK {
 		t.Errorf("Patroni says %d of %s itself, want 200: else this tests nothing", a.Status, to.Name)
 	}
 	if got, err := e.Passing("primary"); err != nil || len(got) > 0 {
@@ -296,7 +298,7 @@ func (e suite) failedPromotion(t *testing.T) {
 // allGone: everything is DOWN, and all is well when they are back.
 func (e suite) allGone(t *testing.T) {
 	c := e.Healthy(t)
-	w := e.Watch(t)
+	w := e.RecordPrimaries(t)
 	each := func(f func(context.Context, string) error) {
 		t.Helper()
 		var wg sync.WaitGroup

@@ -66,7 +66,7 @@ func startHooked(t *testing.T, s lab.Suite) hooked {
 	hook := func(name string) string { return install(name, harness.ReadFile(t, "contrib/"+name)) }
 	// Where all is well patroni-callback says nothing.
 	callback := install("callback", "#!/bin/sh\necho \"patroni-callback runs: $2 $3 $4\" >&2\nexec \"$@\"\n")
-	e := hooked{suite{harness.StartConfigured(t, lab.Options{
+	e := hooked{suite{harness.StartCluster(t, lab.Options{
 		Suite: s, Visible: []string{dir},
 		BeforeStop: settings + hook("patroni-before-stop"),
 		Callback:   settings + callback + " " + hook("patroni-callback"),
@@ -113,33 +113,33 @@ func (e hooked) switchover(t *testing.T) (announced bool) {
 	c := e.Healthy(t)
 	e.HAProxyShows(t, e.Normal(c))
 	from, to := c.Primary, c.Replicas[0]
-	lines, said := len(e.Log.Lines()), map[string]string{from.Name: e.nodeLog(t, from), to.Name: e.nodeLog(t, to)}
+	lines, said := len(e.Program.Log.Lines()), map[string]string{from.Name: e.nodeLog(t, from), to.Name: e.nodeLog(t, to)}
 
 	sql := "insert into lab (said) values ('" + t.Name() + "') returning inet_server_port()"
 	writes := harness.Record(t, 3, 20*time.Millisecond, func() harness.Attempt { return e.TryWithin(2*patience, e.Lab.Write, sql) })
-	harness.ServedSince(t, patience, writes, time.Now())
+	harness.AwaitServed(t, patience, writes, time.Now())
 	if err := e.Lab.Switchover(t.Context(), to.Name); err != nil {
 		t.Fatal(err)
 	}
-	if a := harness.ServedSince(t, patience, writes, time.Now()); a.Node != to.Name {
+	if a := harness.AwaitServed(t, patience, writes, time.Now()); a.Node != to.Name {
 		t.Errorf("after the switchover from %s to %s %s was written to", from.Name, to.Name, a.Node)
 	}
 	attempts := writes.Stop()
 
-	story := harness.Tell(attempts, false)
-	harness.MisroutedNone(t, "writes", story)
-	e.Kept(t, to, story)
+	summary := harness.Summarize(attempts, false)
+	harness.NoneMisrouted(t, "writes", summary)
+	e.RowsKept(t, to, summary)
 	stopping, at := e.stop(t, from, lines)
 	announced = at.line < stopping.line
 	for _, a := range attempts {
 		cut := announced && a.Begun.Before(at.Time) && a.Ended.After(at.Add(openFor)) || // a busy machine's
 			!announced && a.Begun.Before(at.Add(openFor))
 		if a.Err != nil && !cut {
-			t.Errorf("failed from %s to %s: %v", a.Begun.Format(harness.Clock), a.Ended.Format(harness.Clock), a.Err)
+			t.Errorf("failed from %s to %s: %v", a.Begun.Format(harness.ClockFormat), a.Ended.Format(harness.ClockFormat), a.Err)
 		}
 	}
 	if t.Failed() || !announced {
-		t.Logf("%s was heard to be stopping at %s, its stop was announced at %s", from.Name, stopping.Format(harness.Clock), at.Format(harness.Clock))
+		t.Logf("%s was heard to be stopping at %s, its stop was announced at %s", from.Name, stopping.Format(harness.ClockFormat), at.Format(harness.ClockFormat))
 	}
 	e.hooksRan(t, from, to, said)
 	return announced
@@ -159,7 +159,7 @@ type logged struct {
 func (e hooked) stop(t *testing.T, n lab.Node, after int) (stopping, announced logged) {
 	t.Helper()
 	seen := make(map[string]logged)
-	for i, line := range e.Log.Lines()[after:] {
+	for i, line := range e.Program.Log.Lines()[after:] {
 		var l struct {
 			Node, Change, After string
 			Time                time.Time

@@ -30,7 +30,7 @@ func (e suite) leaving(t *testing.T) {
 	e.announce(t, from, "-cancel")
 	e.HAProxyShows(t, e.Normal(c))
 
-	w, writing := e.Watch(t), e.write(t)
+	w, writing := e.RecordPrimaries(t), e.write(t)
 	e.announce(t, from, "-for", "60s")
 	e.haproxySays(t, from)
 	want := e.Normal(c)
@@ -44,7 +44,7 @@ func (e suite) leaving(t *testing.T) {
 	if after.Primary.Name != to {
 		t.Errorf("primary is %s, want %s", after.Primary.Name, to)
 	}
-	harness.NeverTwo(t, w.Stop())
+	harness.NeverTwoPrimaries(t, w.Stop())
 	outcomes := writing.stop()
 	t.Logf("from %s to %s: %v", from, to, outcomes)
 	for outcome, n := range outcomes {
@@ -57,7 +57,7 @@ func (e suite) leaving(t *testing.T) {
 	}
 
 	var ended []string
-	for _, line := range e.Log.Lines() {
+	for _, line := range e.Program.Log.Lines() {
 		var change struct{ Change, After, Reason string }
 		if json.Unmarshal([]byte(line), &change) == nil && change.Change == "leaving" && change.After == "no" {
 			ended = append(ended, change.Reason)

@@ -37,7 +37,7 @@ func TestCertificates(t *testing.T) {
 	plain := nodetest.NewCluster("other", "pg3")
 	t.Cleanup(plain.Close)
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+ca.Pair("front")+harness.FastPolls+
-		harness.NodesOf(sim, "cafile = '"+ca.File("ca.crt")+"'\n"+ca.Pair("client"))+strings.Replace(harness.NodesOf(plain, ""), "'main'", "'other'", 1))
+		harness.NodeTables(sim, "cafile = '"+ca.File("ca.crt")+"'\n"+ca.Pair("client"))+strings.Replace(harness.NodeTables(plain, ""), "'main'", "'other'", 1))
 	trust := &tls.Config{RootCAs: ca.Pool()}
 
 	var health httpapi.Health
@@ -67,7 +67,7 @@ func TestCertificates(t *testing.T) {
 		`health_reason{cluster="main",code="certificate_expiring",node="pg1"}`:                            time.Unix(1, 0),
 	} {
 		var got float64
-		if _, err := fmt.Sscan(harness.ValueOf(text, "patroniglue_"+series), &got); err != nil || int64(got) != ends.Unix() {
+		if _, err := fmt.Sscan(harness.MetricValue(text, "patroniglue_"+series), &got); err != nil || int64(got) != ends.Unix() {
 			t.Errorf("%s is %v (%v), want %d", series, got, err, ends.Unix())
 		}
 	}
@@ -82,7 +82,7 @@ func TestCertificates(t *testing.T) {
 		t.Errorf("GET /node/pg2: %s, want certificate_ends %s", body, rest)
 	}
 
-	if got := p.Log.Values("reason", "message", "something is wrong with the supervisor itself"); !slices.Equal(got, []string{own[0].Text, own[1].Text}) {
+	if got := p.Log.Values("reason", "message", "supervisor problem"); !slices.Equal(got, []string{own[0].Text, own[1].Text}) {
 		t.Errorf("logged at start: %q", got)
 	}
 	for flag, want := range map[string]string{
@@ -97,17 +97,18 @@ func TestCertificates(t *testing.T) {
 	}
 
 	make("front", 90)
-	const over, wrong = "no longer wrong with the supervisor itself", "something is wrong with the supervisor itself"
-	harness.Until(t, "the log says that the frontend's certificate is renewed", func() bool {
-		return slices.Equal(p.Log.Values("reason", "message", over, "level", "info"), []string{own[0].Text})
+	const over, wrong = "supervisor problem resolved", "supervisor problem"
+	harness.Eventually(t, harness.Soon, func() error {
+		got := p.Log.Values("reason", "message", over, "level", "info")
+		return harness.Want(slices.Equal(got, []string{own[0].Text}), "that only %q is resolved (got %q)", own[0].Text, got)
 	})
 	make("front", -1)
 	expired := 0
-	harness.Until(t, "the log says that it is over", func() bool {
+	harness.Eventually(t, harness.Soon, func() error {
 		expired = len(p.Log.Lines("message", wrong, "level", "error"))
-		return expired > 0
+		return harness.Want(expired > 0, "an error in the log that the certificate has expired")
 	})
-	time.Sleep(2 * harness.LooksEvery)
+	time.Sleep(2 * harness.FileCheckInterval)
 	if n := len(p.Log.Lines("message", wrong)); expired != 1 || n != 3 || len(p.Log.Lines("message", over)) != 1 {
 		t.Errorf("what is wrong is logged %d times, of which %d at error; want 3 and 1:\n%s", n, expired, p.Log)
 	}
@@ -119,7 +120,7 @@ func TestCertificatesRenewed(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	self := &harness.Authority{Dir: t.TempDir()}
 	self.Make(t, "self", harness.ServerCert())
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodeTables(sim, ""))
 	shown := func() *x509.Certificate {
 		t.Helper()
 		c, err := tls.Dial("tcp", p.HTTP, &tls.Config{InsecureSkipVerify: true})
@@ -158,9 +159,9 @@ func TestCertificatesRenewed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const unusable = "files that the configuration names have changed and cannot be used: all stays as it was"
+	const unusable = "reload of changed files failed, keeping the old ones"
 	replace("self.crt") // its key has not come yet
-	harness.Until(t, "half a pair is refused", func() bool { return len(p.Log.Lines("message", unusable, "level", "error")) == 1 })
+	p.Log.Await(t, 1, "message", unusable, "level", "error")
 	if !shown().Equal(old) {
 		t.Error("half a pair is shown")
 	}
@@ -168,31 +169,31 @@ func TestCertificatesRenewed(t *testing.T) {
 	if !strings.Contains(body, "reload_failed") || !strings.Contains(body, "frontend.certfile: want a certificate and its key in PEM") {
 		t.Errorf("/health: %s", body)
 	}
-	time.Sleep(2 * harness.LooksEvery)
+	time.Sleep(2 * harness.FileCheckInterval)
 	if n := len(p.Log.Lines("message", unusable)); n != 1 {
 		t.Errorf("half a pair is logged %d times, want once", n)
 	}
 	replace("self.key")
-	harness.Until(t, "the renewed certificate is shown", func() bool { return shown().Equal(renewed) })
+	harness.Eventually(t, harness.Soon, func() error { return harness.Want(shown().Equal(renewed), "that the renewed certificate is shown") })
 	stillOpen()
 	if _, body := harness.Ask(t, &tls.Config{InsecureSkipVerify: true}, "GET", "https://"+p.HTTP+"/health"); strings.Contains(body, "reload_failed") {
 		t.Errorf("/health: %s", body)
 	}
-	harness.Until(t, "the log says that half a pair is over, once", func() bool {
-		return len(p.Log.Lines("message", "no longer wrong with the supervisor itself")) == 1
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(len(p.Log.Lines("message", "supervisor problem resolved")) == 1, "that the log says that half a pair is over, once")
 	})
-	if got := p.Log.Values("changed", "message", harness.LoadedAnew); len(got) != 1 || !strings.Contains(got[0], "self.crt") || strings.Contains(got[0], "frontend") {
+	if got := p.Log.Values("changed", "message", harness.Reloaded); len(got) != 1 || !strings.Contains(got[0], "self.crt") || strings.Contains(got[0], "frontend") {
 		t.Errorf("changed: %q, want the two files", got)
 	}
 
 	again, _ := other.Make(t, "self", harness.ServerCert())
 	replace("self.crt")
 	replace("self.key")
-	p.Reload(t, harness.ReadFile(t, p.Path), harness.LoadedAnew) // at once
+	p.Reload(t, harness.ReadFile(t, p.Path), harness.Reloaded) // at once
 	if !shown().Equal(again) {
 		t.Error("after SIGHUP the renewed certificate is not shown")
 	}
-	p.Reload(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""), harness.LoadedAnew) // without TLS, on the same port
+	p.Reload(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, ""), harness.Reloaded) // without TLS, on the same port
 	if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 		t.Errorf("GET /node/pg1/primary: %d", got)
 	}
@@ -206,12 +207,12 @@ func TestAuthorityRenewed(t *testing.T) {
 	sim := nodetest.Options{TLS: &tls.Config{Certificates: []tls.Certificate{ca.Load(t, "server")}}}.NewCluster("main", "pg1", "pg2")
 	t.Cleanup(sim.Close)
 	file := harness.WriteFile(t, "ca.crt", harness.ReadFile(t, stranger.File("ca.crt")))
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+"cafile = '"+file+"'\n"+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+"cafile = '"+file+"'\n"+harness.NodeTables(sim, ""))
 	if got := p.Status(t, "/node/pg1/primary"); got != 503 {
 		t.Fatalf("GET /node/pg1/primary: %d, want 503: its authority is a stranger", got)
 	}
 	if err := os.WriteFile(file, []byte(harness.ReadFile(t, ca.File("ca.crt"))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	harness.Until(t, "pg1 is believed", func() bool { return p.Status(t, "/node/pg1/primary") == 200 })
+	p.AwaitStatus(t, "/node/pg1/primary", 200)
 }

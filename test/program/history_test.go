@@ -17,7 +17,7 @@ import (
 
 func TestHistoryCommand(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, ""))
 	print := func(args ...string) []string {
 		t.Helper()
 		code, stdout, stderr := p.Command(t, append([]string{"history"}, args...)...)
@@ -33,11 +33,15 @@ func TestHistoryCommand(t *testing.T) {
 	}
 
 	sim.Kill("pg1")
-	harness.Until(t, "there is no leader", func() bool { return has(print(), "- leader pg1 none .*") })
+	harness.Eventually(t, harness.Soon, func() error {
+		lines := print()
+		return harness.Want(has(lines, "- leader pg1 none .*"), "that there is no leader (got %q)", lines)
+	})
 	sim.Promote("pg2")
-	harness.Until(t, "there is a leader again", func() bool {
-		return has(print(), `- leader none pg2 after [0-9.]+m?s without one`) &&
-			has(print(), `- primary none pg2 after [0-9.]+m?s without one`)
+	harness.Eventually(t, harness.Soon, func() error {
+		lines := print()
+		return harness.Want(has(lines, `- leader none pg2 after [0-9.]+m?s without one`) && has(lines, `- primary none pg2 after [0-9.]+m?s without one`),
+			"that pg2 leads and is primary (got %q)", lines)
 	})
 	lines := print()
 	if fields(lines[0]) != "TIME CLUSTER NODE CHANGE BEFORE AFTER WHY" {
@@ -80,7 +84,7 @@ func TestHistoryCommand(t *testing.T) {
 // A Patroni has a /history of its own, and no patroniglue's.
 func TestHistoryOfAnother(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1")
-	config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(sim.Node("pg1").Addr())) + harness.NodesOf(sim, "")
+	config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(sim.Node("pg1").Addr())) + harness.NodeTables(sim, "")
 	p := &harness.Program{Config: harness.WriteFile(t, "c.toml", config)}
 	code, stdout, stderr := p.Command(t, "history")
 	if code != 3 || stdout != "" || !regexp.MustCompile(`^patroniglue: asking the running daemon: .*/history\?limit=50: status code \d+: does another program answer there.*\n$`).MatchString(stderr) {
@@ -92,7 +96,7 @@ func TestHistoryOfAnother(t *testing.T) {
 func TestDaemonHistoryFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	config := "[frontend]\n" + harness.AnyPort + harness.FastPolls + "[history]\nfile = '" + path + "'\n" + harness.NodesOf(sim, "")
+	config := "[frontend]\n" + harness.AnyPort + harness.FastPolls + "[history]\nfile = '" + path + "'\n" + harness.NodeTables(sim, "")
 	known := func(p *harness.Program) (h cluster.History) {
 		t.Helper()
 		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history")
@@ -101,42 +105,35 @@ func TestDaemonHistoryFile(t *testing.T) {
 		}
 		return h
 	}
-	end := func(p *harness.Program, signal func(os.Signal) error) {
+	end := func(p *harness.Program) {
 		t.Helper()
-		if err := signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
+		p.Signal(t, syscall.SIGTERM)
 		if err := p.Wait(); err != nil {
 			t.Fatal(err)
 		}
 	}
 
-	p, cmd := harness.StartBinary(t, config)
+	p := harness.StartProcess(t, config, nil)
 	before := known(p).Changes
-	end(p, cmd.Process.Signal)
-	if got := harness.LinesOf(t, path); len(got) < len(before) {
+	end(p)
+	if got := harness.ReadLines(t, path); len(got) < len(before) {
 		t.Errorf("the file has %d lines, /history had %d", len(got), len(before))
 	}
 
-	p, cmd = harness.StartBinary(t, config)
+	p = harness.StartProcess(t, config, nil)
 	after := known(p).Changes
 	if len(after) <= len(before) {
 		t.Fatalf("%d changes after a restart, %d before", len(after), len(before))
 	}
-	harness.Same(t, after[:len(before)], before)
+	harness.SameChanges(t, after[:len(before)], before)
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	p.Signal(t, syscall.SIGHUP)
 	sim.Kill("pg2")
-	harness.Until(t, "the file is there again", func() bool {
-		text, err := os.ReadFile(path)
-		return err == nil && strings.Contains(string(text), `"node":"pg2","kind":"answering","before":"yes","after":"no"`)
-	})
-	end(p, cmd.Process.Signal)
-	all := append(harness.LinesOf(t, path+".1"), harness.LinesOf(t, path)...)
+	harness.AwaitFile(t, path, `"node":"pg2","kind":"answering","before":"yes","after":"no"`)
+	end(p)
+	all := append(harness.ReadLines(t, path+".1"), harness.ReadLines(t, path)...)
 	var last uint64
 	for _, line := range all {
 		var c cluster.Change

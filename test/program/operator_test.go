@@ -27,11 +27,11 @@ func TestOperator(t *testing.T) {
 	withToken := front + "token-file = '" + token + "'\n"
 	operator := func(more string) string { return "[operator]\nlisten = '" + addr + "'\n" + more }
 	guarded := operator(self.Pair("self") + "password-file = '" + passwords + "'\n")
-	rest := harness.FastPolls + harness.NodesOf(sim, "")
+	rest := harness.FastPolls + harness.NodeTables(sim, "")
 	p := harness.Start(t, "c.toml", front+rest)
 	reload := func(text string) {
 		t.Helper()
-		p.Reload(t, text, harness.LoadedAnew)
+		p.Reload(t, text, harness.Reloaded)
 		p.Config = p.Path
 		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 			t.Errorf("GET /node/pg1/primary: %d", got)
@@ -53,7 +53,7 @@ func TestOperator(t *testing.T) {
 			}
 		}
 	}
-	harness.Until(t, "health is ok", func() bool { return p.Status(t, "/health?strict") == 200 })
+	p.AwaitStatus(t, "/health?strict", 200)
 	commands(0, "")
 
 	reload(front + operator("") + rest)
@@ -101,26 +101,26 @@ func TestOperator(t *testing.T) {
 	// A certificate that is renewed is in use soon, by itself.
 	renewed, _ := self.Make(t, "self", harness.ServerCert())
 	roots.AddCert(renewed)
-	harness.Until(t, "the renewed certificate is shown", func() bool {
+	harness.Eventually(t, harness.Soon, func() error {
 		c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{self.Load(t, "self")}})
 		if err != nil {
-			return false
+			return err
 		}
 		defer c.Close()
-		return c.ConnectionState().PeerCertificates[0].Equal(renewed)
+		return harness.Want(c.ConnectionState().PeerCertificates[0].Equal(renewed), "that the renewed certificate is shown")
 	})
 	reload(front + guarded + rest)
 
 	// Passwords that cannot be read change nothing.
 	bad := harness.WriteFile(t, "bad", "alice:canary\n")
-	p.Reload(t, front+operator("password-file = '"+bad+"'\n")+rest, harness.NotLoadedAnew)
+	p.Reload(t, front+operator("password-file = '"+bad+"'\n")+rest, harness.ReloadFailed)
 	if got := harness.AskAs(t, trust, harness.BasicAuth("alice", "correct horse"), "GET", "https://"+addr+"/health"); got != 200 {
 		t.Errorf("GET /health after a reload that failed: %d", got)
 	}
 
 	reload(front + rest)
 	on(p.HTTP, map[string]int{"/": 200, "/health": 200})
-	harness.Until(t, "the operator's port is closed", func() bool { return harness.Refuses(addr) })
+	harness.AwaitClosed(t, addr)
 	commands(0, "")
 	if log := fmt.Sprint(p.Log); strings.Contains(log, harness.AliceHash) || strings.Contains(log, "canary") || strings.Contains(log, "correct horse") || strings.Contains(log, "the-token") {
 		t.Error("the log has a secret")

@@ -78,7 +78,7 @@ func TestDaemonForeignAddress(t *testing.T) {
 func TestDaemonUnknownHost(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	nowhere := strings.Repeat("x", 64) + ".example" // no name may be so long: nobody is asked
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, "")+"[[node]]\nname = 'pg3'\ncluster = 'main'\nurl = 'http://"+nowhere+":8008'\n")
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, "")+"[[node]]\nname = 'pg3'\ncluster = 'main'\nurl = 'http://"+nowhere+":8008'\n")
 	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/node/pg3/primary": 503, "/health": 200} {
 		resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+path)
 		if resp.StatusCode != want {

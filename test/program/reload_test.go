@@ -38,30 +38,30 @@ func TestReload(t *testing.T) {
 	first, second := harness.FreePort(t), harness.FreePort(t)
 
 	t.Run("a node with a port added", func(t *testing.T) {
-		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "pg3", "cluster = 'main'\nagent = { replica = '"+first+"' }"), harness.LoadedAnew)
+		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "pg3", "cluster = 'main'\nagent = { replica = '"+first+"' }"), harness.Reloaded)
 		if got := p.Status(t, "/node/pg3/replica"); got != 200 {
 			t.Errorf("GET /node/pg3/replica: %d, want 200", got)
 		}
 		agent(first, "ready up 100% #replica\n")
-		if got := p.Log.Values("changed", "message", harness.LoadedAnew); !slices.Equal(got, []string{"[main/pg3 added]"}) {
+		if got := p.Log.Values("changed", "message", harness.Reloaded); !slices.Equal(got, []string{"[main/pg3 added]"}) {
 			t.Errorf("changed: %q", got)
 		}
 	})
 	t.Run("its port answers another question", func(t *testing.T) {
-		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "pg3", "cluster = 'main'\nagent = { primary = '"+first+"' }"), harness.LoadedAnew)
+		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "pg3", "cluster = 'main'\nagent = { primary = '"+first+"' }"), harness.Reloaded)
 		agent(first, "maint down #replica\n")
 	})
 	t.Run("its port moved, a shared one opened", func(t *testing.T) {
 		shared := harness.FreePort(t)
-		p.Reload(t, frontend+harness.FastPolls+"[agent]\nlisten = '"+shared+"'\n"+both+harness.NodeTable(pg3, "pg3", "cluster = 'main'\nagent = { replica = '"+second+"' }"), harness.LoadedAnew)
+		p.Reload(t, frontend+harness.FastPolls+"[agent]\nlisten = '"+shared+"'\n"+both+harness.NodeTable(pg3, "pg3", "cluster = 'main'\nagent = { replica = '"+second+"' }"), harness.Reloaded)
 		agent(second, "ready up 100% #replica\n")
-		harness.Until(t, "the old port is closed", func() bool { return harness.Refuses(first) })
+		harness.AwaitClosed(t, first)
 		if got := harness.AskAgent(t, shared, "pg1/primary\n"); got != "ready up 100% #primary\n" {
 			t.Errorf("shared agent: %q", got)
 		}
 	})
 	t.Run("renamed", func(t *testing.T) {
-		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "other", "cluster = 'main'"), harness.LoadedAnew)
+		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "other", "cluster = 'main'"), harness.Reloaded)
 		if got := p.Status(t, "/node/pg3/replica"); got != 404 {
 			t.Errorf("GET /node/pg3/replica: %d, want 404", got)
 		}
@@ -69,10 +69,10 @@ func TestReload(t *testing.T) {
 		if !strings.Contains(body, `member's name is \"pg3\", want \"other\"`) {
 			t.Errorf("GET /node/other/replica: %s", body)
 		}
-		harness.Until(t, "the old port is closed", func() bool { return harness.Refuses(second) })
+		harness.AwaitClosed(t, second)
 	})
 	t.Run("moved to another cluster", func(t *testing.T) {
-		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "pg3", ""), harness.LoadedAnew)
+		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "pg3", ""), harness.Reloaded)
 		for path, want := range map[string]int{"/cluster/default/node/pg3/replica": 200, "/cluster/main/node/pg3/replica": 404, "/node/pg1/primary": 200} {
 			if got := p.Status(t, path); got != want {
 				t.Errorf("GET %s: %d, want %d", path, got, want)
@@ -80,17 +80,17 @@ func TestReload(t *testing.T) {
 		}
 		resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/metrics")
 		if resp.StatusCode != 200 || !strings.Contains(body, `patroniglue_node_up{cluster="default",node="pg3"} 1`) || strings.Contains(body, `cluster="main",node="pg3"`) {
-			t.Errorf("GET /metrics: %s: %s", resp.Status, harness.OurLines(body))
+			t.Errorf("GET /metrics: %s: %s", resp.Status, harness.OurMetrics(body))
 		}
 	})
 	t.Run("url, ttl and rules changed", func(t *testing.T) {
 		wrong := strings.Replace(both, pg2.URL(), "http://127.0.0.1:1", 1)
-		p.Reload(t, frontend+harness.FastPolls+"[cache]\nttl = '3s'\n[checks]\nfallback = 'primary'\n"+wrong, harness.LoadedAnew)
-		harness.Until(t, "pg2 is out, and the primary serves reads", func() bool {
-			return p.Status(t, "/node/pg2/replica") == 503 && p.Status(t, "/node/pg1/replica") == 200
-		})
-		p.Reload(t, frontend+harness.FastPolls+both, harness.LoadedAnew)
-		harness.Until(t, "pg2 is back", func() bool { return p.Status(t, "/node/pg2/replica") == 200 && p.Status(t, "/node/pg1/replica") == 503 })
+		p.Reload(t, frontend+harness.FastPolls+"[cache]\nttl = '3s'\n[checks]\nfallback = 'primary'\n"+wrong, harness.Reloaded)
+		p.AwaitStatus(t, "/node/pg2/replica", 503)
+		p.AwaitStatus(t, "/node/pg1/replica", 200) // there is no other
+		p.Reload(t, frontend+harness.FastPolls+both, harness.Reloaded)
+		p.AwaitStatus(t, "/node/pg2/replica", 200)
+		p.AwaitStatus(t, "/node/pg1/replica", 503)
 	})
 	t.Run("token and allow list", func(t *testing.T) {
 		leaving := func() int {
@@ -100,28 +100,26 @@ func TestReload(t *testing.T) {
 		if got := leaving(); got != 403 {
 			t.Errorf("POST /node/pg2/leaving without token-file: %d, want 403", got)
 		}
-		p.Reload(t, frontend+"token-file = '"+harness.WriteFile(t, "token", "secret\n")+"'\n"+harness.FastPolls+both, harness.LoadedAnew)
+		p.Reload(t, frontend+"token-file = '"+harness.WriteFile(t, "token", "secret\n")+"'\n"+harness.FastPolls+both, harness.Reloaded)
 		if got := leaving(); got != 401 {
 			t.Errorf("POST /node/pg2/leaving with token-file: %d, want 401", got)
 		}
-		p.Reload(t, frontend+"allow = ['192.0.2.0/24']\n"+harness.FastPolls+both, harness.LoadedAnew)
+		p.Reload(t, frontend+"allow = ['192.0.2.0/24']\n"+harness.FastPolls+both, harness.Reloaded)
 		if _, _, err := harness.TryToAsk(t.Context(), nil, "GET", "http://"+p.HTTP+"/livez"); err == nil {
 			t.Error("who is not allowed any more is answered")
 		}
-		p.Reload(t, frontend+harness.FastPolls+both, harness.LoadedAnew)
+		p.Reload(t, frontend+harness.FastPolls+both, harness.Reloaded)
 		if got := p.Status(t, "/livez"); got != 200 {
 			t.Errorf("GET /livez: %d", got)
 		}
 	})
 	t.Run("the frontend on all addresses, and back", func(t *testing.T) {
-		p.Reload(t, strings.Replace(frontend, "127.0.0.1", "", 1)+harness.FastPolls+both, harness.LoadedAnew)
-		harness.Until(t, "the old port is closed", func() bool {
-			return len(p.Log.Lines("message", harness.LoadedAnew, "http", "[::]:"+harness.PortOf(p.HTTP))) == 1
-		})
+		p.Reload(t, strings.Replace(frontend, "127.0.0.1", "", 1)+harness.FastPolls+both, harness.Reloaded)
+		p.Log.Await(t, 1, "message", harness.Reloaded, "http", "[::]:"+harness.PortOf(p.HTTP))
 		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 			t.Errorf("GET /node/pg1/primary: %d", got)
 		}
-		p.Reload(t, frontend+harness.FastPolls+both, harness.LoadedAnew)
+		p.Reload(t, frontend+harness.FastPolls+both, harness.Reloaded)
 		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 			t.Errorf("GET /node/pg1/primary: %d", got)
 		}
@@ -133,7 +131,7 @@ func TestReload(t *testing.T) {
 	t.Run("without the short way, and back", func(t *testing.T) {
 		shared := "[agent]\nlisten = '" + first + "'\n"
 		for _, fast := range []string{"fast-checks = true\n", "fast-checks = false\n", "fast-checks = true\n"} {
-			p.Reload(t, frontend+fast+harness.FastPolls+shared+both, harness.LoadedAnew)
+			p.Reload(t, frontend+fast+harness.FastPolls+shared+both, harness.Reloaded)
 			if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 				t.Errorf("with %s: GET /node/pg1/primary: %d", fast, got)
 			}
@@ -141,7 +139,7 @@ func TestReload(t *testing.T) {
 				t.Errorf("with %s: agent: %q", fast, got)
 			}
 		}
-		p.Reload(t, frontend+harness.FastPolls+both, harness.LoadedAnew)
+		p.Reload(t, frontend+harness.FastPolls+both, harness.Reloaded)
 	})
 	t.Run("the frontend moved", func(t *testing.T) {
 		old, moved := p.HTTP, harness.FreePort(t)
@@ -150,27 +148,24 @@ func TestReload(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer idle.Close()
-		p.Reload(t, strings.Replace(frontend, harness.PortOf(old), harness.PortOf(moved), 1)+harness.FastPolls+both, harness.LoadedAnew)
+		p.Reload(t, strings.Replace(frontend, harness.PortOf(old), harness.PortOf(moved), 1)+harness.FastPolls+both, harness.Reloaded)
 		p.HTTP = moved
 		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 			t.Errorf("GET /node/pg1/primary: %d", got)
 		}
-		harness.Until(t, "the old port is closed", func() bool { return harness.Refuses(old) })
+		harness.AwaitClosed(t, old)
 		frontend = strings.Replace(frontend, harness.PortOf(old), harness.PortOf(moved), 1)
 	})
 	t.Run("history", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "history.jsonl")
-		p.Reload(t, frontend+harness.FastPolls+"[history]\nfile = '"+file+"'\nsize = 5\n"+both, harness.LoadedAnew)
-		harness.Until(t, "the file has what is kept", func() bool {
+		p.Reload(t, frontend+harness.FastPolls+"[history]\nfile = '"+file+"'\nsize = 5\n"+both, harness.Reloaded)
+		harness.Eventually(t, harness.Soon, func() error {
 			text, err := os.ReadFile(file)
-			return err == nil && strings.Count(string(text), "\n") == 5
+			return harness.Want(strings.Count(string(text), "\n") == 5, "five changes in the file (got %v, %s)", err, text)
 		})
-		p.Reload(t, frontend+harness.FastPolls+both, harness.LoadedAnew)
+		p.Reload(t, frontend+harness.FastPolls+both, harness.Reloaded)
 		sim.Kill("pg2")
-		harness.Until(t, "pg2's end is kept", func() bool {
-			_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history?node=pg2")
-			return strings.Contains(body, `"kind":"known","before":"fresh","after":"out"`)
-		})
+		p.AwaitBody(t, "/history?node=pg2", `"kind":"known","before":"fresh","after":"out"`)
 		if text := harness.ReadFile(t, file); strings.Count(text, "\n") != 5 {
 			t.Errorf("the file that is none any more has\n%s", text)
 		}
@@ -185,24 +180,24 @@ func TestReloadRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	good := "[frontend]\n" + harness.AnyPort + harness.FastPolls + harness.NodesOf(sim, "")
+	good := "[frontend]\n" + harness.AnyPort + harness.FastPolls + harness.NodeTables(sim, "")
 	p := harness.Start(t, "c.toml", good)
 	metric := func(name string) string {
 		_, text := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/metrics")
-		return harness.ValueOf(text, name)
+		return harness.MetricValue(text, name)
 	}
 	free := harness.FreePort(t)
 	for _, tt := range []struct{ name, text, want string }{
 		{"mistakes", good + "[cache]\nttl = 'x'\n[[node]]\nname = 'pg 3'\n", "cache.ttl: want a duration"},
 		{"no TOML", "[frontend\n", "line 2: "},
 		{"a certificate that is not there", strings.Replace(good, "port = 0", "port = 0\ncertfile = '/nowhere/a'\nkeyfile = '/nowhere/b'", 1), "no such file or directory"},
-		{"a port in use", good + "[agent]\nlisten = '" + taken.Addr().String() + "'\n" + strings.Replace(harness.NodesOf(sim, "agent = { primary = '"+free+"' }"), "pg1", "pg9", 1), ""},
+		{"a port in use", good + "[agent]\nlisten = '" + taken.Addr().String() + "'\n" + strings.Replace(harness.NodeTables(sim, "agent = { primary = '"+free+"' }"), "pg1", "pg9", 1), ""},
 		{"only a port in use", good + "[agent]\nlisten = '" + taken.Addr().String() + "'\n[[node]]\nname = 'pg9'\nurl = 'http://127.0.0.1:1'\nagent = { primary = '" + free + "' }\n", "address already in use: want a free port"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			failures := metric(`patroniglue_reloads_total{result="failure"}`)
-			p.Reload(t, tt.text, harness.NotLoadedAnew)
-			logged := p.Log.Values("error", "message", harness.NotLoadedAnew, "level", "error")
+			p.Reload(t, tt.text, harness.ReloadFailed)
+			logged := p.Log.Values("error", "message", harness.ReloadFailed, "level", "error")
 			said := logged[len(logged)-1]
 			if !strings.Contains(said, tt.want) {
 				t.Errorf("the log says %q, want %q", said, tt.want)
@@ -220,7 +215,7 @@ func TestReloadRefused(t *testing.T) {
 			if err := json.Unmarshal([]byte(body), &health); err != nil {
 				t.Fatal(err)
 			}
-			want := "the configuration is not loaded anew, what was before goes on: " + strings.ReplaceAll(said, "\n", "; ")
+			want := "reload failed, keeping the old configuration: " + strings.ReplaceAll(said, "\n", "; ")
 			if r := health.Supervisor.Reasons; health.Level != cluster.Warning || len(r) != 1 || r[0].Code != "reload_failed" || r[0].Text != want {
 				t.Errorf("/health: %s, want %s", body, want)
 			}
@@ -232,7 +227,7 @@ func TestReloadRefused(t *testing.T) {
 			}
 		})
 	}
-	p.Reload(t, good, harness.LoadedAnew)
+	p.Reload(t, good, harness.Reloaded)
 	_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 	if strings.Contains(body, "reload_failed") || metric("patroniglue_config_last_reload_successful") != "1" || metric(`patroniglue_reloads_total{result="success"}`) != "1" {
 		t.Errorf("loaded at last: %s", body)
@@ -308,7 +303,7 @@ func TestReloadInterruptsNobody(t *testing.T) {
 		return nil
 	})
 	for i := range 100 {
-		p.Reload(t, texts[(i+1)%2], harness.LoadedAnew)
+		p.Reload(t, texts[(i+1)%2], harness.Reloaded)
 	}
 	cancel()
 	clients.Wait()

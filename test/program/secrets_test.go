@@ -39,7 +39,7 @@ func TestSecrets(t *testing.T) {
 	tokenFile := "token-file = '" + token + "'\n"
 	operator := "[operator]\nlisten = '" + addr + "'\npassword-file = '" + passwords + "'\n"
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	rest := "[agent]\nlisten = '127.0.0.1:0'\n" + harness.FastPolls + ca.Pair("client") + harness.NodesOf(sim, "")
+	rest := "[agent]\nlisten = '127.0.0.1:0'\n" + harness.FastPolls + ca.Pair("client") + harness.NodeTables(sim, "")
 	text := frontend + ca.Pair("server") + tokenFile + operator + rest
 	p := harness.Start(t, "c.toml", text, "-debug")
 	p.Config = p.Path
@@ -99,7 +99,7 @@ func TestSecrets(t *testing.T) {
 		text + "[discovery]\netcd = ['http://127.0.0.1:1']\nusername = 'me'\npassword-file = '" + bad["etcd"] + "'\n",
 		text + "[discovery]\netcd = ['http://127.0.0.1:1']\npassword = 'canary-unknown'\n",
 	} {
-		p.Reload(t, wrong, harness.NotLoadedAnew)
+		p.Reload(t, wrong, harness.ReloadFailed)
 		_, stdout, stderr := p.Command(t, "-check")
 		said[fmt.Sprintf("-check of file %d", i)] = stdout + stderr
 		if !strings.Contains(stderr, ": ") {
@@ -111,13 +111,15 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	collect("after reloads that failed")
-	p.Reload(t, text+"[discovery]\netcd = ['http://127.0.0.1:1']\nusername = 'me'\npassword-file = '"+harness.WriteFile(t, "etcd", "canary-etcd\n")+"'\n", harness.LoadedAnew)
+	p.Reload(t, text+"[discovery]\netcd = ['http://127.0.0.1:1']\nusername = 'me'\npassword-file = '"+harness.WriteFile(t, "etcd", "canary-etcd\n")+"'\n", harness.Reloaded)
 	collect("with etcd's password")
 	// A file that changes to something that is refused says so by itself.
 	if err := os.WriteFile(token, []byte("canary-token-1\ncanary-token-2"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	harness.Until(t, "the token that changed is refused", func() bool { return strings.Contains(p.Log.String(), "have changed and cannot be used") })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(strings.Contains(p.Log.String(), "reload of changed files failed"), "that the log refuses the changed token")
+	})
 	ask("with a file that is refused", "GET", page, harness.BasicAuth("alice", "correct horse"))
 	said["the log"] = p.Log.String()
 	for what, out := range said {

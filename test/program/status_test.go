@@ -17,7 +17,7 @@ import (
 
 func TestStatus(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, ""))
 	check := func(wantCode int, level cluster.Level, wantRows ...string) {
 		t.Helper()
 		code, stdout, stderr := p.Command(t, "status")
@@ -49,17 +49,11 @@ func TestStatus(t *testing.T) {
 	}
 	level := func(want string) {
 		t.Helper()
-		harness.Until(t, "health is "+want, func() bool {
-			_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
-			return strings.Contains(body, `"level":"`+want+`","supervisor"`)
-		})
+		p.AwaitBody(t, "/health", `"level":"`+want+`","supervisor"`)
 	}
 
 	level("ok")
-	harness.Until(t, "pg2's lag is known", func() bool { // its first poll may have come before the primary's
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg2")
-		return strings.Contains(body, `"lag_bytes":0`)
-	})
+	p.AwaitBody(t, "/node/pg2", `"lag_bytes":0`) // its first poll may have come before the primary's
 	check(0, cluster.OK,
 		"Cluster main: ok",
 		"NODE POSTGRES ROLE STATE TL LAG AGE PRIMARY REPLICA WHY",
@@ -76,10 +70,11 @@ func TestStatus(t *testing.T) {
 // Another program that answers every path with some JSON is not all well.
 func TestStatusOfAnother(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1")
-	config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(sim.Node("pg1").Addr())) + harness.NodesOf(sim, "")
+	config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(sim.Node("pg1").Addr())) + harness.NodeTables(sim, "")
 	p := &harness.Program{Config: harness.WriteFile(t, "c.toml", config)}
 	code, stdout, stderr := p.Command(t, "status")
-	want := "patroniglue: asking the running daemon: " + sim.Node("pg1").URL() + ": what answers there is no patroniglue with this configuration\n"
+	want := "patroniglue: asking the running daemon: " + sim.Node("pg1").URL() +
+		"/health: status code 200: does another program answer there, or a patroniglue with another version or configuration?\n"
 	if code != 3 || stdout != "" || stderr != want {
 		t.Errorf("status of a Patroni: exit code %d, stdout %q, stderr %q, want 3 and %q", code, stdout, stderr, want)
 	}
@@ -91,7 +86,7 @@ func TestStatusTLSWithoutNames(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1")
 	self := &harness.Authority{Dir: t.TempDir()}
 	self.Make(t, "self", &x509.Certificate{})
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodeTables(sim, ""))
 	if code, _, stderr := p.Command(t, "status"); code != 0 {
 		t.Errorf("status: exit code %d: %s", code, stderr)
 	}
@@ -101,7 +96,7 @@ func TestStatusTLSWithoutNames(t *testing.T) {
 func TestStatusOfHostileNode(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	sim.Node("pg2").Set(func(s *nodetest.State) { s.State, s.SQL = "crashed\x1b[2J\u009b1m\r\nOK | main_pg1_lag=0B", false })
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, ""))
 	code, stdout, stderr := p.Command(t, "status", "-nagios")
 	if code != 1 || stderr != "" || strings.Count(stdout, "\n") != 1 || strings.Count(stdout, "|") != 1 ||
 		!strings.HasPrefix(stdout, "PATRONIGLUE WARNING - main: primary pg1, 0 replicas, replica_missing pg2: ") {
@@ -122,7 +117,7 @@ func TestStatusOfOneCluster(t *testing.T) {
 	main, west := harness.NewSimulated(t, "pg1", "pg2"), nodetest.NewCluster("west", "w1", "w2")
 	t.Cleanup(west.Close)
 	west.Kill("w2")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(main, "")+strings.ReplaceAll(harness.NodesOf(west, ""), "'main'", "'west'"))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(main, "")+strings.ReplaceAll(harness.NodeTables(west, ""), "'main'", "'west'"))
 	for name, want := range map[string]struct {
 		code int
 		line string
@@ -131,9 +126,9 @@ func TestStatusOfOneCluster(t *testing.T) {
 		"west": {1, "PATRONIGLUE WARNING - west: primary w1, 0 replicas, node_down w2: "},
 		"":     {1, "PATRONIGLUE WARNING - west: primary w1, 0 replicas, node_down w2: "},
 	} {
-		harness.Until(t, "status -cluster "+name+" says "+want.line, func() bool {
+		harness.Eventually(t, harness.Soon, func() error {
 			code, stdout, _ := p.Command(t, "status", "-nagios", "-cluster", name)
-			return code == want.code && strings.HasPrefix(stdout, want.line) && strings.Contains(stdout, "main_") == (name != "west")
+			return harness.Want(code == want.code && strings.HasPrefix(stdout, want.line) && strings.Contains(stdout, "main_") == (name != "west"), "%d and %s of status -cluster %s (got %d and %s)", want.code, want.line, name, code, stdout)
 		})
 	}
 }

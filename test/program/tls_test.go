@@ -14,7 +14,7 @@ func TestFrontendTLS(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	self := &harness.Authority{Dir: t.TempDir()}
 	cert, _ := self.Make(t, "self", harness.ServerCert())
-	p := harness.Start(t, "c.toml", "[frontend]\ntls-min-version = 'TLSv1.3'\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\ntls-min-version = 'TLSv1.3'\n"+harness.AnyPort+self.Pair("self")+harness.FastPolls+harness.NodeTables(sim, ""))
 
 	roots := x509.NewCertPool()
 	roots.AddCert(cert)
@@ -24,7 +24,10 @@ func TestFrontendTLS(t *testing.T) {
 	if _, _, err := harness.TryToAsk(t.Context(), &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS12}, "GET", "https://"+p.HTTP+"/livez"); err == nil {
 		t.Error("TLS 1.2 is taken, though tls-min-version is TLSv1.3")
 	}
-	harness.Until(t, "health is ok", func() bool { code, _, _ := p.Command(t, "status"); return code == 0 })
+	harness.Eventually(t, harness.Soon, func() error {
+		code, _, stderr := p.Command(t, "status")
+		return harness.Want(code == 0, "exit code 0 of status (got %d, %s)", code, stderr)
+	})
 	if n := len(p.Log.Lines("level", "info")); n > 20 {
 		t.Errorf("%d lines at info", n)
 	}
@@ -43,7 +46,7 @@ func TestFrontendClientCertificates(t *testing.T) {
 	ca.Make(t, "server", harness.ServerCert())
 	ca.Make(t, "client", harness.ClientCert())
 	stranger.Make(t, "client", harness.ClientCert())
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+ca.Pair("server")+"client-cafile = '"+ca.File("ca.crt")+"'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+ca.Pair("server")+"client-cafile = '"+ca.File("ca.crt")+"'\n"+harness.FastPolls+harness.NodeTables(sim, ""))
 	url := "https://" + p.HTTP + "/node/pg1/primary"
 
 	client := &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{ca.Load(t, "client")}}
@@ -55,7 +58,10 @@ func TestFrontendClientCertificates(t *testing.T) {
 			t.Errorf("with %s certificate: %s: %s, want an error", name, resp.Status, body)
 		}
 	}
-	harness.Until(t, "status by the server's own certificate", func() bool { code, _, _ := p.Command(t, "status"); return code == 0 })
+	harness.Eventually(t, harness.Soon, func() error {
+		code, _, stderr := p.Command(t, "status")
+		return harness.Want(code == 0, "exit code 0 of status (got %d, %s)", code, stderr)
+	})
 }
 
 func TestBackendTLS(t *testing.T) {
@@ -79,7 +85,7 @@ func TestBackendTLS(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+test.backend+harness.NodesOf(sim, ""))
+			p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+test.backend+harness.NodeTables(sim, ""))
 			resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg1/primary")
 			if resp.StatusCode != test.want || !strings.Contains(body, test.wantReason) {
 				t.Errorf("GET /node/pg1/primary: %s: %s, want %d and %q", resp.Status, body, test.want, test.wantReason)

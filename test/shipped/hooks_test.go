@@ -74,7 +74,7 @@ func TestBeforeStop(t *testing.T) {
 
 	t.Run("announces, waits, and hides the token", func(t *testing.T) {
 		t.Parallel()
-		p, _ := harness.StartLeaving(t, "")
+		p, _ := harness.StartWithToken(t, "")
 		path, calls := spyOnCurl(t)
 		stderr, took := hook(t, append(env(p, "http://"+p.HTTP+"/"), path, "PATRONIGLUE_CLUSTER=main"), "patroni-before-stop")
 		if !leaves(p) || took < 400*time.Millisecond {
@@ -89,8 +89,8 @@ func TestBeforeStop(t *testing.T) {
 	})
 	t.Run("tells all, though some are dead or hang", func(t *testing.T) {
 		t.Parallel()
-		p, _ := harness.StartLeaving(t, "")
-		q, _ := harness.StartLeaving(t, "")
+		p, _ := harness.StartWithToken(t, "")
+		q, _ := harness.StartWithToken(t, "")
 		dead, hanging := "http://"+harness.FreePort(t), silent(t)
 		stderr, _ := hook(t, env(p, dead, "http://"+p.HTTP, hanging, "http://"+q.HTTP), "patroni-before-stop")
 		if !leaves(p) || !leaves(q) {
@@ -104,7 +104,7 @@ func TestBeforeStop(t *testing.T) {
 	})
 	t.Run("is refused", func(t *testing.T) {
 		t.Parallel()
-		p, _ := harness.StartLeaving(t, "")
+		p, _ := harness.StartWithToken(t, "")
 		other := "PATRONIGLUE_TOKEN_FILE=" + harness.WriteFile(t, "token", "other")
 		if stderr, _ := hook(t, append(env(p, "http://"+p.HTTP), other), "patroni-before-stop"); leaves(p) || !strings.HasSuffix(stderr, `: {"error":"want the bearer token of token-file in [frontend]"}`+"\n") {
 			t.Errorf("leaving %t by a wrong token: %q", leaves(p), stderr)
@@ -119,7 +119,7 @@ func TestBeforeStop(t *testing.T) {
 	})
 	t.Run("settings in a file", func(t *testing.T) {
 		t.Parallel()
-		p, _ := harness.StartLeaving(t, "")
+		p, _ := harness.StartWithToken(t, "")
 		conf := harness.WriteFile(t, "hooks.conf", fmt.Sprintf("PATRONIGLUE_URLS=http://%s\nPATRONIGLUE_NODE=pg1\nPATRONIGLUE_TOKEN_FILE='%s'\nPATRONIGLUE_WAIT=0\n", p.HTTP, token))
 		if stderr, _ := hook(t, nil, "patroni-before-stop", conf); !leaves(p) {
 			t.Errorf("not leaving: %q", stderr)
@@ -133,7 +133,7 @@ func TestBeforeStop(t *testing.T) {
 		t.Parallel()
 		ca := harness.NewAuthority(t)
 		ca.Make(t, "server", harness.ServerCert())
-		p, _ := harness.StartLeaving(t, ca.Pair("server"))
+		p, _ := harness.StartWithToken(t, ca.Pair("server"))
 		if stderr, _ := hook(t, append(env(p, "https://"+p.HTTP), "PATRONIGLUE_CAFILE="+ca.File("ca.crt")), "patroni-before-stop"); !leaves(p) {
 			t.Errorf("not leaving: %q", stderr)
 		}
@@ -155,18 +155,19 @@ func TestBeforeStop(t *testing.T) {
 
 func TestCallback(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[cache]\nttl = '2h'\n[backend]\ninterval = '1h'\n"+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[cache]\nttl = '2h'\n[backend]\ninterval = '1h'\n"+harness.NodeTables(sim, ""))
 	polls := func() int { return sim.Node("pg2").Requests("/primary") }
 	refresh := func(env ...string) string {
 		t.Helper()
-		harness.Until(t, "pg2 is polled no more", func() bool {
+		harness.Eventually(t, harness.Soon, func() error {
 			before := polls()
 			time.Sleep(500 * time.Millisecond)
-			return polls() == before
+			after := polls()
+			return harness.Want(after == before, "that pg2 is polled no more (got %d polls, then %d)", before, after)
 		})
 		before := polls()
 		stderr, _ := hook(t, append([]string{"PATRONIGLUE_NODE=pg1"}, env...), "patroni-callback", "on_role_change", "primary", "main")
-		harness.Until(t, "pg2 is polled", func() bool { return polls() > before })
+		harness.Eventually(t, harness.Soon, func() error { return harness.Want(polls() > before, "that pg2 is polled") })
 		return stderr
 	}
 	if stderr := refresh("PATRONIGLUE_URLS=http://" + p.HTTP); stderr != "" {
@@ -191,7 +192,7 @@ func TestCallback(t *testing.T) {
 func TestCallbackWithOperator(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	token := harness.WriteFile(t, "token", "the-token\n")
-	p := harness.Start(t, "c.toml", "[frontend]\ntoken-file = '"+token+"'\n"+harness.AnyPort+"[operator]\nlisten = '"+harness.FreePort(t)+"'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\ntoken-file = '"+token+"'\n"+harness.AnyPort+"[operator]\nlisten = '"+harness.FreePort(t)+"'\n"+harness.FastPolls+harness.NodeTables(sim, ""))
 	env := []string{"PATRONIGLUE_NODE=pg1", "PATRONIGLUE_URLS=http://" + p.HTTP}
 	for more, want := range map[string]string{
 		"PATRONIGLUE_TOKEN_FILE=" + token:      "",

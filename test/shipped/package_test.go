@@ -31,7 +31,7 @@ const maxExposure = "20"
 func TestUnit(t *testing.T) {
 	harness.RequireProgram(t, "systemd-analyze")
 	text := strings.ReplaceAll(harness.ReadFile(t, unitFile), "/usr/bin/patroniglue", harness.BuiltBinary(t))
-	harness.Must(t, "systemd-analyze", "verify", "--man=no", harness.WriteFile(t, "patroniglue.service", text))
+	harness.MustRun(t, "systemd-analyze", "verify", "--man=no", harness.WriteFile(t, "patroniglue.service", text))
 	// With its socket: a service is started for it.
 	dir := t.TempDir()
 	for name, text := range map[string]string{"patroniglue.service": text, "patroniglue.socket": harness.ReadFile(t, "contrib/systemd/patroniglue.socket")} {
@@ -39,8 +39,8 @@ func TestUnit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	harness.Must(t, "systemd-analyze", "verify", "--man=no", filepath.Join(dir, "patroniglue.socket"))
-	harness.Must(t, "systemd-analyze", "security", "--offline=true", "--threshold="+maxExposure, unitFile)
+	harness.MustRun(t, "systemd-analyze", "verify", "--man=no", filepath.Join(dir, "patroniglue.socket"))
+	harness.MustRun(t, "systemd-analyze", "security", "--offline=true", "--threshold="+maxExposure, unitFile)
 }
 
 // release makes the packages for this machine and gives the directory.
@@ -83,11 +83,11 @@ func hooks(t *testing.T) (names []string) {
 // testReproducible: who builds the same commit can prove that what we published
 // is made from it.
 func testReproducible(t *testing.T, first, second string) {
-	harness.Must(t, "diff", "-r", first, second)
+	harness.MustRun(t, "diff", "-r", first, second)
 	if sums := harness.ReadFile(t, first+"/sha256sums"); strings.Count(sums, "\n") != 2 {
 		t.Errorf("sha256sums of a .deb and a .tar.gz:\n%s", sums)
 	}
-	list := harness.Must(t, "tar", "-tzf", only(t, first+"/*.tar.gz"))
+	list := harness.MustRun(t, "tar", "-tzf", only(t, first+"/*.tar.gz"))
 	for _, want := range append(hooks(t),
 		"patroniglue", "LICENSE", "README.md", "CHANGELOG.md", "patroniglue.example.toml",
 		"man/patroniglue.8", "man/patroniglue.toml.5", "systemd/patroniglue.service", "systemd/patroniglue.socket", "systemd/patroniglue.conf", "prometheus/rules.yml", "grafana/patroniglue.json",
@@ -116,11 +116,11 @@ func TestDebianVersion(t *testing.T) {
 		{"2.0.0-12-gabc1234-dirty", "2.0.0+12.gabc1234.dirty"},
 		{"2.0.1", "2.0.1"},
 	} {
-		got := strings.TrimSpace(harness.Must(t, "bash", "-c", "version() { echo '"+version.ours+"'; }\ndeb_version()"+function+"\n}\ndeb_version"))
+		got := strings.TrimSpace(harness.MustRun(t, "bash", "-c", "version() { echo '"+version.ours+"'; }\ndeb_version()"+function+"\n}\ndeb_version"))
 		if got != version.want {
 			t.Errorf("%s is %s, want %s", version.ours, got, version.want)
 		}
-		harness.Must(t, "dpkg", "--compare-versions", before, "lt", got)
+		harness.MustRun(t, "dpkg", "--compare-versions", before, "lt", got)
 		before = got
 	}
 }
@@ -132,10 +132,10 @@ func TestPackage(t *testing.T) {
 	deb := only(t, dist+"/*.deb")
 	lockPackage(t)
 
-	if out := harness.Must(t, "dpkg", "-i", deb); !strings.Contains(out, "patroniglue -check && systemctl enable --now patroniglue") {
+	if out := harness.MustRun(t, "dpkg", "-i", deb); !strings.Contains(out, "patroniglue -check && systemctl enable --now patroniglue") {
 		t.Errorf("dpkg -i does not say what to do next:\n%s", out)
 	}
-	files := strings.Split(strings.TrimSpace(harness.Must(t, "dpkg", "-L", "patroniglue")), "\n")
+	files := strings.Split(strings.TrimSpace(harness.MustRun(t, "dpkg", "-L", "patroniglue")), "\n")
 	wants := []string{
 		"/usr/bin/patroniglue", "/usr/lib/systemd/system/patroniglue.service", "/usr/lib/sysusers.d/patroniglue.conf", installedConfig,
 		"/usr/share/man/man8/patroniglue.8.gz", "/usr/share/man/man5/patroniglue.toml.5.gz", "/usr/share/doc/patroniglue/copyright",
@@ -148,10 +148,10 @@ func TestPackage(t *testing.T) {
 			t.Errorf("%s: %v, want it, and as the package's", want, err)
 		}
 	}
-	if got := harness.Must(t, "stat", "-c", "%U:%G %a", "/etc/patroniglue"); got != "root:patroniglue 750\n" {
+	if got := harness.MustRun(t, "stat", "-c", "%U:%G %a", "/etc/patroniglue"); got != "root:patroniglue 750\n" {
 		t.Errorf("/etc/patroniglue is %s, want root:patroniglue 750: it may hold tokens", got)
 	}
-	harness.Must(t, "systemd-analyze", "verify", "--man=no", "/usr/lib/systemd/system/patroniglue.service")
+	harness.MustRun(t, "systemd-analyze", "verify", "--man=no", "/usr/lib/systemd/system/patroniglue.service")
 	if out, _ := exec.CommandContext(t.Context(), "systemctl", "is-enabled", "patroniglue.service").CombinedOutput(); string(out) != "disabled\n" {
 		t.Errorf("systemctl is-enabled: %s, want disabled: it has no nodes", out)
 	}
@@ -171,12 +171,12 @@ func TestPackage(t *testing.T) {
 	adapted := runPackage(t)
 
 	t.Run("an upgrade keeps the configuration", func(t *testing.T) {
-		harness.Must(t, "dpkg", "-i", deb)
+		harness.MustRun(t, "dpkg", "-i", deb)
 		if got := harness.ReadFile(t, installedConfig); got != adapted {
 			t.Errorf("installed again, the configuration is\n%s", got)
 		}
 		// As unattended-upgrades does.
-		if out := harness.Must(t, "dpkg", "--force-confdef", "--force-confold", "-i", newerPackage(t, deb)); strings.Contains(out, "enable --now") {
+		if out := harness.MustRun(t, "dpkg", "--force-confdef", "--force-confold", "-i", newerPackage(t, deb)); strings.Contains(out, "enable --now") {
 			t.Errorf("an upgrade speaks as if it were new:\n%s", out)
 		}
 		if got := harness.ReadFile(t, installedConfig); got != adapted {
@@ -187,13 +187,13 @@ func TestPackage(t *testing.T) {
 		}
 	})
 	t.Run("removed", func(t *testing.T) {
-		harness.Must(t, "dpkg", "-r", "patroniglue")
+		harness.MustRun(t, "dpkg", "-r", "patroniglue")
 		if _, err := os.Stat("/usr/bin/patroniglue"); err == nil || harness.ReadFile(t, installedConfig) != adapted {
 			t.Errorf("/usr/bin/patroniglue: %v, want it away, and the configuration as it was", err)
 		}
 	})
 	t.Run("purged", func(t *testing.T) {
-		harness.Must(t, "dpkg", "-P", "patroniglue")
+		harness.MustRun(t, "dpkg", "-P", "patroniglue")
 		for _, path := range files {
 			if _, err := os.Lstat(path); err == nil && strings.Contains(path, "patroniglue") {
 				t.Errorf("%s is still there", path)
@@ -253,7 +253,7 @@ func lockPackage(t *testing.T) {
 func newerPackage(t *testing.T, deb string) string {
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "root")
-	harness.Must(t, "dpkg-deb", "-R", deb, root)
+	harness.MustRun(t, "dpkg-deb", "-R", deb, root)
 	control := harness.ReadFile(t, root+"/DEBIAN/control")
 	control = regexp.MustCompile(`(?m)^Version: .*`).ReplaceAllString(control, "${0}+newer")
 	for path, text := range map[string]string{
@@ -264,7 +264,7 @@ func newerPackage(t *testing.T, deb string) string {
 			t.Fatal(err)
 		}
 	}
-	harness.Must(t, "dpkg-deb", "-Zgzip", "-z1", "-b", root, root+".deb")
+	harness.MustRun(t, "dpkg-deb", "-Zgzip", "-z1", "-b", root, root+".deb")
 	return root + ".deb"
 }
 
@@ -316,7 +316,7 @@ func runPackage(t *testing.T) string {
 	cmd := exec.Command("setpriv", append(args, strings.Fields(line)...)...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"NOTIFY_SOCKET=" + systemd.LocalAddr().String(), "WATCHDOG_USEC=500000"}
-	p := harness.StartCommand(t, text, cmd)
+	p := harness.StartProcess(t, text, cmd)
 	for _, want := range []string{"READY=1", "STATUS=main: ok, leader pg1", "WATCHDOG=1"} {
 		told(want)
 	}
@@ -329,18 +329,16 @@ func runPackage(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	process := harness.ReadFile(t, fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	process := harness.ReadFile(t, fmt.Sprintf("/proc/%d/status", p.Process.Pid))
 	for _, want := range []string{"Uid:\t" + account.Uid + "\t", "Gid:\t" + account.Gid + "\t", "CapEff:\t0000000000000000\n", "NoNewPrivs:\t1\n"} {
 		if !strings.Contains(process, want) {
 			t.Errorf("the process has no %q:\n%s", want, process)
 		}
 	}
-	if out := harness.Must(t, "/usr/bin/patroniglue", "-version"); !regexp.MustCompile(`^patroniglue \d+\.\d+\.\d`).MatchString(out) {
+	if out := harness.MustRun(t, "/usr/bin/patroniglue", "-version"); !regexp.MustCompile(`^patroniglue \d+\.\d+\.\d`).MatchString(out) {
 		t.Errorf("-version: %s", out)
 	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	p.Signal(t, syscall.SIGTERM)
 	told("STOPPING=1")
 	if err := p.Wait(); err != nil {
 		t.Errorf("stopped: %v, want exit code 0", err)

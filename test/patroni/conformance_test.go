@@ -15,8 +15,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// TestConformance compares the simulated Patroni with the real ones of Debian's generations, in every state that a healthy
-// cluster can be brought to by what operators do.
+// TestConformance compares the simulated Patroni with the real ones of Debian's releases, in every state that operators can
+// bring a healthy cluster to.
 func TestConformance(t *testing.T) {
 	t.Parallel() // it mostly waits
 	harness.Core(t, func(t *testing.T, s lab.Suite) {
@@ -128,7 +128,7 @@ func (e suite) patroniHealthy(t *testing.T) (c harness.Roles) {
 	return c
 }
 
-// patroniDocument is what the test looks at in a document.
+// patroniDocument is the fields of a document that the test reads.
 type patroniDocument struct {
 	State, Role    string
 	Pause          bool
@@ -148,11 +148,11 @@ func (e suite) document(t *testing.T, n lab.Node) (d patroniDocument) {
 	return d
 }
 
-// conformance: the simulated member answers as the real one whose state it has.
+// conformance: a simulated member answers as the real one in the same state.
 func (e suite) conformance(t *testing.T, c harness.Roles) {
 	t.Helper()
-	// What depends on positions differs for as long as something is being written
-	// here and the positions there are from another moment: it is asked again.
+	// Answers that depend on positions in the WAL differ while something is written between the two
+	// requests: those are sent again.
 	requests := make(map[string][]nodetest.Request)
 	for _, n := range e.Lab.Nodes {
 		requests[n.Name] = nodetest.Requests()
@@ -229,7 +229,7 @@ func (e suite) simulate(t *testing.T, c harness.Roles) *nodetest.Cluster {
 	return sim
 }
 
-// history is what /history says.
+// history returns the document of /history.
 func (e suite) history(t *testing.T, n lab.Node) (promotions []nodetest.Promotion) {
 	t.Helper()
 	var lines [][]json.RawMessage

@@ -9,10 +9,10 @@ import (
 	"patroniglue/test/harness"
 )
 
-// Everybody is told the same.
+// TestLeavingCommand: HTTP, agents, status, page and history all show an announcement.
 func TestLeavingCommand(t *testing.T) {
 	p, sim := harness.StartWithToken(t, "")
-	// Everybody's answer whether pg1 is primary; the agent's whole.
+	// agrees reports whether HTTP and the agent answer pg1's primary check so.
 	agrees := func(status int, agent, page string) bool {
 		t.Helper()
 		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg1/primary")
@@ -95,7 +95,7 @@ func TestLeavingCommandTLS(t *testing.T) {
 	}
 }
 
-// A token that is not the daemon's, and one who is not patroniglue.
+// TestLeavingCommandRefused: the token is not the daemon's, or another program answers.
 func TestLeavingCommandRefused(t *testing.T) {
 	p, sim := harness.StartWithToken(t, "")
 	other := harness.WriteFile(t, "token", "other")

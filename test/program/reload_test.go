@@ -143,7 +143,7 @@ func TestReload(t *testing.T) {
 	})
 	t.Run("the frontend moved", func(t *testing.T) {
 		old, moved := p.HTTP, harness.FreePort(t)
-		idle, err := net.Dial("tcp", old) // nothing is cut in the middle, but this has nothing open
+		idle, err := net.Dial("tcp", old) // an idle connection, which may be closed
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +172,7 @@ func TestReload(t *testing.T) {
 	})
 }
 
-// Whatever is wrong: nothing changes, all say why, and -check says the same.
+// TestReloadRefused: a reload that fails changes nothing. Log, health and -check say why.
 func TestReloadRefused(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -234,8 +234,8 @@ func TestReloadRefused(t *testing.T) {
 	}
 }
 
-// A client that asks every millisecond, by HTTP over one connection and over new
-// ones and by the agent, hears nothing but yes over 100 reloads.
+// TestReloadInterruptsNobody: clients that ask every millisecond, by HTTP over one connection and
+// over new ones and by the agent, get only good answers during 100 reloads.
 func TestReloadInterruptsNobody(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	pg := func(name, more string) string {
@@ -270,7 +270,7 @@ func TestReloadInterruptsNobody(t *testing.T) {
 	}
 	defer conn.Close()
 	r := bufio.NewReader(conn)
-	client(0, func() error { // one connection, which nobody may cut
+	client(0, func() error { // one connection, which must not be closed
 		if _, err := io.WriteString(conn, "GET /node/pg1/primary HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			return err
 		}

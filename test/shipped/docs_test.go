@@ -9,7 +9,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// What docs/security.md shows can be used as it stands there.
+// TestSecurityDocs: the examples in docs/security.md can be used as they are.
 func TestSecurityDocs(t *testing.T) {
 	cert := harness.NewFiles(t)
 	inDocs := harness.Files{
@@ -34,7 +34,7 @@ func TestSecurityDocs(t *testing.T) {
 	}
 }
 
-// What docs/scale.md shows can be configured.
+// TestScaleDocs: the examples in docs/scale.md are valid.
 func TestScaleDocs(t *testing.T) {
 	_, rest, _ := strings.Cut(harness.ReadFile(t, "docs/scale.md"), "```toml\n")
 	text, _, _ := strings.Cut(rest, "```")

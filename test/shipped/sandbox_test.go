@@ -22,10 +22,10 @@ import (
 	"patroniglue/test/harness"
 )
 
-// The unit's sandbox, made without systemd, which a container lacks: no user's
-// rights, no capability, no new privilege, the system calls of its filter, all
-// files read-only but the state directory, secrets as credentials in the places
-// that the unit names. Whatever is configured has to work in it.
+// TestSandbox: everything that can be configured works in the unit's sandbox. The test makes it
+// without systemd, which a container lacks: a user without rights, no capability, no new
+// privilege, only the system calls of its filter, all files read-only but the state directory,
+// secrets as credentials in the places that the unit names.
 func TestSandbox(t *testing.T) {
 	for _, program := range []string{"systemd-analyze", "setpriv", "unshare"} {
 		harness.RequireProgram(t, program)
@@ -159,7 +159,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 	}
 }
 
-// unitSystemCalls are the numbers of the system calls that the unit allows.
+// unitSystemCalls returns the numbers of the system calls that the unit allows.
 func unitSystemCalls(t *testing.T) string {
 	t.Helper()
 	sets := map[string][]string{}
@@ -206,8 +206,8 @@ func unitSystemCalls(t *testing.T) string {
 	return strings.Join(numbers, ",")
 }
 
-// confine runs a command that may use system calls of these numbers only; others
-// fail with EPERM, as in the unit. It is a command of the test's own binary.
+// confine runs a command that may only use the system calls of these numbers; others fail with
+// EPERM, as in the unit. The test binary runs it as a command.
 func confine() {
 	fail := func(doing string, err error) {
 		fmt.Fprintln(os.Stderr, "confined:", doing+":", err)

@@ -96,7 +96,7 @@ func testHostileNode(t *testing.T, words, where string) {
 			t.Errorf("%s is not UTF-8: %.200q", what, s)
 		}
 		if i := strings.IndexFunc(s, func(r rune) bool { return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) }); i >= 0 {
-			t.Errorf("%s steers who reads it: %.100q", what, s[max(0, i-60):])
+			t.Errorf("%s controls the terminal of its reader: %.100q", what, s[max(0, i-60):])
 		}
 		if len(s) > 1<<20 {
 			t.Errorf("%s has %d bytes", what, len(s))

@@ -2,6 +2,7 @@ package patroni
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -157,30 +158,23 @@ func (e suite) conformance(t *testing.T, c harness.Roles) {
 	for _, n := range e.Lab.Nodes {
 		requests[n.Name] = nodetest.Requests()
 	}
-	var differences []string
-	for end := time.Now().Add(15 * time.Second); ; {
+	harness.Eventually(t, 15*time.Second, func() error {
 		sim := e.simulate(t, c)
-		differences = nil
+		defer sim.Close()
+		var differences []error
 		for _, n := range e.Lab.Nodes {
 			var again []nodetest.Request
 			for _, r := range requests[n.Name] {
 				theirs, simulated := e.MustAsk(t, n.REST, r.Method, r.Target), e.MustAsk(t, sim.Node(n.Name).Addr(), r.Method, r.Target)
 				if d := gocmp.Diff(theirs.Form(), simulated.Form()); d != "" {
 					again = append(again, r)
-					differences = append(differences, fmt.Sprintf("%s %s (-real +simulated)\n%s", n.Name, r, d))
+					differences = append(differences, fmt.Errorf("%s %s (-real +simulated)\n%s", n.Name, r, d))
 				}
 			}
 			requests[n.Name] = again
 		}
-		sim.Close()
-		if len(differences) == 0 || time.Now().After(end) {
-			break
-		}
-		time.Sleep(500 * time.Millisecond)
-	}
-	for _, d := range differences {
-		t.Error(d)
-	}
+		return errors.Join(differences...)
+	})
 }
 
 // simulate makes a cluster whose members are in the states of the real ones.

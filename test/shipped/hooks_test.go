@@ -176,7 +176,7 @@ func TestCallback(t *testing.T) {
 	dead, hanging := "http://"+harness.FreePort(t), silent(t)
 	stderr := refresh("PATRONIGLUE_URLS=" + dead + " " + hanging + " http://" + p.HTTP + "/")
 	if strings.Count(stderr, "\n") != 2 || !strings.Contains(stderr, "patroni-callback: "+dead+": curl: (7) ") || !strings.Contains(stderr, "patroni-callback: "+hanging+": ") { // curl says so, or on a slow machine timeout
-		t.Errorf("stderr %q, want a line about each who does not answer", stderr)
+		t.Errorf("stderr %q, want a line about each URL that does not answer", stderr)
 	}
 	stderr, _ = hook(t, []string{"PATRONIGLUE_NODE=pgX", "PATRONIGLUE_URLS=http://" + p.HTTP}, "patroni-callback", "on_stop", "replica", "main")
 	if !strings.HasSuffix(stderr, `unknown node \"pgX\", want one of pg1, pg2"}`+"\n") {

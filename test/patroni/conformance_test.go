@@ -98,10 +98,10 @@ func (e suite) conforms(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if c.Major < tt.major {
-				t.Skipf("Patroni %d has no such thing", c.Major)
+				t.Skipf("Patroni %d does not have it", c.Major)
 			}
 			if tt.name == "standby cluster" && !strings.HasPrefix(version, "3.") && !strings.HasPrefix(version, "4.0.") {
-				t.Skip("NOT COMPARED: since 4.1 the lock goes to another member, and who follows whom goes on changing")
+				t.Skip("NOT COMPARED: since 4.1 the lock goes to another member, and the members keep changing whom they follow")
 			}
 			e.change(t, c.Primary, "PATCH", "/config", tt.config)
 			harness.Eventually(t, 60*time.Second, func() error {

@@ -144,7 +144,7 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 	d.deleteKeys(t, d.member(c.Primary.Name))
 	d.bothSay(t, `"code":"unlisted"`, true)
 	if a := d.MustAsk(t, p.HTTP, "GET", "/cluster/"+d.Lab.Scope+"/node/"+c.Primary.Name); strings.Contains(string(a.Body), `"unlisted"`) {
-		t.Errorf("%s is configured, and left: %s", c.Primary.Name, a.Body)
+		t.Errorf("%s is configured, but shown as unlisted: %s", c.Primary.Name, a.Body)
 	}
 	d.bothSay(t, `"code":"unlisted"`, false)
 	d.Healthy(t)

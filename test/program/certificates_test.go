@@ -209,7 +209,7 @@ func TestAuthorityRenewed(t *testing.T) {
 	file := harness.WriteFile(t, "ca.crt", harness.ReadFile(t, stranger.File("ca.crt")))
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+"cafile = '"+file+"'\n"+harness.NodeTables(sim, ""))
 	if got := p.Status(t, "/node/pg1/primary"); got != 503 {
-		t.Fatalf("GET /node/pg1/primary: %d, want 503: its authority is a stranger", got)
+		t.Fatalf("GET /node/pg1/primary: %d, want 503: its authority is unknown", got)
 	}
 	if err := os.WriteFile(file, []byte(harness.ReadFile(t, ca.File("ca.crt"))), 0o600); err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ func TestDiscovery(t *testing.T) {
 	p.AwaitStatus(t, "/cluster/main/node/pg1/primary", 200)
 	p.AwaitStatus(t, "/readyz", 200)
 	if got := p.Status(t, "/cluster/main/node/pg3/replica"); got != 404 {
-		t.Errorf("GET of pg3, which nobody announced: %d, want 404", got)
+		t.Errorf("GET of pg3, which is not announced: %d, want 404", got)
 	}
 	e.Announce("main", "pg3", sim.Node("pg3").URL())
 	p.AwaitStatus(t, "/node/pg3/replica", 200)
@@ -155,10 +155,10 @@ func TestDiscoveryLater(t *testing.T) {
 	p.AwaitStatus(t, "/cluster/main/node/pg2/replica", 200)
 	p.AwaitStatus(t, "/readyz", 200)
 	if got := len(p.Log.Lines("message", "discovery: etcd is not heard, members stay as known")); got != 1 {
-		t.Errorf("that etcd is not heard is logged %d times, want once", got)
+		t.Errorf("the loss of etcd is logged %d times, want once", got)
 	}
 	if got := len(p.Log.Lines("message", "discovery: etcd is heard")); got != 1 {
-		t.Errorf("that etcd is heard is logged %d times, want once", got)
+		t.Errorf("the return of etcd is logged %d times, want once", got)
 	}
 	_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 	if strings.Contains(body, "discovery_") {

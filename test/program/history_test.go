@@ -117,7 +117,7 @@ func TestDaemonHistoryFile(t *testing.T) {
 	before := known(p).Changes
 	end(p)
 	if got := harness.ReadLines(t, path); len(got) < len(before) {
-		t.Errorf("the file has %d lines, /history had %d", len(got), len(before))
+		t.Errorf("the file has %d lines, want at least the %d of /history", len(got), len(before))
 	}
 
 	p = harness.StartProcess(t, config, nil)

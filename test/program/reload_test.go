@@ -202,7 +202,7 @@ func (r *reloading) historyFile(t *testing.T) {
 	r.sim.Kill("pg2")
 	r.AwaitBody(t, "/history?node=pg2", `"kind":"known","before":"fresh","after":"out"`)
 	if text := harness.ReadFile(t, file); strings.Count(text, "\n") != 5 {
-		t.Errorf("the file that is none any more has\n%s", text)
+		t.Errorf("the file that is no longer configured has\n%s", text)
 	}
 }
 
@@ -254,7 +254,7 @@ func TestReloadRefused(t *testing.T) {
 				t.Errorf("/health: %s, want %s", body, want)
 			}
 			if metric("patroniglue_config_last_reload_successful") != "0" || metric(`patroniglue_reloads_total{result="failure"}`) == failures {
-				t.Errorf("metrics do not tell")
+				t.Errorf("/metrics does not show it")
 			}
 			if got := p.Status(t, "/node/pg1/primary"); got != 200 || p.Status(t, "/node/pg9") != 404 || !harness.Refuses(free) {
 				t.Errorf("GET /node/pg1/primary: %d; something changed", got)
@@ -264,7 +264,7 @@ func TestReloadRefused(t *testing.T) {
 	p.Reload(t, good, harness.Reloaded)
 	_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 	if strings.Contains(body, "reload_failed") || metric("patroniglue_config_last_reload_successful") != "1" || metric(`patroniglue_reloads_total{result="success"}`) != "1" {
-		t.Errorf("loaded at last: %s", body)
+		t.Errorf("in the end it has loaded: %s", body)
 	}
 }
 

@@ -131,6 +131,6 @@ func TestSecrets(t *testing.T) {
 	}
 	shown := said["with a file that is refused: GET "+page+" with Basic YW"]
 	if !strings.Contains(shown, "token-file") || !strings.Contains(said["the log"], "http://...@pg3") {
-		t.Error("what is wrong is not told")
+		t.Error("the log does not say what is wrong")
 	}
 }

@@ -105,7 +105,7 @@ func TestStatusOfHostileNode(t *testing.T) {
 	for _, flag := range []string{"-nagios", "-json", "-cluster=main"} {
 		_, stdout, _ := p.Command(t, "status", flag)
 		if !strings.Contains(stdout, "crashed") {
-			t.Errorf("status %s tells nothing of the node:\n%s", flag, stdout)
+			t.Errorf("status %s says nothing of the node:\n%s", flag, stdout)
 		}
 		if i := strings.IndexFunc(stdout, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }); i >= 0 {
 			t.Errorf("status %s: control character at %q", flag, stdout[i:])

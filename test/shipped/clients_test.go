@@ -100,7 +100,7 @@ func TestNagiosPerformanceData(t *testing.T) {
 		}
 		for _, v := range values {
 			if !performance.MatchString(v) {
-				t.Errorf("%q is no performance data: %q", v, said)
+				t.Errorf("%q is not performance data: %q", v, said)
 			}
 		}
 	}

@@ -29,7 +29,7 @@ func TestSecurityDocs(t *testing.T) {
 	}
 	for _, key := range regexp.MustCompile("`(patroniglue_\\w+)`").FindAllStringSubmatch(text, -1) {
 		if !strings.Contains(harness.ReadFile(t, "internal/metrics/testdata/metrics.txt"), key[1]+"{") {
-			t.Errorf("docs/security.md names %s, which there is not", key[1])
+			t.Errorf("docs/security.md names %s, which does not exist", key[1])
 		}
 	}
 }

@@ -171,7 +171,7 @@ func TestCallback(t *testing.T) {
 		return stderr
 	}
 	if stderr := refresh("PATRONIGLUE_URLS=http://" + p.HTTP); stderr != "" {
-		t.Errorf("stderr %q, want nothing to be said", stderr)
+		t.Errorf("stderr %q, want none", stderr)
 	}
 	dead, hanging := "http://"+harness.FreePort(t), silent(t)
 	stderr := refresh("PATRONIGLUE_URLS=" + dead + " " + hanging + " http://" + p.HTTP + "/")

@@ -176,7 +176,7 @@ func TestPackage(t *testing.T) {
 		}
 		// As unattended-upgrades does.
 		if out := harness.MustRun(t, "dpkg", "--force-confdef", "--force-confold", "-i", newerPackage(t, deb)); strings.Contains(out, "enable --now") {
-			t.Errorf("an upgrade speaks as if it were new:\n%s", out)
+			t.Errorf("an upgrade prints what a first installation prints:\n%s", out)
 		}
 		if got := harness.ReadFile(t, installedConfig); got != adapted {
 			t.Errorf("after an upgrade the configuration is\n%s", got)
@@ -188,7 +188,7 @@ func TestPackage(t *testing.T) {
 	t.Run("removed", func(t *testing.T) {
 		harness.MustRun(t, "dpkg", "-r", "patroniglue")
 		if _, err := os.Stat("/usr/bin/patroniglue"); err == nil || harness.ReadFile(t, installedConfig) != adapted {
-			t.Errorf("/usr/bin/patroniglue: %v, want it away, and the configuration as it was", err)
+			t.Errorf("/usr/bin/patroniglue: %v, want it removed, and the configuration unchanged", err)
 		}
 	})
 	t.Run("purged", func(t *testing.T) {

@@ -1,10 +1,55 @@
 package discovery
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"time"
+
+	"github.com/google/renameio/v2"
 )
+
+// File keeps the members of a [Book], so that a daemon which starts while etcd cannot be
+// reached knows which members to poll. It is for one goroutine.
+type File struct {
+	path    string
+	content []byte // as it was read or written last; nil = unknown
+}
+
+// NewFile makes a File that is at path, or will be.
+func NewFile(path string) *File { return &File{path: path} }
+
+// Path is where the file is.
+func (f *File) Path() string { return f.path }
+
+// Load reads the book. Its members have no API before [Book.Resolve]. Without a file the
+// error is [fs.ErrNotExist].
+func (f *File) Load() (Book, error) {
+	var b Book
+	text, err := os.ReadFile(f.path)
+	if err == nil {
+		err = b.UnmarshalJSON(text)
+	}
+	if err != nil {
+		return Book{}, err
+	}
+	f.content = text
+	return b, nil
+}
+
+// Save replaces the file, whole or not at all, unless it has the members of the book.
+func (f *File) Save(b *Book) error {
+	text, err := b.MarshalJSON()
+	if err != nil || bytes.Equal(text, f.content) {
+		return err
+	}
+	if err := renameio.WriteFile(f.path, text, 0o644, renameio.IgnoreUmask()); err != nil {
+		return err
+	}
+	f.content = text
+	return nil
+}
 
 // savedMember is a member in the file.
 type savedMember struct {

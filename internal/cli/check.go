@@ -15,7 +15,7 @@ func checkConfig(_ context.Context, c *call, _ []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := daemon.New(path, cfg, c.version, c.newLogger()); err != nil { // it reads the files that are named
+	if _, err := daemon.New(daemon.Options{Config: cfg, Path: path, Version: c.version, Log: c.newLogger()}); err != nil { // it reads the files that are named
 		return err
 	}
 	for _, note := range cfg.Notes {

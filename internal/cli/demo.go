@@ -8,8 +8,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"patroniglue/internal/config"
 	"patroniglue/internal/daemon"
 	"patroniglue/node/nodetest"
@@ -33,12 +31,18 @@ func demo(ctx context.Context, c *call, args []string) error {
 	names := []string{"pg1", "pg2", "pg3"}
 	sim := nodetest.NewCluster("demo", names...)
 	defer sim.Close()
-	d, err := demoDaemon(sim, names, httpAddr, agentAddr, c.version, c.newLogger())
+	cfg, err := demoConfig(sim, names, httpAddr, agentAddr)
 	if err != nil {
 		return err
 	}
-	d.Opened = func(http, agents []net.Addr) {
-		demoGuide(c.stdout, http[0].String(), agents[0].String(), *every)
+	d, err := daemon.New(daemon.Options{
+		Config: cfg, Version: c.version, Log: c.newLogger(),
+		Opened: func(http, agents []net.Addr) {
+			demoGuide(c.stdout, http[0].String(), agents[0].String(), *every)
+		},
+	})
+	if err != nil {
+		return err
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -51,8 +55,8 @@ func demo(ctx context.Context, c *call, args []string) error {
 	return d.Run(ctx)
 }
 
-// demoDaemon makes the supervisor of the simulated nodes.
-func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr, version string, log zerolog.Logger) (*daemon.Daemon, error) {
+// demoConfig names the simulated nodes.
+func demoConfig(sim *nodetest.Cluster, names []string, httpAddr, agentAddr string) (*config.Config, error) {
 	cfg := config.Default()
 	host, port, err := config.SplitAddress(httpAddr)
 	if err != nil {
@@ -66,7 +70,7 @@ func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr, vers
 		}
 		cfg.Nodes = append(cfg.Nodes, config.Node{Name: name, Member: name, Cluster: "demo", Scope: "demo", URL: u, Backend: cfg.Backend})
 	}
-	return daemon.New("", cfg, version, log)
+	return cfg, nil
 }
 
 // demoGuide prints what can be tried.

@@ -9,17 +9,13 @@ import (
 
 // runDaemon is the program without a command.
 func runDaemon(ctx context.Context, c *call, _ []string) error {
-	log := c.newLogger()
 	path, cfg, err := config.FindAndLoad(c.config)
 	if err != nil {
 		return unfitError{err}
 	}
-	d, err := daemon.New(path, cfg, c.version, log)
+	d, err := daemon.New(daemon.Options{Config: cfg, Path: path, Version: c.version, Log: c.newLogger()})
 	if err != nil {
 		return unfitError{err}
-	}
-	for _, note := range d.Notes() {
-		log.Warn().Str("file", path).Msg(note)
 	}
 	return d.Run(ctx)
 }

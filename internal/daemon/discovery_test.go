@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,19 +23,19 @@ import (
 	"patroniglue/test/harness"
 )
 
-// A name that is announced may resolve to anything: who dials looks at the address.
+// An announced name may resolve to any address, so the dialer checks the address.
 func TestDiscoveryDials(t *testing.T) {
 	contacted := make(chan struct{}, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { contacted <- struct{}{}; io.WriteString(w, "{}") }))
 	defer server.Close()
-	p := &plan{cfg: config.Default(), transports: make(map[backendTLS]*node.Transport), sums: make(map[[3]string][sha256.Size]byte)}
+	b := newPollerBuilder(config.Default(), &plan{}, nil)
 	for _, tc := range []struct {
 		allow, err string
 	}{
 		{"10.0.0.0/8", "is not asked: it is not in discovery.allow"},
 		{"127.0.0.0/8", ""},
 	} {
-		transport, _, err := p.transport(&p.cfg.Backend, []netip.Prefix{netip.MustParsePrefix(tc.allow), netip.MustParsePrefix("fe80::/10")}, &plan{})
+		transport, _, err := b.transport(&b.cfg.Backend, []netip.Prefix{netip.MustParsePrefix(tc.allow), netip.MustParsePrefix("fe80::/10")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +53,8 @@ func TestDiscoveryDials(t *testing.T) {
 	}
 }
 
-// An unlisted member that answers no more is forgotten after an hour, and only then.
+// A member that is no longer listed and no longer answers is forgotten after an hour, not
+// earlier.
 func TestDiscoveryForgets(t *testing.T) {
 	e := discoverytest.Start(t)
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
@@ -65,7 +65,7 @@ func TestDiscoveryForgets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New("", cfg, "test", zerolog.Nop())
+	d, err := New(Options{Config: cfg, Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestDiscoveryForgets(t *testing.T) {
 	is := func(want string) {
 		t.Helper()
 		harness.Eventually(t, harness.Soon, func() error {
-			d.discovered.look(time.Now())
+			d.discovered.refresh(time.Now())
 			return harness.Want(names() == want, "nodes %s (got %s)", want, names())
 		})
 	}
@@ -105,30 +105,30 @@ func TestDiscoveryForgets(t *testing.T) {
 	is("pg1, pg2 unlisted, pg3 unlisted")
 	sim.Node("pg3").Close()
 	harness.Eventually(t, harness.Soon, func() error {
-		return harness.Want(d.sup.Views()[0].Members[2].Entry.Failures > 0, "that pg3 answers no more")
+		return harness.Want(d.sup.Views()[0].Members[2].Entry.Failures > 0, "that pg3 no longer answers")
 	})
-	d.discovered.look(time.Now().Add(discovery.ForgetAfter - time.Minute))
+	d.discovered.refresh(time.Now().Add(discovery.ForgetAfter - time.Minute))
 	if got := names(); got != "pg1, pg2 unlisted, pg3 unlisted" {
 		t.Errorf("after 59 minutes: %s", got)
 	}
-	// By this clock pg2 has not answered for an hour either: give it what it would have.
+	// By this clock pg2 has not answered for an hour either: wait for a later answer.
 	gone := time.Now()
 	harness.Eventually(t, harness.Soon, func() error {
 		return harness.Want(d.sup.Views()[0].Members[1].Entry.Began.After(gone.Add(time.Second)), "that pg2 answered since")
 	})
-	d.discovered.look(gone.Add(discovery.ForgetAfter + 500*time.Millisecond))
+	d.discovered.refresh(gone.Add(discovery.ForgetAfter + 500*time.Millisecond))
 	if got := names(); got != "pg1, pg2 unlisted" {
 		t.Errorf("after an hour: %s", got)
 	}
 }
 
-// fleet is a daemon that discovered clusters of three, without ports and polls.
+// fleet is a daemon that does not run, and members of clusters of three for it.
 func fleet(b testing.TB, clusters int) (*Daemon, []discovery.Member) {
 	cfg, err := config.Parse("c.toml", []byte("discovery.etcd = ['http://127.0.0.1:1']"), harness.Files{}.Read)
 	if err != nil {
 		b.Fatal(err)
 	}
-	d, err := New("", cfg, "test", zerolog.Nop())
+	d, err := New(Options{Config: cfg, Log: zerolog.Nop()})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -142,10 +142,10 @@ func fleet(b testing.TB, clusters int) (*Daemon, []discovery.Member) {
 	return d, members
 }
 
-// What it costs that one member of 3,000 moves.
+// BenchmarkDiscoveryMove moves one of 3,000 members.
 func BenchmarkDiscoveryMove(b *testing.B) { benchmarkDiscovery(b, 1) }
 
-// What it costs that all of them leave, or come back.
+// BenchmarkDiscoveryLeave makes all 3,000 members leave, or come back.
 func BenchmarkDiscoveryLeave(b *testing.B) { benchmarkDiscovery(b, 3000) }
 
 func benchmarkDiscovery(b *testing.B, change int) {
@@ -161,10 +161,10 @@ func benchmarkDiscovery(b *testing.B, change int) {
 				next[i].Unlisted = time.Unix(1e9, 0)
 			}
 		}
-		p, err := d.plan.Load().with(found{members: next}, d.metrics)
+		p, err := d.plan.Load().withMembers(found{members: next}, d.metrics)
 		if err != nil {
 			b.Fatal(err)
 		}
-		d.watch(p)
+		d.install(p)
 	}
 }

@@ -9,14 +9,34 @@ import (
 	"patroniglue/cluster"
 )
 
-// reasons are what is wrong with the supervisor itself.
+// reasons are the problems of the supervisor itself.
 func (d *Daemon) reasons() []cluster.Reason {
 	return slices.Concat(d.reloads.reasons(), d.discovered.reasons(time.Now()))
 }
 
-// logHealth says once what every cluster looks like when each node was polled:
-// what was wrong before the start is no change, and would not be logged.
-func (d *Daemon) logHealth() {
+// logHealth logs the health of every cluster once, when every node was polled, and then
+// the problems of the supervisor itself as they come and go, until ctx ends.
+func (d *Daemon) logHealth(ctx context.Context) {
+	if d.sup.WaitReady(ctx) != nil {
+		return
+	}
+	problems := d.logProblems(nil)
+	d.logClusters()
+	refreshes := time.NewTicker(refreshEvery)
+	defer refreshes.Stop()
+	for {
+		select {
+		case <-refreshes.C:
+			problems = d.logProblems(problems)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// logClusters logs the health of every cluster. A problem that was there before the start
+// is no change, so nothing else would log it.
+func (d *Daemon) logClusters() {
 	now := time.Now()
 	for _, v := range d.sup.Views() {
 		h := v.Health(now)
@@ -28,32 +48,18 @@ func (d *Daemon) logHealth() {
 	}
 }
 
-// watchOwnHealth logs what begins to be wrong with the supervisor itself after
-// before, and when it is over, until ctx ends.
-func (d *Daemon) watchOwnHealth(ctx context.Context, before []cluster.Reason) {
-	looks := time.NewTicker(lookEvery)
-	defer looks.Stop()
-	for {
-		select {
-		case <-looks.C:
-			before = d.logOwnHealth(before)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// logOwnHealth logs what is new and what is gone since before, and gives what is so now.
-func (d *Daemon) logOwnHealth(before []cluster.Reason) []cluster.Reason {
+// logProblems logs which problems of the supervisor itself are new and which are gone
+// since before, and returns those that there are now.
+func (d *Daemon) logProblems(before []cluster.Reason) []cluster.Reason {
 	now := d.http.OwnHealth(time.Now()).Reasons
 	for _, r := range before {
 		if !slices.Contains(now, r) {
-			d.log.Info().Str("reason", r.Text).Msg("no longer wrong with the supervisor itself")
+			d.log.Info().Str("reason", r.Text).Msg("supervisor problem resolved")
 		}
 	}
 	for _, r := range now {
-		if !slices.Contains(before, r) && r.Code != cluster.CodeReloadFailed { // which reload and look have logged
-			d.log.WithLevel(levelOfHealth(r.Level)).Str("reason", r.Text).Msg("something is wrong with the supervisor itself")
+		if !slices.Contains(before, r) && r.Code != cluster.CodeReloadFailed { // the reload has logged it
+			d.log.WithLevel(levelOfHealth(r.Level)).Str("reason", r.Text).Msg("supervisor problem")
 		}
 	}
 	return now

@@ -8,14 +8,14 @@ import (
 	"patroniglue/internal/listen"
 )
 
-// spareFiles are for what is neither a client, nor a port, nor a poll: logs, the
-// history, files that are read anew, and the system's own.
+// spareFiles are the files for what is neither a client, nor a port, nor a poll: logs, the
+// history, files that are read again, and those of the system.
 const spareFiles = 64
 
-// fitLimits lowers limits for which files, the number of files that the process may
-// have open, does not suffice: each client takes one, the ports so many as ports
-// says, and each node's poll one, which must never lack any (twice, while one
-// closes). Then there is a remark.
+// fitLimits lowers limits for which files, the number of files that the process may have
+// open, is too small, and remarks that. Each client takes one file and the ports take
+// some. Polls must never lack any: each node takes two, because the next poll may begin
+// while the connection of the last one closes.
 func fitLimits(l config.Limits, files uint64, nodes, ports int) (fitted config.Limits, remarks []string) {
 	others := spareFiles + 2*nodes + ports
 	most, want := int(min(files, 1<<30))-others, l.HTTPConnections+l.AgentConnections
@@ -29,20 +29,20 @@ func fitLimits(l config.Limits, files uint64, nodes, ports int) (fitted config.L
 		fitted.HTTPConnections, fitted.AgentConnections, files, others+want)}
 }
 
-// filesOf is how many files the process has open for a listener, without its connections.
-func filesOf(l config.ListenAddress) int {
-	if l.Fast {
+// filesOf is how many files the process has open for a port, without its connections.
+func filesOf(a config.ListenAddress) int {
+	if a.Fast {
 		return listen.FastFiles
 	}
 	return 1
 }
 
-// openFiles is how many files the process may have open. Go has raised it to what
-// the process may raise it to (package os, rlimit.go).
+// openFiles is how many files the process may have open. Go has raised the limit as far as
+// the process may (package os, rlimit.go).
 func openFiles() uint64 {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return 1024 // the least that is usual
+		return 1024 // the usual minimum
 	}
 	return uint64(l.Cur)
 }

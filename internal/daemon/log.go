@@ -9,13 +9,14 @@ import (
 	"patroniglue/cluster"
 )
 
-// changeBuffer is how many changes may wait for a slow log. It is lost lines
-// then, never a late poll.
+// changeBuffer is how many changes may wait for a slow log. Beyond that lines of the log
+// are lost, so that no poll is late.
 const changeBuffer = 1024
 
-// logChanges writes what changed until ctx ends: each change once, repetitions
-// at debug, never a line per check.
+// logChanges logs changes until ctx ends: each once, repetitions at level debug, never a
+// line per check.
 func logChanges(ctx context.Context, changes *cluster.Subscription, log zerolog.Logger) {
+	defer changes.Close()
 	for {
 		select {
 		case c := <-changes.C:
@@ -31,7 +32,7 @@ func logChanges(ctx context.Context, changes *cluster.Subscription, log zerolog.
 			}
 		}
 		if lost := changes.Lost(); lost > 0 {
-			log.Warn().Int("lost", lost).Msg("changes were not logged: the log is too slow")
+			log.Warn().Int("lost", lost).Msg("changes were not logged, because the log is too slow")
 		}
 	}
 }
@@ -48,7 +49,7 @@ func logChange(log zerolog.Logger, c cluster.Change) {
 	e.Msg(textOf(c))
 }
 
-// textOf says a change for people.
+// textOf describes a change.
 func textOf(c cluster.Change) string {
 	text := func(bad, badText, goodText string) string {
 		if c.After == bad {
@@ -70,28 +71,28 @@ func textOf(c cluster.Change) string {
 	case cluster.KindKnown:
 		return text("out", "node counts as down", "node is known")
 	case cluster.KindIdentity:
-		return text("wrong", "node is not who it should be: it is left out", "node is who it should be")
+		return text("wrong", "node has the wrong identity and is left out", "node has the right identity")
 	case cluster.KindLeaving:
-		return text("yes", "node is about to stop: leads no more", "announced stop is over")
+		return text("yes", "node is about to stop and no longer leads", "announced stop is over")
 	case cluster.KindUnlisted:
-		return text("yes", "the DCS does not list the node any more", "the DCS lists the node again")
+		return text("yes", "the DCS no longer lists the node", "the DCS lists the node again")
 	case cluster.KindReplica:
 		return "replica check changed"
 	case cluster.KindSettings:
 		return text("unsafe", "cache.ttl is too long for this cluster", "cache.ttl is short enough for this cluster")
 	case cluster.KindWatching:
-		return "watching ended"
+		return "supervision ended"
 	}
 	return c.Kind + " changed" // role, state, timeline
 }
 
-// levelOf makes a change for the worse stand out, which is what -quiet shows.
+// levelOf is warn or error for changes for the worse, which -quiet shows.
 func levelOf(c cluster.Change) zerolog.Level {
 	switch {
 	case c.Repeat:
 		return zerolog.DebugLevel
 	case c.Kind == cluster.KindLevel && c.After == cluster.Warning.String() && c.Before == cluster.Critical.String():
-		return zerolog.InfoLevel // it got better; at start it always does
+		return zerolog.InfoLevel // an improvement; at start there always is one
 	case c.Kind == cluster.KindSplit && c.After == "yes", c.Kind == cluster.KindLevel && c.After == cluster.Critical.String():
 		return zerolog.ErrorLevel
 	case (c.Kind == cluster.KindLeader || c.Kind == cluster.KindPrimary) && c.After == "none", c.Kind == cluster.KindIdentity && c.After == "wrong",
@@ -100,7 +101,7 @@ func levelOf(c cluster.Change) zerolog.Level {
 		return zerolog.WarnLevel
 	case c.Before == "not asked" && c.After == "yes", c.Kind == cluster.KindState && c.Before == "none" && c.After == "running",
 		c.Kind == cluster.KindTimeline && c.Before == "unknown":
-		return zerolog.DebugLevel // the usual, when a node is seen for the first time
+		return zerolog.DebugLevel // usual when a node answers for the first time
 	}
 	return zerolog.InfoLevel
 }

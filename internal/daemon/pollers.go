@@ -2,109 +2,144 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/url"
 	"time"
 
 	"patroniglue/cluster"
+	"patroniglue/discovery"
 	"patroniglue/internal/config"
 	"patroniglue/internal/metrics"
 	"patroniglue/node"
 )
 
-// notAsked is who listed an address that cannot be asked, or may not.
-type notAsked struct {
+// notPolled is the poller of a member that cannot be polled, or must not be: it always
+// fails, and contacts nothing.
+type notPolled struct {
 	why     string
 	timeout time.Duration
 }
 
-func (n *notAsked) failure() error {
+func (n *notPolled) failure() error {
 	return &node.Failure{Kind: node.KindOther, Err: errors.New(n.why)}
 }
 
-// Poll is part of cluster.Poller; it contacts nobody.
-func (n *notAsked) Poll(context.Context) (node.Report, error) { return node.Report{}, n.failure() }
+// Poll is part of cluster.Poller.
+func (n *notPolled) Poll(context.Context) (node.Report, error) { return node.Report{}, n.failure() }
 
 // Settings is part of cluster.Poller.
-func (n *notAsked) Settings(context.Context) (node.Settings, error) {
+func (n *notPolled) Settings(context.Context) (node.Settings, error) {
 	return node.Settings{}, n.failure()
 }
 
 // URL is part of cluster.Poller.
-func (n *notAsked) URL() string { return "" }
+func (n *notPolled) URL() string { return "" }
 
 // Timeout is part of cluster.Poller.
-func (n *notAsked) Timeout() time.Duration { return n.timeout }
+func (n *notPolled) Timeout() time.Duration { return n.timeout }
 
-// pollerKey is all that makes one poller differ from another. Its url is text: a
-// pointer would be another one each time.
+// pollerKey is all that makes one poller differ from another.
 type pollerKey struct {
-	cluster, node, url string
-	refused            string // why it is not polled
-	timeout            time.Duration
-	tls                backendTLS
+	cluster, node string
+	url           string // as text, because pointers to equal URLs differ
+	refused       string // why it is not polled; "" = it is
+	timeout       time.Duration
+	tls           backendTLS
 }
 
-// addClusters sorts nodes into their clusters, in the order of the file, and then
-// those that were discovered by name.
-func (p *plan) addClusters(before *plan, m *metrics.Metrics) error {
-	index := make(map[string]int)
-	add := func(name, scope string, n *cluster.NodeConfig, b *config.Backend) {
-		at, ok := index[name]
-		if !ok {
-			at = len(p.clusters.Clusters)
-			index[name] = at
-			p.clusters.Clusters = append(p.clusters.Clusters, cluster.ClusterConfig{Name: name, Scope: scope})
-		}
-		n.Interval, n.PrimaryInterval, n.FastInterval, n.Fall = b.Interval, b.PrimaryInterval, b.FastInterval, b.Fall
-		c := &p.clusters.Clusters[at]
-		c.Nodes = append(c.Nodes, *n)
+// pollerBuilder makes the clusters of a plan with their pollers. What is the same in the
+// plan before is taken over from it.
+type pollerBuilder struct {
+	cfg     *config.Config
+	before  *plan
+	metrics *metrics.Metrics
+	index   map[string]int                  // of clusters, by name
+	sums    map[[3]string][sha256.Size]byte // of the contents of files, by their names
+
+	clusters   []cluster.ClusterConfig
+	pollers    map[pollerKey]cluster.Poller
+	transports map[backendTLS]*node.Transport
+}
+
+func newPollerBuilder(cfg *config.Config, before *plan, m *metrics.Metrics) *pollerBuilder {
+	return &pollerBuilder{
+		cfg: cfg, before: before, metrics: m, index: make(map[string]int), sums: make(map[[3]string][sha256.Size]byte),
+		pollers: make(map[pollerKey]cluster.Poller), transports: make(map[backendTLS]*node.Transport),
 	}
-	for i := range p.cfg.Nodes {
-		n := &p.cfg.Nodes[i]
-		transport, how, err := p.transport(&n.Backend, nil, before)
+}
+
+// addAll adds all nodes: first those of the configuration, in its order, and then the
+// discovered members, which are in the order of their names.
+func (b *pollerBuilder) addAll(members []discovery.Member) error {
+	if err := b.addConfigured(); err != nil {
+		return err
+	}
+	if !b.cfg.Discovery.On() {
+		return nil
+	}
+	return b.addDiscovered(members)
+}
+
+func (b *pollerBuilder) addConfigured() error {
+	for i := range b.cfg.Nodes {
+		n := &b.cfg.Nodes[i]
+		transport, tls, err := b.transport(&n.Backend, nil)
 		if err != nil {
 			return fmt.Errorf("node %q: %w", n.Name, err)
 		}
-		key := pollerKey{n.Cluster, n.Name, n.URL.String(), "", n.Timeout, how}
-		poller := p.poller(key, n.URL, transport, before, m)
-		add(n.Cluster, n.Scope, &cluster.NodeConfig{Name: n.Name, Member: n.Member, Postgres: n.Postgres, Client: poller}, &n.Backend)
-	}
-	if !p.cfg.Discovery.On() {
-		return nil
-	}
-	b, static := &p.cfg.Backend, staticOf(p.cfg)
-	transport, how, err := p.transport(b, p.cfg.Discovery.Allow, before)
-	if err != nil {
-		return fmt.Errorf("backend: %w", err)
-	}
-	for i := range p.members {
-		d := &p.members[i]
-		refused, configured := static.judge(d)
-		if configured {
-			continue
-		}
-		key := pollerKey{cluster: d.Scope, node: d.Name, timeout: b.Timeout, tls: how}
-		if key.refused = refused; refused == "" {
-			key.url = d.API.String()
-		}
-		poller := p.poller(key, d.API, transport, before, m)
-		add(d.Scope, d.Scope, &cluster.NodeConfig{Name: d.Name, Member: d.Name, Postgres: d.Postgres, Client: poller, Unlisted: d.Unlisted}, b)
+		key := pollerKey{cluster: n.Cluster, node: n.Name, url: n.URL.String(), timeout: n.Timeout, tls: tls}
+		poller := b.poller(key, n.URL, transport)
+		b.add(n.Cluster, n.Scope, cluster.NodeConfig{Name: n.Name, Member: n.Member, Postgres: n.Postgres, Client: poller}, &n.Backend)
 	}
 	return nil
 }
 
-// poller is as before where nothing differs.
-func (p *plan) poller(key pollerKey, u *url.URL, transport *node.Transport, before *plan, m *metrics.Metrics) cluster.Poller {
-	poller := before.pollers[key]
+func (b *pollerBuilder) addDiscovered(members []discovery.Member) error {
+	backend, configured := &b.cfg.Backend, configuredOf(b.cfg)
+	transport, tls, err := b.transport(backend, b.cfg.Discovery.Allow)
+	if err != nil {
+		return fmt.Errorf("backend: %w", err)
+	}
+	for i := range members {
+		m := &members[i]
+		if configured.has(m) {
+			continue
+		}
+		key := pollerKey{cluster: m.Scope, node: m.Name, refused: configured.refusal(m), timeout: backend.Timeout, tls: tls}
+		if key.refused == "" {
+			key.url = m.API.String()
+		}
+		poller := b.poller(key, m.API, transport)
+		b.add(m.Scope, m.Scope, cluster.NodeConfig{Name: m.Name, Member: m.Name, Postgres: m.Postgres, Client: poller, Unlisted: m.Unlisted}, backend)
+	}
+	return nil
+}
+
+// add adds a node to a cluster, which the first node makes.
+func (b *pollerBuilder) add(name, scope string, n cluster.NodeConfig, backend *config.Backend) {
+	at, ok := b.index[name]
+	if !ok {
+		at = len(b.clusters)
+		b.index[name] = at
+		b.clusters = append(b.clusters, cluster.ClusterConfig{Name: name, Scope: scope})
+	}
+	n.Interval, n.PrimaryInterval, n.FastInterval, n.Fall = backend.Interval, backend.PrimaryInterval, backend.FastInterval, backend.Fall
+	c := &b.clusters[at]
+	c.Nodes = append(c.Nodes, n)
+}
+
+// poller is that of the plan before where nothing differs.
+func (b *pollerBuilder) poller(key pollerKey, u *url.URL, transport *node.Transport) cluster.Poller {
+	poller := b.before.pollers[key]
 	switch {
 	case poller != nil:
 	case key.refused != "":
-		poller = &notAsked{key.refused, key.timeout}
+		poller = &notPolled{key.refused, key.timeout}
 	default:
-		poller = m.Measure(key.cluster, key.node, node.NewClient(node.Options{URL: u, Timeout: key.timeout, Transport: transport}))
+		poller = b.metrics.Measure(key.cluster, key.node, node.NewClient(node.Options{URL: u, Timeout: key.timeout, Transport: transport}))
 	}
-	p.pollers[key] = poller
+	b.pollers[key] = poller
 	return poller
 }

@@ -2,112 +2,115 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 
 	"patroniglue/cluster"
 	"patroniglue/internal/config"
 	"patroniglue/internal/listen"
 )
 
-// port is an open socket that is answered on.
+// port is an open socket on which a service is answered.
 type port struct {
-	config.ListenAddress // as configured; what is answered there may change
+	config.ListenAddress // as configured; a reload may change what is answered there
 	net.Listener
 	question atomic.Pointer[cluster.Question] // of a dedicated agent port
-	stop     context.CancelFunc               // set when it is served
+	stop     context.CancelFunc               // ends the answering; set when it begins
 }
 
-// ports are all sockets that are open. Only one goroutine changes them.
+// fastAnswer returns how a port is answered fast, and how long an answered connection
+// may wait for its peer to close it.
+type fastAnswer func(*port) (linger time.Duration, answer listen.Answer)
+
+// ports are all open sockets. Only one goroutine changes them.
 type ports struct {
 	log    zerolog.Logger
-	fast   func(*port) (linger time.Duration, answer listen.Answer) // fast answers for those that have them; nil = there is none
-	passed []*passedSocket
-	open   atomic.Pointer[[]*port]
+	fast   fastAnswer
+	opener *listen.Opener          // set by adopt
+	unfit  map[string]bool         // passed sockets that fit no configured address, which was logged
+	open   atomic.Pointer[[]*port] // in the order of the configuration
 }
 
-// passedSocket is a listening socket that systemd opened before it started us,
-// and keeps open when we end: connections wait in it then (systemd.socket(5)).
-// It is kept whether it is used or not: a reload may come to it.
-type passedSocket struct {
-	file *os.File
-	addr net.Addr
-	used bool
-}
-
-func newPorts(log zerolog.Logger) *ports {
-	p := &ports{log: log}
+func newPorts(log zerolog.Logger, fast fastAnswer) *ports {
+	p := &ports{log: log, fast: fast, unfit: make(map[string]bool)}
 	p.open.Store(new([]*port))
 	return p
 }
 
-// adopt takes what systemd passed (sd_listen_fds(3)).
-func (p *ports) adopt() error {
-	for _, f := range activation.Files(true) {
-		ln, err := net.FileListener(f)
-		if err != nil {
-			return fmt.Errorf("taking socket %d (%s) from systemd: want a listening stream socket: %w", f.Fd(), f.Name(), err)
-		}
-		p.passed = append(p.passed, &passedSocket{file: f, addr: ln.Addr(), used: true})
-		ln.Close() // a duplicate
-	}
-	return nil
+// adopt takes over the sockets that systemd passed.
+func (p *ports) adopt() (err error) {
+	p.opener, err = listen.NewOpener()
+	return err
 }
 
-// prepare gives a port for each of wanted: those that are open already, and new
-// ones, all of them or none. What is not wanted any more is still open.
-func (p *ports) prepare(ctx context.Context, wanted []config.ListenAddress) (_ []*port, err error) {
+// prepare returns a port for each wanted address: those that are open already, and new
+// ones, all of them or none. Ports that are no longer wanted stay open.
+func (p *ports) prepare(ctx context.Context, wanted []config.ListenAddress) ([]*port, error) {
 	leaving := slices.Clone(*p.open.Load())
 	next := make([]*port, len(wanted))
-	for i, l := range wanted {
-		if at := slices.IndexFunc(leaving, func(o *port) bool { return o.HostPort == l.HostPort && o.Service == l.Service && o.Fast == l.Fast }); at >= 0 {
+	for i, w := range wanted {
+		if at := slices.IndexFunc(leaving, func(o *port) bool { return o.HostPort == w.HostPort && o.Service == w.Service && o.Fast == w.Fast }); at >= 0 {
 			next[i] = leaving[at]
 			leaving = slices.Delete(leaving, at, at+1)
 		}
 	}
-	for i, l := range wanted {
+	for i, w := range wanted {
 		if next[i] != nil {
 			continue
 		}
-		o := &port{ListenAddress: l}
-		if o.Listener, err = p.listen(ctx, l, leaving); err == nil && l.Fast && p.fast != nil {
-			linger, answer := p.fast(o)
-			o.Listener, err = listen.Fast(o.Listener, linger, answer)
-		}
+		o, err := p.openPort(ctx, w, leaving)
 		if err != nil {
-			closeAll(p.begun(next))
-			return nil, listenError(err)
+			for _, o := range p.begun(next) {
+				o.Close()
+			}
+			return nil, err
 		}
 		next[i] = o
 	}
 	return next, nil
 }
 
-// begun are those of next that are not open yet.
+// openPort listens on an address. The leaving ports are about to close.
+func (p *ports) openPort(ctx context.Context, wanted config.ListenAddress, leaving []*port) (*port, error) {
+	var lc net.ListenConfig
+	doing := "listening for HTTP"
+	if wanted.Service == config.AgentChecks {
+		lc.KeepAlive = -1 // a connection lives for seconds: it would only cost system calls
+		doing = fmt.Sprintf("listening for agent checks on %q", wanted.HostPort)
+	}
+	var closing []net.Listener
+	for _, o := range leaving {
+		closing = append(closing, o.Listener)
+	}
+	_, number, _ := config.SplitAddress(wanted.HostPort) // listening has a better error
+	ln, err := p.opener.Open(ctx, lc, wanted.HostPort, number, closing)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	o := &port{ListenAddress: wanted, Listener: ln}
+	if wanted.Fast {
+		linger, answer := p.fast(o)
+		if o.Listener, err = listen.Fast(ln, linger, answer); err != nil {
+			return nil, fmt.Errorf("%s: %w", doing, err)
+		}
+	}
+	return o, nil
+}
+
+// begun are the ports of next that are new.
 func (p *ports) begun(next []*port) []*port {
 	open := *p.open.Load()
 	return slices.DeleteFunc(slices.Clone(next), func(o *port) bool { return o == nil || slices.Contains(open, o) })
 }
 
-func closeAll(ports []*port) {
-	for _, o := range ports {
-		o.Close()
-	}
-}
-
-// commit makes next the open ports, and gives those that are new and those that
-// are not wanted any more.
+// commit makes next the open ports. It returns those that are new and those that are
+// no longer wanted.
 func (p *ports) commit(next []*port, wanted []config.ListenAddress) (begun, leaving []*port) {
 	begun = p.begun(next)
 	leaving = slices.DeleteFunc(slices.Clone(*p.open.Load()), func(o *port) bool { return slices.Contains(next, o) })
@@ -116,118 +119,54 @@ func (p *ports) commit(next []*port, wanted []config.ListenAddress) (begun, leav
 		o.question.Store(questionOf(wanted[i]))
 	}
 	p.open.Store(&next)
-	p.tellPassed(next, begun)
+	p.logPassed(next, begun)
 	return begun, leaving
 }
 
-// questionOf is what a dedicated agent port answers; nil for every other port.
-func questionOf(l config.ListenAddress) *cluster.Question {
-	if l.Check == "" {
+// questionOf is the question that a dedicated agent port answers; nil for every other port.
+func questionOf(a config.ListenAddress) *cluster.Question {
+	if a.Check == "" {
 		return nil
 	}
-	return &cluster.Question{Cluster: l.Cluster, Node: l.Node, Check: l.Check}
+	return &cluster.Question{Cluster: a.Cluster, Node: a.Node, Check: a.Check}
 }
 
-// addrs gives where a service is answered.
-func (p *ports) addrs(of config.Service) (addrs []net.Addr) {
+// addrs are the addresses on which a service is answered.
+func (p *ports) addrs(service config.Service) (addrs []net.Addr) {
 	for _, o := range *p.open.Load() {
-		if o.Service == of {
+		if o.Service == service {
 			addrs = append(addrs, o.Addr())
 		}
 	}
 	return addrs
 }
 
-func (p *ports) listen(ctx context.Context, l config.ListenAddress, leaving []*port) (net.Listener, error) {
-	var lc net.ListenConfig
-	doing := "listening for HTTP"
-	if l.Service == config.AgentChecks {
-		lc.KeepAlive = -1 // a connection lives for seconds: it would only cost system calls
-		doing = fmt.Sprintf("listening for agent checks on %q", l.HostPort)
-	}
-	ln, err := p.passedTo(l.HostPort)
-	if ln == nil && err == nil {
-		ln, err = lc.Listen(ctx, "tcp", l.HostPort)
-	}
-	if errors.Is(err, syscall.EADDRINUSE) {
-		ln, err = listenBeside(ctx, lc, l, leaving, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", doing, err)
-	}
-	return ln, nil
-}
-
-// passedTo gives the socket of that address that systemd passed, nil when there
-// is none.
-func (p *ports) passedTo(addr string) (net.Listener, error) {
-	if len(p.passed) == 0 {
-		return nil, nil
-	}
-	want, err := net.ResolveTCPAddr("tcp", addr)
-	if err != nil {
-		return nil, nil // listening says so better
-	}
-	for _, s := range p.passed {
-		if is, ok := s.addr.(*net.TCPAddr); ok && is.Port == want.Port && (is.IP.Equal(want.IP) || isAll(is.IP) && isAll(want.IP)) {
-			return net.FileListener(s.file)
-		}
-	}
-	return nil, nil
-}
-
-// isAll: Go listens on all addresses of both families, whichever of :port,
-// 0.0.0.0:port and [::]:port it is given.
-func isAll(ip net.IP) bool { return ip == nil || ip.IsUnspecified() }
-
-// tellPassed says which sockets of systemd's fit no address, whenever that
-// changes, and which of the new ports had none.
-func (p *ports) tellPassed(open, begun []*port) {
-	if len(p.passed) == 0 {
+// logPassed logs which of the new ports systemd passed no socket for, and which of its
+// sockets fit no configured address, each time that this begins.
+func (p *ports) logPassed(open, begun []*port) {
+	passed := p.opener.Passed()
+	if len(passed) == 0 {
 		return
 	}
-	var wanted []string
-	for _, o := range open {
-		wanted = append(wanted, o.HostPort+" ("+o.Key+")")
-		if slices.Contains(begun, o) && !slices.ContainsFunc(p.passed, func(s *passedSocket) bool { return s.addr.String() == o.Addr().String() }) {
+	hasAddr := func(addr net.Addr) func(net.Addr) bool {
+		return func(other net.Addr) bool { return other.String() == addr.String() }
+	}
+	for _, o := range begun {
+		if !slices.ContainsFunc(passed, hasAddr(o.Addr())) {
 			p.log.Warn().Str("address", o.HostPort).Str("for", o.Key).Msg("systemd passed no socket for this address: while the daemon restarts, connections are refused there")
 		}
 	}
-	for _, s := range p.passed {
-		used := slices.ContainsFunc(open, func(o *port) bool { return s.addr.String() == o.Addr().String() })
-		if s.used && !used {
-			p.log.Error().Stringer("socket", s.addr).
-				Msg("systemd passed a socket that fits no address of the configuration, so nobody answers there: want " + strings.Join(wanted, ", "))
+	var wanted []string
+	var addrs []net.Addr
+	for _, o := range open {
+		wanted, addrs = append(wanted, o.HostPort+" ("+o.Key+")"), append(addrs, o.Addr())
+	}
+	for _, addr := range passed {
+		unfit := !slices.ContainsFunc(addrs, hasAddr(addr))
+		if unfit && !p.unfit[addr.String()] {
+			p.log.Error().Stringer("socket", addr).
+				Msg("systemd passed a socket that fits no configured address, so connections to it are not answered: want " + strings.Join(wanted, ", "))
 		}
-		s.used = used
+		p.unfit[addr.String()] = unfit
 	}
-}
-
-// listenBeside listens where only ports that are about to close are in the way:
-// localhost:8009 and all addresses with that port. The kernel lets both listen
-// when both have SO_REUSEPORT (socket(7)) and belong to one user. Whoever has not,
-// as every daemon that starts, is refused as before.
-func listenBeside(ctx context.Context, lc net.ListenConfig, l config.ListenAddress, leaving []*port, inUse error) (net.Listener, error) {
-	_, wanted, err := config.SplitAddress(l.HostPort)
-	if err != nil {
-		return nil, inUse
-	}
-	same := slices.DeleteFunc(slices.Clone(leaving), func(o *port) bool { return o.Addr().(*net.TCPAddr).Port != wanted })
-	if len(same) == 0 {
-		return nil, inUse
-	}
-	for _, o := range same {
-		if c, err := o.Listener.(syscall.Conn).SyscallConn(); err != nil || reusePort(c) != nil {
-			return nil, inUse
-		}
-	}
-	lc.Control = func(_, _ string, c syscall.RawConn) error { return reusePort(c) }
-	return lc.Listen(ctx, "tcp", l.HostPort)
-}
-
-func reusePort(c syscall.RawConn) (err error) {
-	if controlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }); controlErr != nil {
-		return controlErr
-	}
-	return err
 }

@@ -2,124 +2,83 @@ package daemon
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"strings"
-	"sync"
 	"time"
 
-	"patroniglue/cluster"
 	"patroniglue/internal/config"
-	"patroniglue/internal/metrics"
 )
 
-// lookEvery is how often the files that the configuration names are read again.
-const lookEvery = 2 * time.Second
+// refreshEvery is how often the files that the configuration names are read again.
+const refreshEvery = 2 * time.Second
 
-// reloads is what became of loading the configuration anew.
-type reloads struct {
-	mu                sync.Mutex // guards the rest
-	succeeded, failed uint64
-	at                time.Time // of the last success; at first of the start
-	config            error     // why the latest SIGHUP changed nothing; nil = it did
-	files             error     // why files that changed by themselves are not used
-}
-
-// watchConfig loads the configuration anew at each SIGHUP, and the files that it
-// names when they change, until ctx ends.
-func (d *Daemon) watchConfig(ctx context.Context, hangups <-chan os.Signal) {
-	looks := time.NewTicker(lookEvery)
-	defer looks.Stop()
+// runReloads reloads the configuration at each SIGHUP, and the files that it names when
+// they change, and takes in what discovery reads, until ctx ends. All of this changes
+// the plan and the ports, so one goroutine does it.
+func (d *Daemon) runReloads(ctx context.Context) {
+	refreshes := time.NewTicker(refreshEvery)
+	defer refreshes.Stop()
 	var files changedFiles
 	for {
 		select {
-		case <-hangups:
+		case <-d.hangups:
 			d.reload(ctx)
-		case <-looks.C:
-			files.look(ctx, d)
-			d.discovered.look(time.Now())
-			d.discovered.keep()
+		case <-refreshes.C:
+			d.reloadFiles(ctx, &files)
+			d.discovered.refresh(time.Now())
+			d.discovered.saveFile()
 		case <-d.discovered.watcher.News():
-			d.discovered.look(time.Now())
+			d.discovered.refresh(time.Now())
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// reload loads the configuration anew: all of it or, with an error, nothing.
+// reload reads the configuration again and applies it: all of it or, after an error,
+// nothing.
 func (d *Daemon) reload(ctx context.Context) {
 	if d.path == "" {
-		d.log.Warn().Msg("there is no configuration to load anew")
+		d.log.Warn().Msg("there is no configuration file to reload")
 		return
 	}
-	defer d.tellReloading()()
-	d.history.Rotated()
+	defer d.notifyReloading()()
+	d.history.Reopen()
 	cfg, err := config.Load(d.path)
 	if err == nil {
 		err = d.apply(ctx, cfg)
 	}
-	d.reloads.note(&d.reloads.config, err)
+	d.reloads.record(err)
 	if err != nil {
-		d.log.Error().Err(err).Msg("the configuration is not loaded anew: all stays as it was")
+		d.log.Error().Err(err).Msg("reload failed, keeping the old configuration")
+	}
+}
+
+// reloadFiles applies changed files with the configuration as it was read last.
+func (d *Daemon) reloadFiles(ctx context.Context, files *changedFiles) {
+	cfg := d.plan.Load().cfg
+	read, state := files.refresh(cfg.Files)
+	switch state {
+	case filesUnchanged:
+		d.reloads.resolveFiles()
+		return
+	case filesUnsettled:
 		return
 	}
-	d.reloads.clear(&d.reloads.files) // they were read, too
-}
-
-// note says of an attempt what became of it; of is the field that it is about.
-func (r *reloads) note(of *error, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	*of = err
+	changed, err := config.Parse(d.path, cfg.Text, read)
+	if err == nil {
+		err = d.apply(ctx, changed)
+	}
+	d.reloads.recordFiles(err)
 	if err != nil {
-		r.failed++
-		return
+		d.log.Error().Err(err).Msg("reload of changed files failed, keeping the old ones")
 	}
-	r.succeeded++
-	r.at = time.Now()
 }
 
-func (r *reloads) clear(of *error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	*of = nil
-}
-
-// reasons are what of it is wrong now.
-func (r *reloads) reasons() []cluster.Reason {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var reasons []cluster.Reason
-	add := func(what string, err error) {
-		if err == nil {
-			return
-		}
-		lines := strings.Split(err.Error(), "\n")
-		const most = 10
-		if more := len(lines) - most; more > 0 {
-			lines = append(lines[:most], fmt.Sprintf("and %d more", more))
-		}
-		reasons = append(reasons, cluster.Reason{Code: cluster.CodeReloadFailed, Level: cluster.Warning, Text: what + ": " + strings.Join(lines, "; ")})
-	}
-	add("the configuration is not loaded anew, what was before goes on", r.config)
-	add("files that the configuration names have changed and cannot be used", r.files)
-	return reasons
-}
-
-// state is that of it which metrics show.
-func (r *reloads) state() metrics.ReloadState {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return metrics.ReloadState{Successful: r.config == nil && r.files == nil, At: r.at, Succeeded: r.succeeded, Failed: r.failed}
-}
-
-// apply makes a valid configuration that of the daemon. What it leaves as it was
-// is not touched; of the rest, new ports are opened before old ones are closed.
+// apply installs a valid configuration. What it does not change goes on untouched; new
+// ports are opened before old ones are closed. After an error nothing has changed.
 func (d *Daemon) apply(ctx context.Context, cfg *config.Config) error {
 	before := d.plan.Load()
-	book := d.discovered.reread(cfg, time.Now())
-	p, err := newPlan(cfg, book.found(cfg), before, d.metrics)
+	e := d.discovered.editionFor(cfg, time.Now())
+	p, err := newPlan(cfg, e.found(cfg), before, d.metrics)
 	if err != nil {
 		return &config.Error{Path: d.path, Err: err}
 	}
@@ -128,31 +87,22 @@ func (d *Daemon) apply(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	// From here on nothing can go wrong.
-	d.discovered.use(book)
-	d.watch(p)
+	// From here on nothing can fail.
+	d.discovered.install(e)
+	d.install(p)
 	d.discovered.watcher.Apply(p.source)
 	d.http.Apply(p.http)
 	d.agents.Apply(p.agents)
 	begun, leaving := d.ports.commit(ports, wanted)
 	for _, o := range begun {
-		d.serve(o)
+		d.serve(ctx, o)
 	}
 	for _, o := range leaving {
 		o.stop()
-		o.Close() // now, not soon: the next reload may come back to its address
+		o.Close() // at once: the next reload may want its address again
 	}
 	d.history.Configure(cfg.History.File, cfg.History.Size)
-	for _, note := range p.notes {
-		d.log.Warn().Str("file", d.path).Msg(note)
-	}
-	d.log.Info().Strs("changed", cfg.ChangesSince(before.cfg)).Stringer("http", d.ports.addrs(config.FrontendHTTP)[0]).Msg("the configuration is loaded anew")
+	d.logNotes(p.notes)
+	d.log.Info().Strs("changed", cfg.ChangesSince(before.cfg)).Stringer("http", d.ports.addrs(config.FrontendHTTP)[0]).Msg("configuration reloaded")
 	return nil
-}
-
-// watch makes the nodes of a plan those that are watched.
-func (d *Daemon) watch(p *plan) {
-	d.plan.Store(p)
-	d.sup.Apply(p.clusters)
-	d.metrics.Keep(p.clusters.Clusters)
 }

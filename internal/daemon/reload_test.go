@@ -17,8 +17,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// A thousand reloads leave nothing behind: no goroutine, no descriptor, no
-// memory, no series of a metric.
+// A thousand reloads leave nothing behind: no goroutine, file, memory or series of a
+// metric.
 func TestReloadLeaksNothing(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	ca := harness.NewAuthority(t)
@@ -38,7 +38,7 @@ func TestReloadLeaksNothing(t *testing.T) {
 	measure := func() (c counts) {
 		t.Helper()
 		p.reload(t, text(0)) // without TLS
-		for range 3 {        // for what ends soon
+		for range 3 {        // because some goroutines end a little later
 			time.Sleep(200 * time.Millisecond)
 			runtime.GC()
 		}
@@ -64,7 +64,7 @@ func TestReloadLeaksNothing(t *testing.T) {
 	}
 }
 
-// quietDaemon runs in this process without a log.
+// quietDaemon is a daemon that runs in this process without a log.
 type quietDaemon struct {
 	d    *Daemon
 	path string
@@ -77,12 +77,11 @@ func startQuiet(t *testing.T, text string) *quietDaemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(path, cfg, "test", zerolog.Nop())
+	opened := make(chan struct{})
+	d, err := New(Options{Config: cfg, Path: path, Log: zerolog.Nop(), Opened: func(_, _ []net.Addr) { close(opened) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	opened := make(chan struct{})
-	d.Opened = func(_, _ []net.Addr) { close(opened) }
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
@@ -96,15 +95,15 @@ func startQuiet(t *testing.T, text string) *quietDaemon {
 	return &quietDaemon{d, path}
 }
 
-// reload sends SIGHUP and waits until the configuration was loaded.
+// reload replaces the configuration, sends SIGHUP, and waits until that has succeeded.
 func (q *quietDaemon) reload(t *testing.T, text string) {
 	t.Helper()
 	loaded := func() uint64 {
 		r := &q.d.reloads
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if r.config != nil {
-			t.Fatal(r.config)
+		if r.configErr != nil {
+			t.Fatal(r.configErr)
 		}
 		return r.succeeded
 	}
@@ -117,7 +116,7 @@ func (q *quietDaemon) reload(t *testing.T, text string) {
 	}
 	for end := time.Now().Add(20 * time.Second); loaded() == before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("it was not loaded anew")
+			t.Fatal("it was not reloaded")
 		}
 	}
 }

@@ -11,44 +11,41 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// tellSystemd speaks to the systemd that started us with Type=notify
-// (sd_notify(3)) until ctx ends. Where no NOTIFY_SOCKET is given it has nobody
-// to speak to. What goes wrong is logged: it ends nothing.
-func (d *Daemon) tellSystemd(ctx context.Context) error {
+// notifySystemd keeps the systemd informed that started us with Type=notify
+// (sd_notify(3)), until ctx ends. Without a NOTIFY_SOCKET there is none. A failure is
+// logged and ends nothing.
+func (d *Daemon) notifySystemd(ctx context.Context) {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
-		return nil
+		return
 	}
 	watchdog, err := systemd.SdWatchdogEnabled(false)
 	if err != nil {
-		d.log.Warn().Err(err).Msg("systemd's watchdog gets no answer")
+		d.log.Warn().Err(err).Msg("cannot use systemd's watchdog")
 	}
-	d.notify(ctx, watchdog, func(state string) {
-		if _, err := systemd.SdNotify(false, state); err != nil {
-			d.log.Warn().Err(err).Str("state", state).Msg("systemd was not told")
-		}
-	})
-	return nil
+	d.notify(ctx, watchdog, d.send)
 }
 
-// tellReloading says that the configuration is being loaded anew, and what it
-// gives that this is over: with Type=notify-reload (systemd 253) systemctl reload
-// waits for that, with Type=notify it is shown in the unit's state.
-func (d *Daemon) tellReloading() (over func()) {
-	tell := func(state string) {
-		if _, err := systemd.SdNotify(false, state); err != nil { // nil where there is nobody to tell
-			d.log.Warn().Err(err).Str("state", state).Msg("systemd was not told")
-		}
+// send sends systemd a state, where there is a systemd.
+func (d *Daemon) send(state string) {
+	if _, err := systemd.SdNotify(false, state); err != nil {
+		d.log.Warn().Err(err).Str("state", state).Msg("cannot notify systemd")
 	}
-	tell(systemd.SdNotifyReloading + "\n" + systemd.SdNotifyMonotonicUsec())
-	return func() { tell(systemd.SdNotifyReady) }
 }
 
-// notify sends that the ports are open, what is known of the clusters whenever
-// that changes, and at last that we stop. With a watchdog it says twice in that
-// time that all is well, but only while every poll loop really turns: a daemon
-// that has stopped looking is to be killed and started again, not believed.
+// notifyReloading says that a reload begins. The function that it returns says that the
+// reload is over, which is what systemctl reload waits for with Type=notify-reload
+// (systemd 253). With Type=notify the unit's state shows it.
+func (d *Daemon) notifyReloading() (over func()) {
+	d.send(systemd.SdNotifyReloading + "\n" + systemd.SdNotifyMonotonicUsec())
+	return func() { d.send(systemd.SdNotifyReady) }
+}
+
+// notify sends that the ports are open, then the status line whenever it changes, and at
+// last that the daemon stops. For a watchdog it also sends twice in its time that the
+// daemon works, but only while every poll loop makes progress: a daemon that has stopped
+// polling has to be killed and started again.
 func (d *Daemon) notify(ctx context.Context, watchdog time.Duration, send func(state string)) {
-	changes := d.sup.Subscribe(1) // one is enough to know that something changed
+	changes := d.sup.Subscribe(1) // one is enough to know that there are changes
 	defer changes.Close()
 	var ticks <-chan time.Time
 	if watchdog > 0 {
@@ -66,7 +63,7 @@ func (d *Daemon) notify(ctx context.Context, watchdog time.Duration, send func(s
 		case <-changes.C:
 		case <-ticks:
 			if err := d.sup.Stuck(time.Now()); err != nil {
-				d.log.Error().Err(err).Msg("systemd's watchdog gets no answer: a poll loop does not turn")
+				d.log.Error().Err(err).Msg("not answering systemd's watchdog, because a poll loop is stuck")
 			} else {
 				send(systemd.SdNotifyWatchdog)
 			}

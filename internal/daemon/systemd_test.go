@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,42 +14,19 @@ import (
 	"github.com/rs/zerolog"
 
 	"patroniglue/cluster"
-	"patroniglue/node"
+	"patroniglue/cluster/clustertest"
 	"patroniglue/test/harness"
 )
 
-// member is a scripted primary. Deaf, it never answers, whatever the context
-// says.
-type member struct {
-	deaf atomic.Bool
-	end  chan struct{} // closed when the test is over
-}
-
-func (m *member) URL() string { return "http://pg1:8008" }
-
-func (m *member) Timeout() time.Duration { return 3 * time.Second }
-
-func (m *member) Poll(context.Context) (node.Report, error) {
-	if m.deaf.Load() {
-		<-m.end
-	}
-	d, err := node.ParseDocument([]byte(`{"state": "running", "role": "primary", "timeline": 1, "patroni": {"version": "4.1.4", "scope": "main", "name": "pg1"}}`))
-	return node.Report{Status: 200, Began: time.Now(), Document: d}, err
-}
-
-func (m *member) Settings(context.Context) (node.Settings, error) {
-	return node.Settings{TTL: 30 * time.Second, LoopWait: 10 * time.Second}, nil
-}
-
-// A daemon that looks at nothing any more must not go on telling systemd that it
-// is well: it would never be restarted.
+// A daemon that no longer polls must not tell systemd that it works, else it would never
+// be restarted.
 func TestNotify(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := &member{end: make(chan struct{})}
+		pg1 := clustertest.New(t, "pg1", clustertest.Primary(1))
 		var log harness.Log
 		d := &Daemon{log: zerolog.New(&log), sup: cluster.New(cluster.Config{
 			TTL: 5 * time.Second, Clusters: []cluster.ClusterConfig{{Name: "main", Nodes: []cluster.NodeConfig{{
-				Name: "pg1", Client: m, Interval: time.Second, PrimaryInterval: 250 * time.Millisecond, FastInterval: 100 * time.Millisecond, Fall: 3,
+				Name: "pg1", Client: pg1, Interval: time.Second, PrimaryInterval: 250 * time.Millisecond, FastInterval: 100 * time.Millisecond, Fall: 3,
 			}}}},
 		})}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -78,7 +54,7 @@ func TestNotify(t *testing.T) {
 			t.Errorf("log: %s, want nothing", &log)
 		}
 
-		m.deaf.Store(true)
+		pg1.Set(clustertest.Deaf())
 		time.Sleep(10 * time.Second) // timeout and grace
 		take()
 		time.Sleep(30 * time.Second)
@@ -89,7 +65,7 @@ func TestNotify(t *testing.T) {
 			t.Errorf("log: %s, want %s", &log, want)
 		}
 
-		close(m.end)
+		pg1.Set(clustertest.Primary(1))
 		time.Sleep(6 * time.Second)
 		if got := take(); !slices.Contains(got, "WATCHDOG=1") {
 			t.Errorf("when it turns again: %q, want WATCHDOG=1", got)
@@ -105,18 +81,19 @@ func TestNotify(t *testing.T) {
 	})
 }
 
-// Started by hand there is nobody to tell, and nothing to complain of.
+// A daemon that was started by hand notifies nothing, and logs nothing about that.
 func TestNotifyNobody(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	var log strings.Builder
-	d := &Daemon{log: zerolog.New(&log)} // without a supervisor: it is not asked
-	if err := d.tellSystemd(t.Context()); err != nil || log.Len() > 0 {
-		t.Errorf("%v, log %q, want neither", err, &log)
+	d := &Daemon{log: zerolog.New(&log)} // a supervisor is not needed
+	d.notifySystemd(t.Context())
+	if log.Len() > 0 {
+		t.Errorf("log %q, want nothing", &log)
 	}
 }
 
-// systemd shows that a configuration is being loaded, and with Type=notify-reload
-// waits until that is over, whatever became of it.
+// systemd shows that a reload is under way, and with Type=notify-reload waits until it is
+// over, whether it succeeded or not.
 func TestNotifyReloading(t *testing.T) {
 	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
 	if err != nil {
@@ -126,7 +103,7 @@ func TestNotifyReloading(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", systemd.LocalAddr().String())
 	var log strings.Builder
 	d := &Daemon{log: zerolog.New(&log)}
-	d.tellReloading()()
+	d.notifyReloading()()
 	for _, want := range []string{`^RELOADING=1\nMONOTONIC_USEC=[0-9]{6,}\n?$`, `^READY=1$`} {
 		message := make([]byte, 4096)
 		if err := systemd.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {

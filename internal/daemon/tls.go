@@ -22,61 +22,74 @@ type backendTLS struct {
 	cafile, certfile, keyfile string
 	insecure                  bool
 	contents                  [sha256.Size]byte // of the three files
-	allow                     string            // who may be dialled
+	allow                     string            // networks that may be dialled, as text
 }
 
-// transport dials nobody but allow, where that is not empty.
-func (p *plan) transport(n *config.Backend, allow []netip.Prefix, before *plan) (*node.Transport, backendTLS, error) {
-	files := p.cfg.Files
-	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, p.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
-	t := cmp.Or(p.transports[key], before.transports[key])
+// transport is how a node is polled: that of the plan before where nothing differs. It
+// dials only addresses in allow, unless that is empty.
+func (b *pollerBuilder) transport(n *config.Backend, allow []netip.Prefix) (*node.Transport, backendTLS, error) {
+	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, b.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
+	t := cmp.Or(b.transports[key], b.before.transports[key])
 	if t == nil {
+		client, err := clientTLS(b.cfg.Files, n.CAfile, n.Certfile, n.Keyfile)
+		if err != nil {
+			return nil, key, err
+		}
+		client.InsecureSkipVerify = n.Insecure
 		t = node.NewTransport()
+		t.TLSClientConfig = client
 		if len(allow) > 0 {
 			t.DialContext = (&net.Dialer{KeepAlive: -1, Control: discovery.DialOnly(allow)}).DialContext
 		}
-		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: n.Insecure}
-		if n.CAfile != "" {
-			pool, err := authorities(files, n.CAfile)
-			if err != nil {
-				return nil, key, err
-			}
-			t.TLSClientConfig.RootCAs = pool
-		}
-		if n.Certfile != "" {
-			pair, err := tls.X509KeyPair(files[n.Certfile], files[n.Keyfile])
-			if err != nil {
-				return nil, key, fmt.Errorf("reading the client certificate: %w", err)
-			}
-			t.TLSClientConfig.Certificates = []tls.Certificate{pair}
-		}
 	}
-	p.transports[key] = t
+	b.transports[key] = t
 	return t, key, nil
 }
 
-func (p *plan) contentsOf(names ...string) (sum [sha256.Size]byte) {
+// contentsOf is a sum of the contents of three files.
+func (b *pollerBuilder) contentsOf(names ...string) (sum [sha256.Size]byte) {
 	key := [3]string(names)
-	if sum, ok := p.sums[key]; ok {
+	if sum, ok := b.sums[key]; ok {
 		return sum
 	}
 	h := sha256.New()
 	for _, name := range names {
-		fmt.Fprintf(h, "%d\n%s", len(p.cfg.Files[name]), p.cfg.Files[name])
+		fmt.Fprintf(h, "%d\n%s", len(b.cfg.Files[name]), b.cfg.Files[name])
 	}
 	h.Sum(sum[:0])
-	p.sums[key] = sum
+	b.sums[key] = sum
 	return sum
 }
 
-// serverTLS is nil where no certificate is configured.
-func serverTLS(cfg *config.Config, of, certfile, keyfile, clientCAfile string) (*tls.Config, error) {
+// clientTLS is the TLS of a client: with the system's authorities unless cafile is given,
+// and without a certificate unless certfile is given.
+func clientTLS(files map[string][]byte, cafile, certfile, keyfile string) (*tls.Config, error) {
+	c := &tls.Config{}
+	if cafile != "" {
+		pool, err := authorities(files, cafile)
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = pool
+	}
+	if certfile != "" {
+		pair, err := tls.X509KeyPair(files[certfile], files[keyfile])
+		if err != nil {
+			return nil, fmt.Errorf("reading the client certificate: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// serverTLS is the TLS of a listener; nil = no certificate is configured.
+func serverTLS(cfg *config.Config, listener, certfile, keyfile, clientCAfile string) (*tls.Config, error) {
 	if certfile == "" {
 		return nil, nil
 	}
 	pair, err := tls.X509KeyPair(cfg.Files[certfile], cfg.Files[keyfile])
 	if err != nil {
-		return nil, fmt.Errorf("reading the %s's certificate: %w", of, err)
+		return nil, fmt.Errorf("reading the %s's certificate: %w", listener, err)
 	}
 	c := &tls.Config{
 		Certificates: []tls.Certificate{pair}, MinVersion: cfg.Frontend.TLSMinVersion, CipherSuites: cfg.Frontend.TLSCiphers,
@@ -91,7 +104,7 @@ func serverTLS(cfg *config.Config, of, certfile, keyfile, clientCAfile string) (
 	return c, nil
 }
 
-// certificates are those that we show to others, as they are in use.
+// certificates are those that this program shows to others.
 func (p *plan) certificates() []httpapi.Certificate {
 	var out []httpapi.Certificate
 	add := func(use, file string, c *tls.Config) {
@@ -118,6 +131,7 @@ func (p *plan) certificates() []httpapi.Certificate {
 	return out
 }
 
+// authorities are the CA certificates in a file.
 func authorities(files map[string][]byte, path string) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(files[path]) {

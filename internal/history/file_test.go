@@ -19,7 +19,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// unpolled is a supervisor that polls nobody: what changes is what toggle does.
+// unpolled is a supervisor that polls nothing: all its changes come from toggle.
 func unpolled(size int) *cluster.Supervisor {
 	return cluster.New(cluster.Config{TTL: time.Second, History: size, Clusters: []cluster.ClusterConfig{{
 		Name: "main", Nodes: []cluster.NodeConfig{{Name: "pg1", Client: node.NewClient(node.Options{URL: &url.URL{Scheme: "http", Host: "pg1:8008"}, Timeout: time.Second})}},
@@ -51,8 +51,9 @@ func historyOf(t *testing.T, sup *cluster.Supervisor) []cluster.Change {
 // begin opens a history and restores it, as a daemon does at start.
 func begin(t *testing.T, path string, size int) (*File, *cluster.Supervisor, *harness.Log) {
 	log := new(harness.Log)
-	h, sup := New(path, size, zerolog.New(log)), unpolled(size)
-	h.Restore(sup)
+	sup := unpolled(size)
+	h := New(sup, path, size, zerolog.New(log))
+	h.Restore()
 	t.Cleanup(h.Close)
 	return h, sup, log
 }
@@ -61,21 +62,21 @@ func TestHistoryFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 100)
 	toggle(t, sup, 3)
-	h.Flush(sup)
+	h.Flush()
 	toggle(t, sup, 2)
-	h.Flush(sup)
-	h.Flush(sup) // nothing new
+	h.Flush()
+	h.Flush() // nothing new
 	h.Close()
 	written := historyOf(t, sup)
 	if got, want := harness.ReadLines(t, path), harness.ChangesAsJSON(t, written); len(want) != 10 || !reflect.DeepEqual(got, want) {
 		t.Errorf("the file has\n%q\nwant\n%q", got, want)
 	}
 
-	// The next start has them, and goes on; one with a smaller memory has the latest.
+	// The next start reads them back and appends to them; with a smaller size it reads the latest.
 	h, sup, log := begin(t, path, 100)
 	harness.SameChanges(t, historyOf(t, sup), written)
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	written = historyOf(t, sup)
 	if got, want := harness.ReadLines(t, path), harness.ChangesAsJSON(t, written); len(want) != 12 || !reflect.DeepEqual(got, want) {
@@ -98,18 +99,18 @@ func TestHistoryFile(t *testing.T) {
 	}
 }
 
-// A restart after a rotation has what was before, too.
+// A start after a rotation also reads what was written before it.
 func TestHistoryFileRotated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 100)
 	toggle(t, sup, 3)
-	h.Flush(sup)
+	h.Flush()
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
-	h.Close() // as rotated makes it
+	h.Close() // as after Reopen
 	toggle(t, sup, 2)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	want := historyOf(t, sup)
 	for _, size := range []int{3, 7, 10, 100} {
@@ -120,7 +121,7 @@ func TestHistoryFileRotated(t *testing.T) {
 		}
 	}
 
-	// The daemon was down when it was rotated, and half a line is at its end.
+	// The file was rotated while the daemon was down, and ends in half a line.
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
@@ -137,20 +138,20 @@ func TestHistoryFileRotated(t *testing.T) {
 		t.Errorf("log: %s", log)
 	}
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	if got, want := harness.ReadLines(t, path), harness.ChangesAsJSON(t, historyOf(t, sup))[4:]; !reflect.DeepEqual(got, want) {
 		t.Errorf("the file has\n%q\nwant\n%q", got, want)
 	}
 }
 
-// A crash in the middle of a line, an editor, a foreign line: what is no change
-// is skipped and said, what is one stays.
+// Lines that are no changes, by a crash, an editor or another program, are skipped and
+// logged. All changes stay.
 func TestHistoryFileWithGarbage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 100)
 	toggle(t, sup, 2)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	want := historyOf(t, sup)
 	good := harness.ChangesAsJSON(t, want)
@@ -167,14 +168,14 @@ func TestHistoryFileWithGarbage(t *testing.T) {
 		t.Errorf("log: %s", log)
 	}
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	want = historyOf(t, sup)
 	_, sup, _ = begin(t, path, 100)
 	harness.SameChanges(t, historyOf(t, sup), want)
 }
 
-// While the disk is full changes wait in memory, and one log line says so.
+// While the disk is full changes wait in memory, and that is logged once.
 func TestHistoryFileOnAFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "history.jsonl")
@@ -184,7 +185,7 @@ func TestHistoryFileOnAFullDisk(t *testing.T) {
 	h, sup, log := begin(t, path, 100)
 	for range 5 {
 		toggle(t, sup, 1)
-		h.Flush(sup)
+		h.Flush()
 	}
 	if got := log.Lines("level", "error", "file", path, "error", "write "+path+": no space left on device"); len(got) != 1 || strings.Count(log.String(), "\n") != 1 {
 		t.Errorf("log while it is full: %s", log)
@@ -192,9 +193,9 @@ func TestHistoryFileOnAFullDisk(t *testing.T) {
 	if err := os.Remove(path); err != nil { // there is room again
 		t.Fatal(err)
 	}
-	h.Flush(sup)
-	h.Flush(sup)
-	if got := log.Lines("level", "info", "message", "history is written again"); len(got) != 1 || strings.Count(log.String(), "\n") != 2 {
+	h.Flush()
+	h.Flush()
+	if got := log.Lines("level", "info", "message", "history file is written again"); len(got) != 1 || strings.Count(log.String(), "\n") != 2 {
 		t.Errorf("log when there is room again: %s", log)
 	}
 	if got, want := harness.ReadLines(t, path), harness.ChangesAsJSON(t, historyOf(t, sup)); len(want) != 10 || !reflect.DeepEqual(got, want) {
@@ -207,13 +208,13 @@ func TestHistoryFileAfterHalfALine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 100)
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	if _, err := h.f.WriteString(`{"id":12`); err != nil {
 		t.Fatal(err)
 	}
 	h.torn = true // as line notes when it wrote less than all
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	h.Close()
 	want := historyOf(t, sup)
 	_, sup, log := begin(t, path, 100)
@@ -223,39 +224,39 @@ func TestHistoryFileAfterHalfALine(t *testing.T) {
 	}
 }
 
-// A directory that is missing or forbidden is said, and the daemon supervises.
+// A file that cannot be opened is logged, and written once it can be.
 func TestHistoryFileThatCannotBe(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "missing")
 	path := filepath.Join(dir, "history.jsonl")
 	h, sup, log := begin(t, path, 100)
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	if got := log.Lines("level", "error", "error", "open "+path+": no such file or directory"); len(got) != 1 {
 		t.Errorf("log: %s", log)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	h.Flush(sup)
+	h.Flush()
 	if got := harness.ReadLines(t, path); len(got) != 2 {
 		t.Errorf("the file has %q", got)
 	}
 
 	h, _, log = begin(t, dir, 100) // a directory
-	h.Flush(sup)
+	h.Flush()
 	if got := log.Lines("level", "error", "error", "open "+dir+": is a directory"); len(got) != 1 {
 		t.Errorf("log: %s", log)
 	}
 }
 
-// What was dropped before it could be written is counted in the file.
+// The file counts the changes that were dropped before they could be written.
 func TestHistoryFileThatLoses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h, sup, _ := begin(t, path, 3)
 	toggle(t, sup, 1)
-	h.Flush(sup)
+	h.Flush()
 	toggle(t, sup, 4) // a disk that hangs meanwhile
-	h.Flush(sup)
+	h.Flush()
 	lines := harness.ReadLines(t, path)
 	if len(lines) != 6 || !strings.Contains(lines[2], `"lost":5}`) || !reflect.DeepEqual(lines[3:], harness.ChangesAsJSON(t, historyOf(t, sup))) {
 		t.Errorf("the file has\n%q", lines)
@@ -277,7 +278,7 @@ func TestHistoryFileLoop(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			h.Write(ctx, sup)
+			h.Run(ctx)
 		}()
 		toggle(t, sup, 1)
 		synctest.Wait()
@@ -286,8 +287,8 @@ func TestHistoryFileLoop(t *testing.T) {
 		}
 		toggle(t, sup, 1) // before the signal
 		synctest.Wait()
-		h.Rotated()
-		h.Rotated()
+		h.Reopen()
+		h.Reopen()
 		synctest.Wait()
 		toggle(t, sup, 1)
 		synctest.Wait()
@@ -302,7 +303,7 @@ func TestHistoryFileLoop(t *testing.T) {
 		if err := os.Symlink("/dev/full", path); err != nil {
 			t.Fatal(err)
 		}
-		h.Rotated()
+		h.Reopen()
 		synctest.Wait()
 		toggle(t, sup, 1)
 		synctest.Wait()

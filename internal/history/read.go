@@ -12,9 +12,12 @@ import (
 	"patroniglue/cluster"
 )
 
-// read gives the latest changes, oldest first, and whether there are more. It
-// begins with the file that was rotated last, if that is FILE.1 and still text. One
-// log line tells of all lines that are none.
+// maxLine bounds a line. A change with a long reason is far below it.
+const maxLine = 64 << 10
+
+// read returns the latest changes in the file, oldest first, and whether there were more
+// before them. It begins with PATH.1, the file that was rotated last, if that exists and
+// is not compressed. Lines that are no changes are skipped, and logged once for all.
 func (h *File) read() (changes []cluster.Change, more bool, err error) {
 	latest := latestLines{most: h.size}
 	_, rotatedErr := latest.add(h.path + ".1")
@@ -39,27 +42,27 @@ func (h *File) read() (changes []cluster.Change, more bool, err error) {
 		}
 	}
 	if bad > 0 {
-		h.log.Warn().Str("in", firstBad.path).Int("line", firstBad.number).Int("lines", bad).Msg("history has lines that are no changes: skipped")
+		h.log.Warn().Str("in", firstBad.path).Int("line", firstBad.number).Int("lines", bad).Msg("skipped lines of the history file that are no changes")
 	}
 	return changes, more || latest.seen > len(latest.ring), errors.Join(rotatedErr, err)
 }
 
 type line struct {
 	path   string
-	number int
+	number int // from 1
 	text   []byte
 }
 
-// latestLines keeps the latest lines that are not blank: old ones are not worth
-// decoding.
+// latestLines keeps the latest lines that are not blank, because decoding older ones
+// would be in vain.
 type latestLines struct {
-	most int
-	ring []line
-	seen int
+	most int    // lines to keep
+	ring []line // the last one is at (seen-1) % most
+	seen int    // lines so far
 }
 
-// add reads a file, if there is one. Torn: it ends in half a line, because a crash
-// came in between.
+// add reads the lines of a file, if it exists. It reports whether the file ends in the
+// middle of a line, as it does after a crash.
 func (r *latestLines) add(path string) (torn bool, err error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() { // a device may have no end
@@ -74,7 +77,7 @@ func (r *latestLines) add(path string) (torn bool, err error) {
 	for number := 1; ; number++ {
 		text, err := lines.ReadSlice('\n')
 		whole := bytes.TrimSpace(text)
-		for errors.Is(err, bufio.ErrBufferFull) { // no line of ours
+		for errors.Is(err, bufio.ErrBufferFull) { // too long for a change
 			whole = []byte("too long")
 			_, err = lines.ReadSlice('\n')
 		}
@@ -95,7 +98,7 @@ func (r *latestLines) add(path string) (torn bool, err error) {
 	}
 }
 
-// all gives them, the oldest first.
+// all yields the lines, oldest first.
 func (r *latestLines) all(yield func(line) bool) {
 	for i := range r.ring {
 		if !yield(r.ring[(max(0, r.seen-len(r.ring))+i)%len(r.ring)]) {
@@ -103,6 +106,3 @@ func (r *latestLines) all(yield func(line) bool) {
 		}
 	}
 }
-
-// maxHistoryLine bounds a line: a change has one reason, which is no long text.
-const maxLine = 64 << 10

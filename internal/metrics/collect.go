@@ -11,7 +11,7 @@ import (
 	"patroniglue/node"
 )
 
-// collector reads the sources when somebody scrapes.
+// collector reads the sources at each scrape.
 type collector struct{ Sources }
 
 // Describe is part of prometheus.Collector.
@@ -25,7 +25,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := samples{ch}
 	views := c.Views()
-	now := time.Now() // after it, or ages could be negative
+	now := time.Now() // after the views, or ages could be negative
 	for _, v := range views {
 		collectCluster(s, v, now)
 		for _, member := range v.Members {
@@ -36,7 +36,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.collectDaemon(s)
 }
 
-// samples takes one sample at a time.
+// samples sends samples, one at a time.
 type samples struct{ ch chan<- prometheus.Metric }
 
 func (s samples) gauge(d *prometheus.Desc, value float64, labels ...string) {
@@ -47,6 +47,7 @@ func (s samples) counter(d *prometheus.Desc, value float64, labels ...string) {
 	s.ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
 }
 
+// is sends 1 or 0.
 func (s samples) is(d *prometheus.Desc, b bool, labels ...string) {
 	value := 0.0
 	if b {
@@ -57,11 +58,11 @@ func (s samples) is(d *prometheus.Desc, b bool, labels ...string) {
 
 func collectCluster(s samples, v *cluster.View, now time.Time) {
 	if has, known := v.HasPrimary(now); known {
-		s.is(clusterHas, has, v.Cluster)
+		s.is(clusterHasPrimary, has, v.Cluster)
 	}
 	s.counter(clusterChanges, float64(v.PrimaryChanges), v.Cluster)
-	s.counter(clusterSplits, float64(v.SplitBrains), v.Cluster)
-	s.counter(clusterWithout, v.WithoutPrimary().Seconds(), v.Cluster)
+	s.counter(clusterSplitBrains, float64(v.SplitBrains), v.Cluster)
+	s.counter(clusterWithoutPrimary, v.WithoutPrimary().Seconds(), v.Cluster)
 	s.gauge(clusterTTL, v.TTL.Seconds(), v.Cluster)
 	h := v.Health(now)
 	s.gauge(healthLevel, float64(h.Level), v.Cluster)
@@ -90,12 +91,12 @@ func collectNode(s samples, v *cluster.View, m *cluster.Member, now time.Time) {
 		return
 	}
 	s.gauge(nodeAge, e.Age(now).Seconds(), v.Cluster, m.Name)
-	s.is(nodeWrong, m.Refused != "", v.Cluster, m.Name)
+	s.is(nodeIdentityWrong, m.Refused != "", v.Cluster, m.Name)
 	if ends := e.Value.CertificateEnds; !ends.IsZero() {
-		s.gauge(nodeCert, float64(ends.Unix()), v.Cluster, m.Name)
+		s.gauge(nodeCertificate, float64(ends.Unix()), v.Cluster, m.Name)
 	}
 	if !fresh || m.Refused != "" {
-		return // what it said is not believed, or is about another cluster
+		return // its report is not believed, or is about another cluster
 	}
 	d := &e.Value.Document
 	s.gauge(nodeRole, 1, v.Cluster, m.Name, oneOf(roles, d.Role))
@@ -120,7 +121,8 @@ var (
 	}
 )
 
-// oneOf keeps what a node says from making any number of series.
+// oneOf is what a node says, or "other" where that is not known: so nodes cannot make any
+// number of series.
 func oneOf[T ~string](known []T, said T) string {
 	if slices.Contains(known, said) {
 		return string(said)
@@ -129,27 +131,27 @@ func oneOf[T ~string](known []T, said T) string {
 }
 
 func (c *collector) collectServers(s samples) {
-	for checks := range c.Http.Served() {
+	for checks := range c.HTTP.Served() {
 		s.counter(httpChecks, float64(checks.Passed), checks.Check, "pass")
 		s.counter(httpChecks, float64(checks.Failed), checks.Check, "fail")
 	}
-	s.counter(httpSilent, float64(c.Http.Unanswered()))
-	s.counter(httpPutOff, float64(c.Http.PutOff()))
-	s.counter(httpRefused, float64(c.Http.Refused()))
-	s.counter(httpOverflow, float64(c.Http.Overflowed()))
-	s.gauge(httpConns, float64(c.Http.Conns()))
-	logins := c.Http.Logins()
+	s.counter(httpUnanswered, float64(c.HTTP.Unanswered()))
+	s.counter(httpPutOff, float64(c.HTTP.PutOff()))
+	s.counter(httpRefused, float64(c.HTTP.Refused()))
+	s.counter(httpOverflowed, float64(c.HTTP.Overflowed()))
+	s.gauge(httpConnections, float64(c.HTTP.Conns()))
+	logins := c.HTTP.Logins()
 	s.counter(loginsFailed, float64(logins.Wrong), "wrong")
 	s.counter(loginsFailed, float64(logins.Busy), "busy")
 	for words, n := range c.Agents.Answers() {
 		s.counter(agentAnswers, float64(n), words)
 	}
-	s.counter(agentSilent, float64(c.Agents.Unanswered()))
+	s.counter(agentUnanswered, float64(c.Agents.Unanswered()))
 	s.counter(agentRefused, float64(c.Agents.Refused()))
-	s.counter(agentOverflow, float64(c.Agents.Overflowed()))
-	s.gauge(agentConns, float64(c.Agents.Conns()))
+	s.counter(agentOverflowed, float64(c.Agents.Overflowed()))
+	s.gauge(agentConnections, float64(c.Agents.Conns()))
 	s.gauge(agentPorts, float64(c.Agents.Ports()))
-	streams := c.Http.Streams()
+	streams := c.HTTP.Streams()
 	s.gauge(eventStreams, float64(streams.Open))
 	s.counter(eventsSent, float64(streams.Sent))
 	s.counter(eventsDropped, float64(streams.Dropped))
@@ -158,20 +160,20 @@ func (c *collector) collectServers(s samples) {
 
 func (c *collector) collectDaemon(s samples) {
 	for _, own := range c.Certificates() {
-		s.gauge(certExpires, float64(own.Ends.Unix()), own.Use, own.File)
+		s.gauge(certificateExpiry, float64(own.Ends.Unix()), own.Use, own.File)
 	}
 	if d := c.Discovery(); d != nil {
-		s.is(discUp, d.Status.Live)
+		s.is(discoveryUp, d.Status.Live)
 		if !d.Status.Heard.IsZero() {
-			s.gauge(discHeard, float64(d.Status.Heard.Unix()))
+			s.gauge(discoveryHeard, float64(d.Status.Heard.Unix()))
 		}
-		s.counter(discRestarts, float64(d.Status.Restarts))
-		s.gauge(discMembers, float64(d.Listed), "listed")
-		s.gauge(discMembers, float64(d.Unlisted), "unlisted")
-		s.gauge(discProblems, float64(d.Problems))
+		s.counter(discoveryRestarts, float64(d.Status.Restarts))
+		s.gauge(discoveryMembers, float64(d.Listed), "listed")
+		s.gauge(discoveryMembers, float64(d.Unlisted), "unlisted")
+		s.gauge(discoveryProblems, float64(d.Problems))
 	}
 	r := c.Reloads()
-	s.is(reloadFine, r.Successful)
+	s.is(reloadSuccessful, r.Successful)
 	s.gauge(reloadedAt, float64(r.At.Unix()))
 	s.counter(reloadsTotal, float64(r.Succeeded), "success")
 	s.counter(reloadsTotal, float64(r.Failed), "failure")

@@ -10,40 +10,42 @@ import (
 	"patroniglue/node"
 )
 
-// labels of a node, or of a cluster: without a node.
+// labels are those of a node or, with an empty node, of a cluster.
 type labels struct{ cluster, node string }
 
-// measure measures the polls of a node.
+// Measure makes a poller of a node that also counts and measures its polls.
 func (m *Metrics) Measure(cluster, node string, p cluster.Poller) cluster.Poller {
 	return &measuredPoller{p, m, cluster, node}
 }
 
-// keep makes the counters of these clusters' nodes exist, and those of others go.
-func (m *Metrics) Keep(clusters []cluster.ClusterConfig) {
-	kept := make(map[labels]bool)
+// SetClusters makes the series of polls of these clusters and their nodes exist, from 0, and
+// removes those of others.
+func (m *Metrics) SetClusters(clusters []cluster.ClusterConfig) {
+	series := make(map[labels]bool)
 	for _, c := range clusters {
-		kept[labels{c.Name, ""}] = true
-		m.took.WithLabelValues(c.Name)
+		series[labels{c.Name, ""}] = true
+		m.durations.WithLabelValues(c.Name)
 		for _, n := range c.Nodes {
-			kept[labels{c.Name, n.Name}] = true
-			m.failed.WithLabelValues(c.Name, n.Name)
+			series[labels{c.Name, n.Name}] = true
+			m.nodeFailures.WithLabelValues(c.Name, n.Name)
 		}
 	}
-	for was := range m.kept {
+	for old := range m.series {
 		switch {
-		case kept[was]:
-		case was.node == "":
-			m.took.DeleteLabelValues(was.cluster)
+		case series[old]:
+		case old.node == "":
+			m.durations.DeleteLabelValues(old.cluster)
 		default:
-			m.failed.DeleteLabelValues(was.cluster, was.node)
+			m.nodeFailures.DeleteLabelValues(old.cluster, old.node)
 		}
 	}
-	m.kept = kept
+	m.series = series
 }
 
+// measuredPoller is a poller whose polls are counted and measured.
 type measuredPoller struct {
 	cluster.Poller
-	m             *Metrics
+	metrics       *Metrics
 	cluster, node string
 }
 
@@ -51,16 +53,17 @@ func (p *measuredPoller) Poll(ctx context.Context) (node.Report, error) {
 	began := time.Now()
 	r, err := p.Poller.Poll(ctx)
 	if ctx.Err() != nil {
-		return r, err // nobody asks any more: that is no failure of the node's
+		return r, err // the supervisor ended the poll, so it says nothing of the node
 	}
-	p.m.took.WithLabelValues(p.cluster).Observe(time.Since(began).Seconds())
+	p.metrics.durations.WithLabelValues(p.cluster).Observe(time.Since(began).Seconds())
 	if err != nil {
-		p.m.failed.WithLabelValues(p.cluster, p.node).Inc()
-		p.m.failures[kindOf(err)].Inc()
+		p.metrics.nodeFailures.WithLabelValues(p.cluster, p.node).Inc()
+		p.metrics.failures[kindOf(err)].Inc()
 	}
 	return r, err
 }
 
+// kindOf is the kind of a failed poll, one of [node.Kinds].
 func kindOf(err error) node.Kind {
 	if f, ok := errors.AsType[*node.Failure](err); ok && slices.Contains(node.Kinds, f.Kind) {
 		return f.Kind

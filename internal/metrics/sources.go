@@ -9,28 +9,30 @@ import (
 	"patroniglue/httpapi"
 )
 
-// sources is where a scrape reads what the rest of the program knows.
+// Sources are what a scrape reads. All of them are set. The functions are called at each
+// scrape, by several goroutines at once.
 type Sources struct {
-	Views        func() []*cluster.View
-	Http         *httpapi.Server
-	Agents       *agentapi.Server
-	Certificates func() []httpapi.Certificate // of our own
+	Views        func() []*cluster.View       // the present view of each cluster
+	HTTP         *httpapi.Server              // for the counters of HTTP
+	Agents       *agentapi.Server             // for the counters of agent checks
+	Certificates func() []httpapi.Certificate // that this program shows to others
 	Reloads      func() ReloadState
-	Discovery    func() *DiscoveryState // gives nil while nothing is discovered
-	Version      string
+	Discovery    func() *DiscoveryState // returns nil while discovery is off
+	Version      string                 // of this program
 }
 
-// reloadState is the outcome of configuration reloads.
+// ReloadState is the outcome of configuration reloads.
 type ReloadState struct {
-	Successful        bool      // the latest one, and the files that the configuration names
-	At                time.Time // of the latest success, at first of the start
-	Succeeded, Failed uint64
+	Successful bool      // the configuration and the files that it names are in use as they were read last
+	At         time.Time // of the latest success; before it, of the start
+	Succeeded  uint64    // how many reloads succeeded since the start
+	Failed     uint64    // how many did not
 }
 
-// discoveryState is what discovery knows.
+// DiscoveryState is what discovery knows.
 type DiscoveryState struct {
-	Status   discovery.Status
-	Listed   int // members
-	Unlisted int
-	Problems int // that are of no node
+	Status   discovery.Status // of the connection to etcd
+	Listed   int              // members that etcd lists
+	Unlisted int              // members that it no longer lists
+	Problems int              // without those of members that are not polled
 }

@@ -198,8 +198,8 @@ func (p *Program) LeavingRecords() []string {
 
 // What the log says after a reload.
 const (
-	Reloaded     = "the configuration is loaded anew"
-	ReloadFailed = "the configuration is not loaded anew: all stays as it was"
+	Reloaded     = "configuration reloaded"
+	ReloadFailed = "reload failed, keeping the old configuration"
 )
 
 // Reload writes another configuration, sends SIGHUP to the program's process and waits

@@ -82,7 +82,7 @@ func TestCertificates(t *testing.T) {
 		t.Errorf("GET /node/pg2: %s, want certificate_ends %s", body, rest)
 	}
 
-	if got := p.Log.Values("reason", "message", "something is wrong with the supervisor itself"); !slices.Equal(got, []string{own[0].Text, own[1].Text}) {
+	if got := p.Log.Values("reason", "message", "supervisor problem"); !slices.Equal(got, []string{own[0].Text, own[1].Text}) {
 		t.Errorf("logged at start: %q", got)
 	}
 	for flag, want := range map[string]string{
@@ -97,7 +97,7 @@ func TestCertificates(t *testing.T) {
 	}
 
 	make("front", 90)
-	const over, wrong = "no longer wrong with the supervisor itself", "something is wrong with the supervisor itself"
+	const over, wrong = "supervisor problem resolved", "supervisor problem"
 	harness.Eventually(t, harness.Soon, func() error {
 		got := p.Log.Values("reason", "message", over, "level", "info")
 		return harness.Want(slices.Equal(got, []string{own[0].Text}), "that only %q is resolved (got %q)", own[0].Text, got)
@@ -159,7 +159,7 @@ func TestCertificatesRenewed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const unusable = "files that the configuration names have changed and cannot be used: all stays as it was"
+	const unusable = "reload of changed files failed, keeping the old ones"
 	replace("self.crt") // its key has not come yet
 	p.Log.Await(t, 1, "message", unusable, "level", "error")
 	if !shown().Equal(old) {
@@ -180,7 +180,7 @@ func TestCertificatesRenewed(t *testing.T) {
 		t.Errorf("/health: %s", body)
 	}
 	harness.Eventually(t, harness.Soon, func() error {
-		return harness.Want(len(p.Log.Lines("message", "no longer wrong with the supervisor itself")) == 1, "that the log says that half a pair is over, once")
+		return harness.Want(len(p.Log.Lines("message", "supervisor problem resolved")) == 1, "that the log says that half a pair is over, once")
 	})
 	if got := p.Log.Values("changed", "message", harness.Reloaded); len(got) != 1 || !strings.Contains(got[0], "self.crt") || strings.Contains(got[0], "frontend") {
 		t.Errorf("changed: %q, want the two files", got)

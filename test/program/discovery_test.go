@@ -123,7 +123,7 @@ func TestDiscoveryRefuses(t *testing.T) {
 		t.Error("an address outside of allow was contacted")
 	case <-time.After(500 * time.Millisecond):
 	}
-	const message = "discovery: something that the DCS lists cannot be used"
+	const message = "discovery: problem"
 	if got := p.Log.Lines("message", message); len(got) != 6 {
 		t.Errorf("%d problems are logged, want each once:\n%s", len(got), strings.Join(got, "\n"))
 	}
@@ -154,10 +154,10 @@ func TestDiscoveryLater(t *testing.T) {
 	e.Run()
 	p.AwaitStatus(t, "/cluster/main/node/pg2/replica", 200)
 	p.AwaitStatus(t, "/readyz", 200)
-	if got := len(p.Log.Lines("message", "discovery: etcd is not heard, members stay as known")); got != 1 {
+	if got := len(p.Log.Lines("message", "discovery: etcd does not answer, keeping the known members")); got != 1 {
 		t.Errorf("the loss of etcd is logged %d times, want once", got)
 	}
-	if got := len(p.Log.Lines("message", "discovery: etcd is heard")); got != 1 {
+	if got := len(p.Log.Lines("message", "discovery: etcd answers")); got != 1 {
 		t.Errorf("the return of etcd is logged %d times, want once", got)
 	}
 	_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
@@ -192,11 +192,11 @@ func TestDiscoveryCommands(t *testing.T) {
 	if code != 2 || strings.Count(out, "\n  pg") != 5 || !strings.Contains(out, "its document is no JSON object") {
 		t.Errorf("status: %d\n%s%s", code, out, errs)
 	}
-	if code, out, errs := p.Command(t, "status", "-cluster", "main"); code != 1 || strings.Count(out, "\n  pg") != 4 || !strings.Contains(out, "is not asked for it: it is that of main/pg3, as configured") {
+	if code, out, errs := p.Command(t, "status", "-cluster", "main"); code != 1 || strings.Count(out, "\n  pg") != 4 || !strings.Contains(out, "is not asked for it: it is the configured address of main/pg3") {
 		t.Errorf("status -cluster main: %d\n%s%s", code, out, errs)
 	}
 	code, out, errs = p.Command(t, "haproxy", "-cluster", "main")
-	if code != 0 || errs != "patroniglue: discovery: main/pg3-in-patroni is left out: "+strings.TrimPrefix(sim.Node("pg3").URL(), "http://")+" is not asked for it: it is that of main/pg3, as configured\n"+
+	if code != 0 || errs != "patroniglue: discovery: main/pg3-in-patroni is left out: "+strings.TrimPrefix(sim.Node("pg3").URL(), "http://")+" is not asked for it: it is the configured address of main/pg3\n"+
 		"patroniglue: discovery: other/pg1 is left out: its document is no JSON object: invalid character 'o' in literal null (expecting 'u') (got \"no json\")\n" {
 		t.Errorf("haproxy: %d\n%s%s", code, out, errs)
 	}
@@ -233,7 +233,7 @@ func TestDiscoveryFile(t *testing.T) {
 	if got := p.Status(t, "/cluster/main/node/pg1/primary"); got != 200 {
 		t.Errorf("GET of the primary after a start without etcd: %d", got)
 	}
-	p.AwaitBody(t, "/health", `"code":"discovery_stale"`, "members stay as known: etcd at ")
+	p.AwaitBody(t, "/health", `"code":"discovery_stale"`, "keeping the known members: etcd at ")
 	if got := p.Status(t, "/readyz"); got != 200 {
 		t.Errorf("GET /readyz: %d", got)
 	}
@@ -249,5 +249,5 @@ func TestDiscoveryFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = harness.Begin(t, "c.toml", text)
-	p.Log.Await(t, 1, "message", "discovery: the members that were known are not read", "error", `member "pg1" of "main": want each once, with valid names and addresses`)
+	p.Log.Await(t, 1, "message", "discovery: cannot read the saved members", "error", `member "pg1" of "main": want each once, with valid names and addresses`)
 }

@@ -249,7 +249,7 @@ func TestReloadRefused(t *testing.T) {
 			if err := json.Unmarshal([]byte(body), &health); err != nil {
 				t.Fatal(err)
 			}
-			want := "the configuration is not loaded anew, what was before goes on: " + strings.ReplaceAll(said, "\n", "; ")
+			want := "reload failed, keeping the old configuration: " + strings.ReplaceAll(said, "\n", "; ")
 			if r := health.Supervisor.Reasons; health.Level != cluster.Warning || len(r) != 1 || r[0].Code != "reload_failed" || r[0].Text != want {
 				t.Errorf("/health: %s, want %s", body, want)
 			}

@@ -118,7 +118,7 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, harness.Soon, func() error {
-		return harness.Want(strings.Contains(p.Log.String(), "have changed and cannot be used"), "that the log refuses the changed token")
+		return harness.Want(strings.Contains(p.Log.String(), "reload of changed files failed"), "that the log refuses the changed token")
 	})
 	ask("with a file that is refused", "GET", page, harness.BasicAuth("alice", "correct horse"))
 	said["the log"] = p.Log.String()

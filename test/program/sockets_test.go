@@ -52,7 +52,7 @@ func TestSocketActivation(t *testing.T) {
 	}
 	text := "[frontend]\nhost = 'localhost'\nport = " + harness.PortOf(addrs[0]) + "\n[agent]\nlisten = '" + addrs[1] + "'\n" + harness.FastPolls + harness.NodeTables(sim, "")
 	p := activated(t, text, files...)
-	if got := p.Log.Values("socket", "level", "error", "message", "systemd passed a socket that fits no address of the configuration, so nobody answers there: want localhost:"+
+	if got := p.Log.Values("socket", "level", "error", "message", "systemd passed a socket that fits no configured address, so connections to it are not answered: want localhost:"+
 		harness.PortOf(addrs[0])+" (frontend.port), "+addrs[1]+" (agent.listen)"); !slices.Equal(got, addrs[2:]) {
 		t.Errorf("the socket that fits nothing is logged as %q, want %s", got, addrs[2])
 	}

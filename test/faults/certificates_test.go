@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// certify makes an authority, what it signs for pg1 at its best and at its
-// worst, and what it does not.
+// certify makes an authority, a good and two bad certificates for pg1 that it signs, and one that
+// it does not.
 func (s *faulty) certify() {
 	now := time.Now()
 	ca, caKey := s.sign(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, NotAfter: now.Add(time.Hour)}, nil, nil)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestFaults: each fault has the outcome that the table says, in its time.
+// TestFaults plays the table: each fault has its outcome within its time.
 func TestFaults(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
@@ -19,7 +19,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestFaultsAreDocumented: docs/reliability.md has each of them.
+// TestFaultsAreDocumented: docs/reliability.md names each fault.
 func TestFaultsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile("docs/reliability.md")
 	if err != nil {

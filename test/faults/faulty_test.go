@@ -29,7 +29,7 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// faulty is everything from three simulated nodes to the answers, in a bubble.
+// faulty is three simulated nodes, the supervisor and the servers that answer, in a synctest bubble.
 type faulty struct {
 	*testing.T
 	sim   *nodetest.Cluster
@@ -43,7 +43,7 @@ type faulty struct {
 	dials map[string][]time.Time // guarded by mu: when which node was connected to
 
 	roots                        *x509.CertPool
-	cert                         atomic.Pointer[tls.Certificate] // of pg1; the others' is good
+	cert                         atomic.Pointer[tls.Certificate] // of pg1; those of the others are good
 	good, expired, foreign, self *tls.Certificate
 }
 
@@ -90,20 +90,20 @@ func startFaulty(t *testing.T, https bool) *faulty {
 		}
 	})
 	running.Go(func() { _ = agents.Serve(ctx, ln, func() *cluster.Question { return nil }) })
-	t.Cleanup(func() { // the bubble sees to it that no goroutine is left
+	t.Cleanup(func() { // the bubble fails the test if a goroutine is left
 		cancel()
 		running.Wait()
 	})
-	time.Sleep(10*time.Second + 130*time.Millisecond) // all is well, and this moment is none of a poll's
+	time.Sleep(10*time.Second + 130*time.Millisecond) // all is well, and no poll begins at this moment
 	return s
 }
 
-// link is a way to a node that does not work.
+// link is how the way to a node fails.
 type link string
 
 const (
-	noPackets link = "packets dropped"      // nothing goes to it, and nothing comes back
-	noWord    link = "handshake that hangs" // it takes connections and what is sent, and says nothing
+	noPackets link = "packets dropped"      // in both directions
+	noWord    link = "handshake that hangs" // it accepts connections and reads, and sends nothing
 )
 
 func (s *faulty) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -140,7 +140,7 @@ func (s *faulty) recovers() {
 	s.sim.Node("pg1").Thaw()
 }
 
-// said is what was answered about a node's /primary at a moment.
+// said is the answers to a check of a node at one moment.
 type said struct {
 	status        int
 	reason, agent string
@@ -175,11 +175,11 @@ func (s *faulty) ask(name, check string) (a said) {
 	return a
 }
 
-// age is what differs from time to time.
+// age is the part of a reason that differs from run to run.
 var age = regexp.MustCompile(`last answer [0-9.]+s ago`)
 
-// everybody asks about all nodes, by HTTP and agent, in one moment, and gives
-// who passes primary.
+// everybody asks about all nodes, by HTTP and agent, in one moment, and returns the nodes that
+// pass primary.
 func (s *faulty) everybody() (passes string, pg1 said) {
 	s.Helper()
 	who, pg1 := s.passing("primary")
@@ -189,8 +189,8 @@ func (s *faulty) everybody() (passes string, pg1 said) {
 	return strings.Join(who, " "), pg1
 }
 
-// passing gives who passes a check. HTTP and agents never disagree, and whoever
-// does not pass has a reason.
+// passing returns the nodes that pass a check. It fails the test if HTTP and agents disagree, or
+// if a refusal has no reason.
 func (s *faulty) passing(check string) (who []string, pg1 said) {
 	s.Helper()
 	synctest.Wait() // or a poll could end between two questions
@@ -215,10 +215,10 @@ func (s *faulty) passing(check string) (who []string, pg1 said) {
 	return who, pg1
 }
 
-// reasoned is an agent line that says why.
+// reasoned matches an agent's line that has a reason.
 var reasoned = regexp.MustCompile(`^(ready up 100%|ready down|maint down|drain up 100%) #.`)
 
-// connected is how often a node was connected to.
+// connected returns how often a node was connected to.
 func (s *faulty) connected(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,7 +231,7 @@ func (s *faulty) forgetDials() {
 	clear(s.dials)
 }
 
-// busiest is how often a node was connected to in its busiest second.
+// busiest returns how often a node was connected to in its busiest second.
 func (s *faulty) busiest(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

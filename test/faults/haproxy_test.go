@@ -11,15 +11,15 @@ import (
 	"patroniglue/test/harness"
 )
 
-// TestFaultsBehindHAProxy: what HAProxy makes of them, and that clients get to
-// no other database meanwhile.
+// TestFaultsBehindHAProxy: HAProxy shows the states that the table says, and clients reach no
+// other database meanwhile.
 func TestFaultsBehindHAProxy(t *testing.T) {
 	t.Parallel()
 	harness.Matrix(t, testFaultsBehindHAProxy)
 }
 
 func testFaultsBehindHAProxy(t *testing.T, suite lab.Suite) {
-	const together = 6 // they mostly wait, so more than there are cores
+	const together = 6 // more than there are cores, for they mostly wait
 	var running sync.WaitGroup
 	places := make(chan struct{}, together)
 	for _, f := range faults {

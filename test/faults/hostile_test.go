@@ -17,8 +17,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// hostileWords are what a node that somebody took over might say of itself; evil is
-// in all of them.
+// hostileWords is what a hijacked node might say of itself. All of them contain "evil".
 var hostileWords = map[string]string{
 	"HTML":          `evil<script>alert(1)</script>"'><img src=x onerror=alert(1)>`,
 	"ANSI":          "evil\x1b[2J\x1b]0;title\x07",
@@ -31,8 +30,8 @@ var hostileWords = map[string]string{
 	"formats":       `evil %s%n {{.}} ${x} $(id) | x=1;;; \" \u0000`,
 }
 
-// hostileDocument has the words wherever a node can put words. Invalid bytes stay
-// what they are.
+// hostileDocument has the words wherever a document can have words. Invalid bytes stay as they
+// are.
 func hostileDocument(words string) []byte {
 	quoted, _ := json.Marshal(words) // a string always marshals
 	if !utf8.ValidString(words) {
@@ -44,9 +43,9 @@ func hostileDocument(words string) []byte {
 "patroni":{"version":%[1]s,"scope":%[1]s,"name":%[1]s}}`, w)
 }
 
-// What a node says reaches page, log, agent line, metrics, history and terminals as
-// text, and as nothing else. Here are all outputs, and all that is bad; how each
-// one looks is tested beside its code.
+// TestHostileNode: a node's words reach page, log, agent line, metrics, history and terminals as
+// plain text. It tries all outputs with all that is bad; how each one looks is tested beside its
+// code.
 func TestHostileNode(t *testing.T) {
 	for name, words := range hostileWords {
 		for _, where := range []string{"document", "member", "answer"} {
@@ -62,10 +61,10 @@ func testHostileNode(t *testing.T, words, where string) {
 	hostile := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		document := hostileDocument(words)
 		switch where {
-		case "member": // believed, but for who it is and what it does
+		case "member": // a valid member with hostile words
 			quoted, _ := json.Marshal(words)
 			document = fmt.Appendf(nil, `{"state":"running","role":"replica","timeline":1,"tags":{%[1]s:%[1]s,"nofailover":%[1]s},"replication_state":%[1]s,"patroni":{"version":%[1]s,"scope":"main","name":"pg2"}}`, quoted)
-		case "answer": // no document at all
+		case "answer": // the whole answer
 			document = []byte(words)
 			w.Header().Set("Content-Type", "text/html; "+strings.Map(printableOrSpace, words))
 		}
@@ -77,7 +76,7 @@ func testHostileNode(t *testing.T, words, where string) {
 	historyFile := filepath.Join(t.TempDir(), "history.jsonl")
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n[history]\nfile = '"+historyFile+"'\n"+harness.FastPolls+harness.NodeTables(sim, "")+
 		"[[node]]\nname = 'pg2'\ncluster = 'main'\nurl = '"+hostile.URL+"'\n", "-debug")
-	time.Sleep(200 * time.Millisecond) // some more polls: what repeats is logged otherwise
+	time.Sleep(200 * time.Millisecond) // some more polls: failures that repeat are logged differently
 
 	get := func(path string) string {
 		t.Helper()
@@ -89,7 +88,7 @@ func testHostileNode(t *testing.T, words, where string) {
 		_, stdout, stderr := p.Command(t, args...)
 		return stdout + stderr
 	}
-	var said bool // anywhere: else nothing was tested
+	var said bool // anywhere; else the test has tested nothing
 	text := func(what, s string) {
 		t.Helper()
 		said = said || strings.Contains(s, "evil") || where == "answer"
@@ -97,7 +96,7 @@ func testHostileNode(t *testing.T, words, where string) {
 			t.Errorf("%s is not UTF-8: %.200q", what, s)
 		}
 		if i := strings.IndexFunc(s, func(r rune) bool { return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) }); i >= 0 {
-			t.Errorf("%s steers who reads it: %.100q", what, s[max(0, i-60):])
+			t.Errorf("%s controls the terminal of its reader: %.100q", what, s[max(0, i-60):])
 		}
 		if len(s) > 1<<20 {
 			t.Errorf("%s has %d bytes", what, len(s))

@@ -9,9 +9,8 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// TestPatroniIsNeverHarmed counts what a Patroni has to bear from us: five idle
-// connections freeze one of release 4.1, and one whose requests hang has five
-// workers to lose (node.Client).
+// TestPatroniIsNeverHarmed counts our connections to a Patroni: five idle ones freeze release 4.1,
+// which has five workers (node.Client).
 func TestPatroniIsNeverHarmed(t *testing.T) {
 	const watched = time.Minute
 	tests := []struct {
@@ -19,8 +18,8 @@ func TestPatroniIsNeverHarmed(t *testing.T) {
 		begin  func(*faulty)
 		during func(*faulty) // at each glance; may be nil
 		second int           // how often pg1 is asked in a second at most
-		minute int           // and in all
-		hangs  bool          // its requests: one may be open at a glance
+		minute int           // and in a minute
+		hangs  bool          // pg1's requests hang, so one may be open at a glance
 	}{
 		{"a settled primary", func(*faulty) {}, nil, 5, 60*4 + 30, false},
 		{"a settled replica", func(s *faulty) { s.sim.Switchover("pg2"); time.Sleep(5 * time.Second) }, nil, 2, 70, false},
@@ -37,7 +36,7 @@ func TestPatroniIsNeverHarmed(t *testing.T) {
 		{"nobody leads for good", func(s *faulty) { s.sim.LoseDCS(false) }, nil, 11, 60 * 11, false},
 		{"an error each time", func(s *faulty) { s.all(nodetest.Status500) }, nil, 11, 60 * 11, false},
 		{"refused each time", func(s *faulty) { s.all(nodetest.Refuse) }, nil, 11, 60 * 11, false},
-		// After 3 s each, and then pauses of 1, 2, 4, 8, 8, ... s, which are a tenth shorter at most.
+		// Each takes 3 s. The pauses between them are 1, 2, 4, 8, 8, ... s, or up to a tenth shorter.
 		{"requests that hang", freeze, nil, 2, 9, true},
 		{"requests that hang, a flood of refresh posts", freeze, func(s *faulty) {
 			s.web.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/node/pg1/refresh", nil))

@@ -22,9 +22,9 @@ import (
 	"patroniglue/test/harness"
 )
 
-// TestFaultsOfTheNetwork are the lines of the table of faults that need a
-// network of its own, for packets that vanish and a DNS that lies: a namespace
-// with nothing but loopback. The program is a process in it.
+// TestFaultsOfTheNetwork plays the faults that need a network of their own, for packets that are
+// dropped and a DNS that fails: a namespace with nothing but loopback. The program is a process
+// in it.
 func TestFaultsOfTheNetwork(t *testing.T) {
 	n := startNetworked(t)
 	t.Run("packets dropped in both directions", n.packetsDropped)
@@ -75,7 +75,7 @@ func startNetworked(t *testing.T) *networked {
 	for _, node := range n.sim.Nodes() {
 		text.WriteString(fmt.Sprintf("[[node]]\nname = '%s'\nurl = 'http://%s.test:%s'\n", node.Name(), node.Name(), harness.PortOf(node.Addr())))
 	}
-	// The resolver's file is another one for this process alone.
+	// The process has a resolv.conf of its own.
 	cmd := exec.Command("nsenter", "--net="+ns.path, "unshare", "--mount", "sh", "-c", `mount --bind "$1" /etc/resolv.conf && exec "$2" -config "$3"`, "sh",
 		harness.WriteFile(t, "resolv.conf", "nameserver 127.0.0.1\n"), harness.BuiltBinary(t), harness.WriteFile(t, "c.toml", text.String()))
 	n.p = harness.StartProcess(t, text.String(), cmd)
@@ -83,7 +83,7 @@ func startNetworked(t *testing.T) *networked {
 	return n
 }
 
-// says waits until HTTP and the agent say so of a node's /primary.
+// says waits until HTTP and the agent answer a node's primary check so.
 func (n *networked) says(t *testing.T, node string, status int, reason, agent string) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DialContext: n.dial, DisableKeepAlives: true}, Timeout: 10 * time.Second}
@@ -121,7 +121,7 @@ func (n *networked) packetsDropped(t *testing.T) {
 	most := harness.Record(t, 1, 5*time.Millisecond, func() int { return n.connecting(t) })
 	n.says(t, "pg1", 503, "stale: last answer ", "ready down #stale: last answer ")
 	n.says(t, "pg1", 503, "no answer within 500ms: connecting to 127.0.0.11:8011", "ready down #stale: last answer ")
-	n.says(t, "pg2", 503, "role is replica", "maint down #replica") // which is well
+	n.says(t, "pg2", 503, "role is replica", "maint down #replica") // which works
 	for _, sockets := range most.Stop() {
 		if sockets > 1 {
 			t.Errorf("%d connections to pg1 at once", sockets)
@@ -184,8 +184,8 @@ func (n *networked) nft(t *testing.T, rules string) {
 	}
 }
 
-// connecting gives the sockets that wait for pg1 (proc(5), net/tcp: 02 is SYN_SENT).
-// A table that changes while it is read may show one twice.
+// connecting returns the number of sockets that connect to pg1 (proc(5), net/tcp: 02 is SYN_SENT).
+// A table that changes while it is read may have one twice.
 func (n *networked) connecting(t *testing.T) int {
 	sockets := make(map[string]bool) // by their own address
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", n.p.Process.Pid))
@@ -200,8 +200,7 @@ func (n *networked) connecting(t *testing.T) int {
 	return len(sockets)
 }
 
-// namespace is a network with nothing but loopback. What is opened or started
-// through it is in it.
+// namespace is a network with nothing but loopback. Sockets that are opened through it are in it.
 type namespace struct {
 	calls chan func()
 	path  string // of the file by which nsenter finds it
@@ -211,7 +210,7 @@ func newNamespace(t *testing.T) (*namespace, error) {
 	ns := &namespace{calls: make(chan func())}
 	ready := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with this goroutine, as nobody else may have it
+		runtime.LockOSThread() // and never unlocked: so the thread, which is in another network, ends with this goroutine
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		ns.path = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
 		if err == nil {
@@ -263,7 +262,7 @@ func loopbackUp() error {
 type nameServer struct {
 	mu      sync.Mutex
 	records map[string]net.IP // guarded by mu; changed through set
-	hangs   string            // the name about which nothing is said
+	hangs   string            // queries for this name are not answered
 }
 
 func (s *nameServer) set(f func()) {
@@ -320,7 +319,7 @@ func (s *nameServer) answer(q []byte) []byte {
 		a[3] |= 3 // no such name
 	case asked == typeA:
 		a[7] = 1
-		a = append(a, 0xc0, header, 0, typeA, 0, 1, 0, 0, 0, 0, 0, 4) // for no time at all
+		a = append(a, 0xc0, header, 0, typeA, 0, 1, 0, 0, 0, 0, 0, 4) // with a TTL of 0
 		a = append(a, ip...)
 	}
 	return a

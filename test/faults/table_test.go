@@ -7,8 +7,8 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// fault is one line of the table of faults: what happens to pg1, the primary of
-// three simulated nodes, and what everybody is told of it.
+// fault is one line of the table of faults: what happens to pg1, the primary of three simulated
+// nodes, and how checks are answered meanwhile.
 //
 //   - TestFaults plays it with everything from the poll to the answers of HTTP
 //     and agents, over a network in memory and with an exact clock.
@@ -16,27 +16,27 @@ import (
 //     program in a process of its own, sockets and the real HAProxy; others
 //     TestWhenAPartDies does.
 //
-// What needs a network's or a cluster's real parts is in faults_network_test.go
-// and e2e_faults_test.go. docs/reliability.md tells users of all of them.
+// Faults that need a real network or a real cluster are in network_linux_test.go and
+// test/patroni. docs/reliability.md documents all of them.
 type fault struct {
 	name  string
 	begin func(*faulty)
 	lasts time.Duration
 	end   func(*faulty) // nil: pg1 works again
 	tls   bool          // the nodes speak https
-	rare  bool          // looked at less often, as it lasts
+	rare  bool          // it lasts long, so checks are asked less often
 
-	passes []string      // who passes primary, one after another; "" is nobody
-	early  time.Duration // pg1 is in service for at least as long
-	out    time.Duration // and out of it after at most this; 0: it never is
+	passes []string      // nodes that pass primary, one after another; "" is none
+	early  time.Duration // pg1 stays in service at least so long
+	out    time.Duration // and is out of service after at most so long; 0: never
 	reason string        // what HTTP says of pg1/primary just before the end
-	agent  string        // what the agent says then; both may go on
-	back   time.Duration // after the end the last of passes is in service within this
+	agent  string        // the agent's line then; both are prefixes
+	back   time.Duration // the last of passes is in service so long after the end at most
 
 	haproxy string // states of pg1, pg2, pg3 for writes, then reads, while it lasts
 }
 
-// The defaults, which all bounds are made of.
+// The defaults, from which all bounds are computed.
 const (
 	ttl      = 5 * time.Second
 	interval = time.Second
@@ -45,15 +45,15 @@ const (
 	timeout  = 3 * time.Second
 	fall     = 3
 
-	glance = 50 * time.Millisecond // how often everybody is asked
-	jitter = primary / 10          // polls of the primary are that much apart from their time
-	moment = 10 * time.Millisecond // for what takes no time
-	// backoff is how long a node that hangs is left alone at most.
+	glance = 50 * time.Millisecond // the time between two rounds of checks
+	jitter = primary / 10          // polls of the primary are early or late by up to this
+	moment = 10 * time.Millisecond // for anything that takes no time
+	// backoff is the longest time between two answers of a node that has hung.
 	backoff = 8*interval*11/10 + timeout
 )
 
-// Knowledge ends with the TTL, and that is counted from when the last good poll
-// began: that was a primary-interval before the fault at most.
+// Belief ends with the ttl, which is counted from the beginning of the last good poll: at most a
+// primary-interval before the fault.
 const (
 	lastGood = ttl - primary - jitter
 	hardFall = primary + jitter + (fall-1)*(fast+moment) + moment
@@ -67,8 +67,8 @@ var (
 	inService    = "UP MAINT MAINT / MAINT UP UP"
 )
 
-// soft is a fault after which the node may still be primary: it is believed
-// until the TTL ends. It answers nonsense, so that a poll after its end is good.
+// soft is a fault after which the node may still be primary, so it is believed until the ttl
+// ends. Its polls end at once, so the first one after the fault is good.
 func soft(f nodetest.Fault, reason string) fault {
 	return fault{
 		begin: func(s *faulty) { s.sim.Node("pg1").SetFault(f) }, lasts: 7 * time.Second,
@@ -77,7 +77,7 @@ func soft(f nodetest.Fault, reason string) fault {
 	}
 }
 
-// hanging is soft, but polls take their whole timeout, and back off.
+// hanging is soft, but polls take their whole timeout, with growing pauses between them.
 func hanging(begin func(*faulty)) fault {
 	return fault{
 		begin: begin, lasts: 7 * time.Second,
@@ -95,7 +95,7 @@ func hard(f nodetest.Fault, reason string) fault {
 	}
 }
 
-// certificate has pg1 show another one.
+// certificate is a bad certificate that pg1 shows.
 func certificate(of func(*faulty) *tls.Certificate, reason string) fault {
 	f := soft(nodetest.None, reason)
 	f.tls, f.haproxy = true, ""
@@ -106,7 +106,7 @@ func certificate(of func(*faulty) *tls.Certificate, reason string) fault {
 
 func (f fault) named(name string) fault { f.name = name; return f }
 
-// unharmed is what nobody notices.
+// unharmed is a fault that changes no answer.
 func unharmed(name string, lasts time.Duration, begin, end func(*faulty)) fault {
 	return fault{name: name, begin: begin, lasts: lasts, end: end, passes: always,
 		reason: "holds the leader lock", agent: "ready up 100% #primary", haproxy: inService}
@@ -128,8 +128,8 @@ var faults = []fault{
 	hanging(func(s *faulty) { s.sim.Node("pg1").SetFault(nodetest.Drip) }).named("a byte per second"),
 	{
 		name: "answer after 2.9 s", begin: delay(2900 * time.Millisecond), end: delay(0), lasts: 30 * time.Second, rare: true,
-		// An answer as late as this could not be followed by another one before it is too
-		// old. In service and out of it with each poll would be worse than out.
+		// An answer as late as this is too old before the next one can come. In and out of service
+		// with each poll would be worse than out.
 		passes: inAndOut, early: lastGood, out: ttl,
 		reason: "stale: last answer Ns ago, ttl 5s: answered after 2.9s, want at most 2.5s (half the ttl)", agent: "ready down #stale: last answer Ns ago, ttl 5s: answered after 2.9s",
 		back: timeout + 2*fast,
@@ -192,7 +192,7 @@ var faults = []fault{
 	hard(nodetest.Refuse, "dial tcp pg1:8008: connect: connection refused (").named("Patroni restarted under it").lasting(4 * time.Second).withoutHAProxy(),
 	unharmed("Patroni restarted in pause", lastGood-glance, func(s *faulty) {
 		s.sim.SetPause(true)
-		time.Sleep(interval) // it has said so
+		time.Sleep(interval) // a poll has seen the pause
 		s.sim.Node("pg1").SetFault(nodetest.Refuse)
 	}, func(s *faulty) { s.sim.Node("pg1").Thaw(); s.sim.SetPause(false) }).withoutHAProxy(),
 	{
@@ -220,5 +220,5 @@ func (f fault) withoutHAProxy() fault { f.haproxy = ""; return f }
 
 func (f fault) lasting(d time.Duration) fault { f.lasts = d; return f }
 
-// judging is how long a claimant that is silent is waited for (cluster's judgeWithin).
+// judging is how long a silent claimant delays an election (cluster's judgeWithin).
 const judging = 500 * time.Millisecond

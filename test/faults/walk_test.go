@@ -14,14 +14,13 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// walkSeed names the walk to repeat, and walkSteps how long walks are.
+// walkSeed is the variable with the seed of the only walk, walkSteps that with its length.
 const walkSeed, walkSteps = "PATRONIGLUE_WALK_SEED", "PATRONIGLUE_WALK_STEPS"
 
-// TestWalkOverFaults wanders at random over everything that the table of faults
-// has, and over mixtures that it has not. What must hold at any moment is looked
-// at after each step; from time to time all is mended, and must be well soon.
-// cluster.TestWhateverHappensThereIsOnePrimaryAtMost does likewise with answers
-// that no Patroni gives.
+// TestWalkOverFaults plays random sequences of faults, and mixtures that the table does not have.
+// After each step it checks what must hold at any moment; from time to time it mends everything,
+// and all must be well soon. cluster.TestWhateverHappensThereIsOnePrimaryAtMost does the same
+// with answers that no Patroni gives.
 //
 // A walk that failed is repeated, and made longer, by
 //
@@ -73,12 +72,12 @@ type walk struct {
 	r     *rand.Rand
 	since map[string]time.Time // when a node began to answer nothing that counts
 	slept time.Time            // when the machine was suspended last
-	did   []string             // the latest steps, for who has to find out
+	did   []string             // the latest steps, shown when a check fails
 }
 
 func (w *walk) node() *nodetest.Node { return w.sim.Nodes()[w.r.IntN(len(w.sim.Nodes()))] }
 
-// step does something, and looks a few times.
+// step plays one random fault, and checks a few times what must hold.
 func (w *walk) step() {
 	n := w.node()
 	did := ""
@@ -155,7 +154,7 @@ func (w *walk) step() {
 	w.see()
 }
 
-// note keeps since when a node cannot have given an answer that counts.
+// note records since when each node cannot have given an answer that counts.
 func (w *walk) note() {
 	for _, n := range w.sim.Nodes() {
 		_, unlinked := w.links.Load(n.Name())
@@ -168,8 +167,8 @@ func (w *walk) note() {
 	}
 }
 
-// see looks at what must hold at any moment. That HTTP and agents agree, and
-// that every refusal has a reason, passing looks at.
+// see checks what must hold at any moment. passing checks that HTTP and agents agree and that
+// every refusal has a reason.
 func (w *walk) see() {
 	w.Helper()
 	now := time.Now()
@@ -200,8 +199,8 @@ func (w *walk) see() {
 	}
 }
 
-// mend makes all nodes work, with a leader, and wants that everybody is served
-// within an interval after each node was heard.
+// mend ends all faults and chooses a leader. All nodes must be in service within an interval
+// after each one answered.
 func (w *walk) mend() {
 	w.Helper()
 	w.links.Clear()
@@ -252,12 +251,12 @@ func (w *walk) mend() {
 	}
 }
 
-// neverTooMuch: whatever happened, no Patroni was asked too often.
+// neverTooMuch fails the test if a Patroni was asked too often.
 func (w *walk) neverTooMuch() {
 	w.Helper()
 	for _, n := range w.sim.Nodes() {
-		// Over TLS a client that closes says so first, and waits for a pipe, which unlike
-		// a socket has no buffer.
+		// A TLS client sends close_notify before it closes, for which it waits here: a pipe has no
+		// buffer, unlike a socket.
 		if n.MaxOpen() > 1 && w.good == nil {
 			w.Errorf("%s: %d connections at once", n.Name(), n.MaxOpen())
 		}

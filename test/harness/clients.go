@@ -196,7 +196,7 @@ func NoneMisrouted(t *testing.T, what string, s Summary) {
 	t.Helper()
 	t.Logf("%s: %s", what, s)
 	if len(s.served) == 0 {
-		t.Errorf("%s: nobody was served", what)
+		t.Errorf("%s: no client was served", what)
 	}
 	if n := len(s.misrouted); n > 0 {
 		t.Errorf("%s: %d connections reached a node of the wrong role, the first at %s", what, n, s.misrouted[0].Begun.Format(ClockFormat))

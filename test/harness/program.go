@@ -28,7 +28,7 @@ type Program struct {
 	Path   string        // the configuration that it was started with, and that a reload reads
 	Config string        // the same with the port that was chosen, for commands that ask it
 	HTTP   string        // host:port of the frontend
-	Agents []string      // host:port of each agent listener, in the order in which they answered
+	Agents []string      // host:port of each agent listener, shared ones first
 	Log    *Log          // what it logs
 	Ended  chan struct{} // closed when it has ended
 
@@ -90,7 +90,8 @@ func (p *Program) awaitReady(t *testing.T, text string) {
 		default:
 		}
 		log = p.Log.after(p.begun)
-		p.Agents = log.Values("listener", "message", "answering agent checks")
+		const answering = "answering agent checks"
+		p.Agents = append(log.Values("listener", "message", answering, "shared", "true"), log.Values("listener", "message", answering, "shared", "false")...)
 		ready := len(log.Lines("message", "ready: every node was polled")) > 0
 		return Want(ready && len(p.Agents) >= agents, "a program that is ready with %d agent listeners (got %t, %q)", agents, ready, p.Agents)
 	})

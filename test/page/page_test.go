@@ -18,7 +18,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// troubles are what clusters can be in, and what the page says of it.
+// troubles is states of clusters, and what the page shows of each.
 var troubles = []struct {
 	name   string
 	before func(*nodetest.Cluster) // the program starts; nil = nothing
@@ -66,7 +66,7 @@ var troubles = []struct {
 	},
 }
 
-// TestPage looks at the status page of clusters in all kinds of trouble.
+// TestPage checks the status page of clusters in all kinds of trouble.
 func TestPage(t *testing.T) {
 	clusters := make(map[string]*nodetest.Cluster)
 	config := []string{"[frontend]\n" + harness.AnyPort + "[agent]\nlisten = '127.0.0.1:0'\n[checks]\nmax-lag = '100MB'\nlag-hold = 0\n" + harness.FastPolls}
@@ -171,12 +171,12 @@ func TestPage(t *testing.T) {
 	})
 }
 
-// nodesIn are nodesOf in a cluster of that name.
+// nodesIn is harness.NodeTables for a cluster of that name.
 func nodesIn(c *nodetest.Cluster, name string) string {
 	return strings.ReplaceAll(harness.NodeTables(c, ""), "'main'", "'"+name+"'")
 }
 
-// TestPageOfMany is the overview of so many clusters that one has to search.
+// TestPageOfMany checks the overview of so many clusters that one has to search.
 func TestPageOfMany(t *testing.T) {
 	const many, every = 200, 14 // so many'th has no primary
 	config := []string{"[frontend]\n" + harness.AnyPort + "[backend]\ninterval = '3s'\nprimary-interval = '3s'\nfast-interval = '1s'\n"}
@@ -228,8 +228,8 @@ func TestPageOfMany(t *testing.T) {
 	})
 }
 
-// TestPageReconnects: the supervisor is killed and comes back, at last with other
-// nodes.
+// TestPageReconnects: the page follows a supervisor that is killed and comes back, in the end with
+// other nodes.
 func TestPageReconnects(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	addr := harness.FreePort(t)

@@ -35,8 +35,8 @@ import (
 
 var screenshots = flag.String("screenshots", "", "`DIR` for the README's pictures of the status page; without it they are thrown away")
 
-// TestScreenshots makes the README's pictures: ./build.sh screenshots. What they
-// show is the page as the real supervisor makes it, of a simulated cluster.
+// TestScreenshots makes the README's pictures (./build.sh screenshots): the real supervisor's page
+// of a simulated cluster.
 func TestScreenshots(t *testing.T) {
 	begin := time.Duration(0)
 	if *screenshots == "" {
@@ -75,7 +75,7 @@ func TestScreenshots(t *testing.T) {
 	}
 }
 
-// recorded are answers by path. A stream's is given again and again.
+// recorded is answers by path. That of a stream is sent again and again.
 type recorded map[string]*httptest.ResponseRecorder
 
 func (r recorded) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -100,9 +100,8 @@ func (r recorded) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// night is what the page answers at 3 o'clock in the morning: after a switchover
-// in the evening, which nobody sees who begins later, the loss of a primary, and
-// with a replica that does not keep up. Time is fake, from midnight on.
+// night records the page's answers at 3 o'clock in the morning, after a switchover in the evening
+// and the loss of a primary, and with a replica that lags. Time is fake, from midnight on.
 func night(t *testing.T, begin time.Duration) recorded {
 	answers := make(recorded)
 	synctest.Test(t, func(t *testing.T) {
@@ -189,8 +188,8 @@ func (r recorded) record(ctx context.Context, handler http.Handler, path string)
 	handler.ServeHTTP(r[path], httptest.NewRequestWithContext(ctx, "GET", path, nil))
 }
 
-// fewColours makes a picture small: the 256 colours that it has most of are enough
-// for a page, all others become the nearest of them.
+// fewColours makes a picture small: it keeps the 256 most frequent colours, and replaces all others
+// by the nearest of them.
 func fewColours(t *testing.T, from []byte) []byte {
 	t.Helper()
 	in, err := png.Decode(bytes.NewReader(from))

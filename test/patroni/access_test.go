@@ -16,8 +16,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// TestDiscoveryReasons asks a real etcd in ways that it refuses: each has a reason
-// that an operator can mend.
+// TestDiscoveryReasons: where a real etcd refuses the program's requests, /health gives a reason
+// by which an operator can mend it.
 func TestDiscoveryReasons(t *testing.T) {
 	t.Parallel() // it mostly waits
 	harness.Matrix(t, testDiscoveryReasons)
@@ -72,8 +72,8 @@ func testDiscoveryReasons(t *testing.T, s lab.Suite) {
 	t.Run("certificate of etcd expired", func(t *testing.T) { certificateExpired(t, l, p) })
 }
 
-// certificateExpired: who is connected stays so; who has to connect anew goes on
-// with what is known, says why, and needs nobody's help when all is well again.
+// certificateExpired: a watch that is connected goes on. One that has to connect again leaves
+// the members as known, /health says why, and all is well by itself with a good certificate.
 func certificateExpired(t *testing.T, l *lab.Lab, p *harness.Program) {
 	files := []string{filepath.Join(l.TLSDir(), "etcd.crt"), filepath.Join(l.TLSDir(), "etcd.key")}
 	var good [][]byte

@@ -17,8 +17,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// TestTwoClaims puts simulated members, who can do what no Patroni
-// should, and databases that only greet behind the real HAProxy.
+// TestTwoClaims runs the real HAProxy over simulated members, which do what no Patroni should,
+// and over databases that only greet.
 func TestTwoClaims(t *testing.T) {
 	t.Parallel() // it mostly waits
 	harness.Matrix(t, testTwoClaims)
@@ -47,8 +47,8 @@ func testTwoClaims(t *testing.T, s lab.Suite) {
 	for _, tt := range []struct {
 		name    string
 		do      func()
-		want    string   // who is in service then; "" is nobody
-		reached []string // by clients meanwhile, one after another
+		want    string   // the node in service then; "" is none
+		reached []string // nodes that clients reach meanwhile, one after another
 	}{
 		{"one claims", func() {}, "pg1", []string{"pg1"}},
 		{"another one on the same timeline", claim(false, "pg1", "pg2"), "", []string{"pg1"}},
@@ -80,7 +80,7 @@ func testTwoClaims(t *testing.T, s lab.Suite) {
 			tt.do()
 			e.haproxyWrites(t, tt.want)
 			took := time.Since(begun)
-			time.Sleep(1500 * time.Millisecond) // and so it stays: every node is polled meanwhile
+			time.Sleep(1500 * time.Millisecond) // it has to stay so: every node is polled meanwhile
 			e.haproxyWrites(t, tt.want)
 			if got := db.reached(); !slices.Equal(got, tt.reached) {
 				t.Errorf("clients reached %v, want %v", got, tt.reached)
@@ -122,10 +122,10 @@ func (e suite) haproxyWrites(t *testing.T, node string) {
 	})
 }
 
-// databases listen in place of PostgreSQL, greet and then say nothing.
+// databases listen in place of PostgreSQL, greet each client and then send nothing.
 type databases struct {
 	mu    sync.Mutex
-	nodes []string // guarded by mu: who was reached, one after another
+	nodes []string // guarded by mu: the nodes that were reached, one after another
 }
 
 func (db *databases) listen(t *testing.T, n lab.Node) {
@@ -163,7 +163,7 @@ func (db *databases) forget() {
 	db.nodes = nil
 }
 
-// reached gives who was reached, each once in a row, and no more than ten.
+// reached returns the nodes that were reached, each once in a row, at most ten.
 func (db *databases) reached() []string {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -171,7 +171,7 @@ func (db *databases) reached() []string {
 	return nodes[:min(10, len(nodes))]
 }
 
-// greet connects and waits until a database greets.
+// greet connects and waits for a database's greeting.
 func greet(addr string) (net.Conn, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -18,11 +18,11 @@ import (
 	"patroniglue/test/harness"
 )
 
-// clients: who reads Patroni's /patroni and /cluster reads the same here.
+// clients: /patroni and /cluster have the same documents here as in Patroni.
 func (e suite) clients(t *testing.T) {
 	c := e.Healthy(t)
 	for _, n := range e.Lab.Nodes {
-		// Byte for byte, as far as both are of one moment.
+		// Byte for byte, but for what changes from one moment to the next.
 		harness.Eventually(t, 20*time.Second, func() error {
 			theirs, ours := e.MustAsk(t, n.REST, "GET", "/patroni"), e.MustAsk(t, e.Lab.HTTP, "GET", "/node/"+n.Name+"/patroni")
 			if ours.Status != theirs.Status || !bytes.Equal(ours.Body, theirs.Body) {
@@ -37,7 +37,7 @@ func (e suite) clients(t *testing.T) {
 	}
 	e.sameCluster(t, c)
 
-	// What is seldom there. Patroni's API makes it, and takes it away again.
+	// Fields that are seldom there: Patroni's API adds them, and removes them again.
 	replica, later := c.Replicas[0], time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05-07:00")
 	t.Run("restart scheduled", func(t *testing.T) {
 		e.change(t, replica, "POST", "/restart", `{"schedule": "`+later+`", "restart_pending": true}`)
@@ -118,8 +118,8 @@ func (e suite) shows(t *testing.T, c harness.Roles, words ...string) {
 	e.sameCluster(t, c)
 }
 
-// sameCluster: Patroni's /cluster is ours, key by key, value by value, at every
-// base that a client may be given.
+// sameCluster waits until our /cluster has Patroni's keys and values, below every base URL that
+// a client may have.
 func (e suite) sameCluster(t *testing.T, c harness.Roles) {
 	t.Helper()
 	for _, path := range []string{"/cluster", "/cluster/" + e.Lab.Scope, "/cluster/" + e.Lab.Scope + "/cluster", "/node/pg1/cluster", "/node/pg3/cluster"} {
@@ -140,8 +140,8 @@ func (e suite) sameCluster(t *testing.T, c harness.Roles) {
 	}
 }
 
-// asOurs makes of Patroni's /cluster what ours should be. Each line is a
-// difference that is meant, and why.
+// asOurs changes Patroni's /cluster to what ours should be. Each line is a difference that is
+// intended, with its reason.
 func (e suite) asOurs(theirs map[string]any) map[string]any {
 	typesOnly(theirs)
 	theirs["scope"] = e.Lab.Scope // since 3.2.0; ours is the newest form, whatever the nodes are
@@ -164,7 +164,7 @@ func (e suite) asOurs(theirs map[string]any) map[string]any {
 	return theirs
 }
 
-// typesOnly writes the type of what changes from one moment to another.
+// typesOnly replaces values that change from one moment to the next by their types.
 func typesOnly(list map[string]any) map[string]any {
 	for _, m := range list["members"].([]any) {
 		m := m.(map[string]any)

@@ -11,7 +11,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// comparison is what both programs answered to a check, one right after the other.
+// comparison is the answers of both programs to a check, one right after the other.
 type comparison struct {
 	at            time.Time
 	check         string
@@ -20,7 +20,7 @@ type comparison struct {
 	err           error
 }
 
-// compare asks both about each check in turn, about primary each time.
+// compare asks both about each check in turn, and about primary in between.
 func (d *sideBySide) compare(t *testing.T) *harness.Recorder[comparison] {
 	checks, next := node.CheckNames(), 0
 	ask := func(addr, check string) (nodes []string, err error) {
@@ -38,7 +38,7 @@ func (d *sideBySide) compare(t *testing.T) *harness.Recorder[comparison] {
 			c.second, c.err = ask(d.second.HTTP, check)
 		}
 		if c.err == nil && check == "primary" && len(c.first) > 0 && len(c.second) > 0 && !slices.Equal(c.first, c.second) {
-			// It may have changed in between. If not, here are two.
+			// The primary may have changed in between. If it has not, there are two.
 			again, err := ask(d.Lab.HTTP, check)
 			c.two, c.err = slices.Equal(again, c.first), err
 		}
@@ -52,11 +52,11 @@ func (d *sideBySide) compare(t *testing.T) *harness.Recorder[comparison] {
 	})
 }
 
-// agreeAgain is within which the two have to agree again while something changes:
-// the interval of both and what their polls take, on a busy machine.
+// agreeAgain is how long the two may differ while something changes: the interval of both and
+// the time of their polls, on a busy machine.
 const agreeAgain = 5 * time.Second
 
-// agreed: they never had two primaries, and never differed for long.
+// agreed fails the test if they had two primaries, or differed for long.
 func (d *sideBySide) agreed(t *testing.T) {
 	t.Helper()
 	all := d.both.Stop()

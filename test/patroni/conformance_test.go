@@ -2,6 +2,7 @@ package patroni
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -15,8 +16,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// TestConformance compares the simulated Patroni with the real ones of Debian's generations, in every state that a healthy
-// cluster can be brought to by what operators do.
+// TestConformance compares the simulated Patroni with the real ones of Debian's releases, in every state that operators can
+// bring a healthy cluster to.
 func TestConformance(t *testing.T) {
 	t.Parallel() // it mostly waits
 	harness.Core(t, func(t *testing.T, s lab.Suite) {
@@ -97,10 +98,10 @@ func (e suite) conforms(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if c.Major < tt.major {
-				t.Skipf("Patroni %d has no such thing", c.Major)
+				t.Skipf("Patroni %d does not have it", c.Major)
 			}
 			if tt.name == "standby cluster" && !strings.HasPrefix(version, "3.") && !strings.HasPrefix(version, "4.0.") {
-				t.Skip("NOT COMPARED: since 4.1 the lock goes to another member, and who follows whom goes on changing")
+				t.Skip("NOT COMPARED: since 4.1 the lock goes to another member, and the members keep changing whom they follow")
 			}
 			e.change(t, c.Primary, "PATCH", "/config", tt.config)
 			harness.Eventually(t, 60*time.Second, func() error {
@@ -128,7 +129,7 @@ func (e suite) patroniHealthy(t *testing.T) (c harness.Roles) {
 	return c
 }
 
-// patroniDocument is what the test looks at in a document.
+// patroniDocument is the fields of a document that the test reads.
 type patroniDocument struct {
 	State, Role    string
 	Pause          bool
@@ -148,39 +149,32 @@ func (e suite) document(t *testing.T, n lab.Node) (d patroniDocument) {
 	return d
 }
 
-// conformance: the simulated member answers as the real one whose state it has.
+// conformance: a simulated member answers as the real one in the same state.
 func (e suite) conformance(t *testing.T, c harness.Roles) {
 	t.Helper()
-	// What depends on positions differs for as long as something is being written
-	// here and the positions there are from another moment: it is asked again.
+	// Answers that depend on positions in the WAL differ while something is written between the two
+	// requests: those are sent again.
 	requests := make(map[string][]nodetest.Request)
 	for _, n := range e.Lab.Nodes {
 		requests[n.Name] = nodetest.Requests()
 	}
-	var differences []string
-	for end := time.Now().Add(15 * time.Second); ; {
+	harness.Eventually(t, 15*time.Second, func() error {
 		sim := e.simulate(t, c)
-		differences = nil
+		defer sim.Close()
+		var differences []error
 		for _, n := range e.Lab.Nodes {
 			var again []nodetest.Request
 			for _, r := range requests[n.Name] {
 				theirs, simulated := e.MustAsk(t, n.REST, r.Method, r.Target), e.MustAsk(t, sim.Node(n.Name).Addr(), r.Method, r.Target)
 				if d := gocmp.Diff(theirs.Form(), simulated.Form()); d != "" {
 					again = append(again, r)
-					differences = append(differences, fmt.Sprintf("%s %s (-real +simulated)\n%s", n.Name, r, d))
+					differences = append(differences, fmt.Errorf("%s %s (-real +simulated)\n%s", n.Name, r, d))
 				}
 			}
 			requests[n.Name] = again
 		}
-		sim.Close()
-		if len(differences) == 0 || time.Now().After(end) {
-			break
-		}
-		time.Sleep(500 * time.Millisecond)
-	}
-	for _, d := range differences {
-		t.Error(d)
-	}
+		return errors.Join(differences...)
+	})
 }
 
 // simulate makes a cluster whose members are in the states of the real ones.
@@ -229,7 +223,7 @@ func (e suite) simulate(t *testing.T, c harness.Roles) *nodetest.Cluster {
 	return sim
 }
 
-// history is what /history says.
+// history returns the document of /history.
 func (e suite) history(t *testing.T, n lab.Node) (promotions []nodetest.Promotion) {
 	t.Helper()
 	var lines [][]json.RawMessage

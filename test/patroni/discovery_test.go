@@ -11,10 +11,10 @@ import (
 	"patroniglue/test/harness"
 )
 
-// TestDiscoveryEndToEnd runs two programs side by side that know nothing but where
-// etcd is: Debian's, three members with TLS and authentication, upon which three
-// real Patroni live. Both give the same answers throughout. Each subtest begins
-// and ends with a healthy cluster, and those of etcd change no answer at all.
+// TestDiscoveryEndToEnd runs two programs side by side which know nothing but where etcd is:
+// three members with TLS and authentication, which three real Patroni use too. Both programs
+// give the same answers throughout. Each subtest begins and ends with a healthy cluster; what
+// happens to etcd changes no answer.
 func TestDiscoveryEndToEnd(t *testing.T) {
 	t.Parallel() // it mostly waits
 	harness.Core(t, testDiscoveryEndToEnd)
@@ -34,7 +34,7 @@ func testDiscoveryEndToEnd(t *testing.T, s lab.Suite) {
 	d.agreed(t)
 }
 
-// sideBySide is an end to end with a second program.
+// sideBySide is a cluster with a second program.
 type sideBySide struct {
 	suite
 	second *harness.Program
@@ -47,9 +47,9 @@ func startDiscovering(t *testing.T, s lab.Suite) *sideBySide {
 	d.StartHAProxy(t) // whose configuration knows the discovered nodes
 	c := d.Healthy(t)
 	d.both = d.compare(t)
-	// For Patroni an etcd that is away for so long is nothing yet. Failsafe mode would
-	// not do: with more than one host of etcd, 3.0.2 ends in "Could not get the list of
-	// servers" nevertheless (dcs/etcd.py, _refresh_machines_cache), and demotes.
+	// With these Patroni tolerates an etcd that is away for so long. Failsafe mode would not do:
+	// with more than one host of etcd 3.0.2 nevertheless fails with "Could not get the list of
+	// servers" (dcs/etcd.py, _refresh_machines_cache) and demotes.
 	d.configure(t, c.Primary, `{"ttl": 200, "retry_timeout": 90}`)
 	return d
 }
@@ -63,7 +63,7 @@ func (d *sideBySide) discovery(t *testing.T) string {
 	return text
 }
 
-// bothSay waits until the word is in both programs' health, or is not.
+// bothSay waits until the word is, or is not, in /health of both programs.
 func (d *sideBySide) bothSay(t *testing.T, word string, is bool) {
 	t.Helper()
 	for _, addr := range []string{d.Lab.HTTP, d.second.HTTP} {
@@ -77,7 +77,7 @@ func (d *sideBySide) bothSay(t *testing.T, word string, is bool) {
 	}
 }
 
-// unchanged does something, during which every answer stays as it is.
+// unchanged calls do, during which no answer may change.
 func (d *sideBySide) unchanged(t *testing.T, do func(harness.Roles)) {
 	t.Helper()
 	c := d.Healthy(t)

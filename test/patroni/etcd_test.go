@@ -14,11 +14,11 @@ import (
 	"patroniglue/test/harness"
 )
 
-// frozenFor is the environment variable that says how long etcd stays frozen, at
-// least until that is told.
+// frozenFor is the environment variable that says how long etcd stays frozen. It is frozen at
+// least until /health warns.
 const frozenFor = "PATRONIGLUE_ETCD_FROZEN"
 
-// patient waits until each Patroni has the long ttl.
+// patient waits until each Patroni has the long ttl that startDiscovering sets.
 func (d *sideBySide) patient(t *testing.T) {
 	t.Helper()
 	d.etcd(t, func(ctx context.Context, c *clientv3.Client) error {
@@ -53,8 +53,8 @@ func (d *sideBySide) etcdLeaderKilled(t *testing.T) {
 	})
 }
 
-// etcd does something there, by another connection each time: a client that has seen
-// a restore does not recover from it.
+// etcd calls do with a new client each time: a client that has seen a restore does not recover
+// from it.
 func (d *sideBySide) etcd(t *testing.T, do func(context.Context, *clientv3.Client) error) {
 	t.Helper()
 	harness.Eventually(t, 20*time.Second, func() error {
@@ -77,8 +77,8 @@ func (d *sideBySide) deleteKeys(t *testing.T, key string, options ...clientv3.Op
 	})
 }
 
-// bothSee: what is written to etcd arrives at both, here something that they
-// complain about.
+// bothSee writes a key to etcd about which both programs have to complain: so their watches
+// work.
 func (d *sideBySide) bothSee(t *testing.T) {
 	t.Helper()
 	scope := fmt.Sprintf("no scope %d", time.Now().UnixNano())
@@ -92,8 +92,8 @@ func (d *sideBySide) bothSee(t *testing.T) {
 	d.bothSay(t, scope, false)
 }
 
-// etcdFrozen: members stay as known, answers go on, and /health warns. When etcd is
-// back so is the watch.
+// etcdFrozen: members stay as known, answers go on, and /health warns. When etcd is back, the
+// watch works again.
 func (d *sideBySide) etcdFrozen(t *testing.T) {
 	d.patient(t)
 	var least time.Duration
@@ -115,8 +115,8 @@ func (d *sideBySide) etcdFrozen(t *testing.T) {
 	})
 }
 
-// etcdLeaderless: the one member that is left answers nothing that it would have to
-// be sure of, and a watch there would be silent for ever.
+// etcdLeaderless: the one member that is left cannot answer consistent reads, and a watch there
+// would be silent for ever.
 func (d *sideBySide) etcdLeaderless(t *testing.T) {
 	d.patient(t)
 	d.unchanged(t, func(harness.Roles) {
@@ -132,8 +132,8 @@ func (d *sideBySide) etcdLeaderless(t *testing.T) {
 	})
 }
 
-// etcdRestored: the past is back, its revisions count from before, and what is
-// watched is what is written now.
+// etcdRestored: etcd has its past again, with lower revisions, and the watch still reports what
+// is written from now on.
 func (d *sideBySide) etcdRestored(t *testing.T) {
 	snapshot := filepath.Join(d.Lab.Dir, "snapshot")
 	d.run(t, "etcdctl", "snapshot", "save", snapshot)

@@ -9,8 +9,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// switchoverUnderLoad: no write reaches a node that does not take it, none is
-// lost, and sessions do not stay on the old primary.
+// switchoverUnderLoad: no write reaches a standby, none is lost, and sessions do not stay on the
+// old primary.
 func (e *behindHAProxy) switchoverUnderLoad(t *testing.T) {
 	for i := range 2 {
 		c := e.well(t)
@@ -33,11 +33,11 @@ func (e *behindHAProxy) switchoverUnderLoad(t *testing.T) {
 	}
 }
 
-// postgresKilledUnderLoad: kill -9 of the primary's postmaster, while its
-// Patroni goes on to say that it is primary.
+// postgresKilledUnderLoad: kill -9 of the primary's postmaster, while its Patroni still says that
+// it is primary.
 func (e *behindHAProxy) postgresKilledUnderLoad(t *testing.T) {
 	c := e.well(t)
-	// Something to recover, or it is back before anybody has looked.
+	// It needs something to recover, or it is back before the next poll.
 	if _, err := e.Lab.Query(t.Context(), c.Primary.SQL, "insert into lab (said) select repeat('x', 1000) from generate_series(1, 30000)"); err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +63,8 @@ func (e *behindHAProxy) postgresKilledUnderLoad(t *testing.T) {
 	}
 }
 
-// frozen: a primary of which nothing was heard for our ttl goes out of service,
-// with its sessions, though its PostgreSQL would still serve them.
+// frozen: a primary whose Patroni was silent for our ttl goes out of service with its sessions,
+// although its PostgreSQL would still serve them.
 func (e *behindHAProxy) frozen(t *testing.T) {
 	c := e.well(t)
 	server := lab.WriteBackend + "/" + c.Primary.Name
@@ -100,8 +100,8 @@ func (e *behindHAProxy) frozen(t *testing.T) {
 	e.RowsKept(t, c.Primary, w)
 }
 
-// frozenForGood: beyond Patroni's ttl there are two PostgreSQLs that take
-// writes. Clients reach one of them at most, and nothing that was written is lost.
+// frozenForGood: after Patroni's ttl two PostgreSQLs take writes. Clients reach at most one of
+// them, and nothing that was written is lost.
 func (e *behindHAProxy) frozenForGood(t *testing.T) {
 	c := e.well(t)
 	writes, open := e.RecordWrites(t), e.OpenSession(t, e.Lab.Write)
@@ -127,7 +127,7 @@ func (e *behindHAProxy) frozenForGood(t *testing.T) {
 		t.Errorf("written to %v, want %v", w.Nodes, want)
 	}
 	e.RowsKept(t, e.Lab.Node(a.Node), w)
-	// Not thawed: Debian's Patroni might take the lock back (the lab's README).
+	// It is not thawed: Debian's Patroni might take the lock back (the lab's README).
 	if err := e.Lab.CrashNode(t.Context(), c.Primary.Name); err != nil {
 		t.Fatal(err)
 	}

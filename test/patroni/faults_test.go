@@ -14,11 +14,10 @@ import (
 	"patroniglue/test/harness"
 )
 
-// TestFaultsOfTheCluster and TestFaultsOfPostgreSQL are the lines of the table of
-// faults (faults_test.go) that need a real Patroni. TestEndToEnd and
-// TestBehindHAProxy have more of them: switchover, Patroni frozen, PostgreSQL
-// killed, nodes crashed. Each subtest begins and ends with a healthy cluster; at
-// no moment two nodes are primary.
+// TestFaultsOfTheCluster and TestFaultsOfPostgreSQL play the faults that need a real Patroni;
+// test/faults/table_test.go has the others. TestEndToEnd and TestBehindHAProxy have more of
+// them: switchover, Patroni frozen, PostgreSQL killed, nodes crashed. Each subtest begins and
+// ends with a healthy cluster; at no moment are two nodes primary.
 func TestFaultsOfTheCluster(t *testing.T) {
 	t.Parallel() // it mostly waits
 	harness.Matrix(t, testFaultsOfTheCluster)
@@ -64,7 +63,7 @@ func (e suite) configure(t *testing.T, n lab.Node, patch string) {
 	}
 }
 
-// healthSays waits for a reason of the cluster's health.
+// healthSays waits until a reason is, or is not, in the cluster's health.
 func (e suite) healthSays(t *testing.T, code string, is bool) {
 	t.Helper()
 	harness.Eventually(t, 30*time.Second, func() error {
@@ -79,7 +78,7 @@ func (e suite) healthSays(t *testing.T, code string, is bool) {
 	})
 }
 
-// watched ends a watch when the present has been seen as well.
+// watched stops a recording after one more sample.
 func (e suite) watched(t *testing.T, w *harness.Recorder[harness.Sample]) []harness.Sample {
 	t.Helper()
 	time.Sleep(500 * time.Millisecond)
@@ -88,8 +87,8 @@ func (e suite) watched(t *testing.T, w *harness.Recorder[harness.Sample]) []harn
 	return samples
 }
 
-// whoPassed gives who passed primary by HTTP, one after another. In each sample
-// the agent is asked after HTTP: only what both say twice in a row can disagree.
+// whoPassed returns the nodes that passed primary by HTTP, one after another. In each sample the
+// agent is asked after HTTP, so a disagreement counts only if both say the same twice in a row.
 func whoPassed(t *testing.T, samples []harness.Sample) (names []string) {
 	t.Helper()
 	for i, s := range samples {
@@ -104,7 +103,7 @@ func whoPassed(t *testing.T, samples []harness.Sample) (names []string) {
 	return names
 }
 
-// says waits until HTTP and the agent say so of a node's /primary.
+// says waits until HTTP and the agent answer a node's primary check so.
 func (e suite) says(t *testing.T, name string, reason, agent string) {
 	t.Helper()
 	harness.Eventually(t, 30*time.Second, func() error {
@@ -123,8 +122,8 @@ func (e suite) says(t *testing.T, name string, reason, agent string) {
 	})
 }
 
-// patroniRestarted: while nothing listens the primary is out, as nobody would
-// tell if it stopped; then it is back, and nobody else was in its place.
+// patroniRestarted: while Patroni's port is closed the primary is out of service, because nobody
+// would notice if it stopped. Then it is back, and no other node was in its place.
 func (e suite) patroniRestarted(t *testing.T) {
 	c := e.Healthy(t)
 	w := e.RecordPrimaries(t)
@@ -145,8 +144,8 @@ func (e suite) patroniRestarted(t *testing.T) {
 	t.Log(harness.Gap(samples))
 }
 
-// paused: a Patroni that is restarted in pause, as for an upgrade, takes nobody
-// out of service: its silence is expected, and shorter than our TTL.
+// paused: a Patroni that is restarted in pause, as for an upgrade, puts no node out of service:
+// its silence is expected, and shorter than our ttl.
 func (e suite) paused(t *testing.T) {
 	c := e.Healthy(t)
 	e.configure(t, c.Primary, `{"pause": true}`)
@@ -178,8 +177,8 @@ func (e suite) paused(t *testing.T) {
 	e.HAProxyShows(t, e.Normal(e.Healthy(t)))
 }
 
-// dcsFrozenFailsafe: nobody notices, not even the moment without the lock when
-// the DCS is back.
+// dcsFrozenFailsafe: no answer changes, not even in the moment without the lock when the DCS is
+// back.
 func (e suite) dcsFrozenFailsafe(t *testing.T) {
 	c := e.Healthy(t)
 	e.configure(t, c.Primary, `{"failsafe_mode": true}`)
@@ -203,7 +202,7 @@ func (e suite) dcsFrozenFailsafe(t *testing.T) {
 	}
 }
 
-// dcsFrozen: Patroni makes its primary a replica, and so do we.
+// dcsFrozen: Patroni demotes its primary, and so do we.
 func (e suite) dcsFrozen(t *testing.T) {
 	c := e.Healthy(t)
 	w := e.RecordPrimaries(t)
@@ -238,7 +237,7 @@ func (e suite) freezeDCS(t *testing.T, meanwhile func()) {
 	thaw()
 }
 
-// crashLoop: each crash is seen, while Patroni's own /primary is 200 throughout.
+// crashLoop: each crash puts the primary out, while Patroni's own /primary is 200 throughout.
 func (e suite) crashLoop(t *testing.T) {
 	const crashes = 3
 	c := e.Healthy(t)
@@ -262,9 +261,8 @@ func (e suite) crashLoop(t *testing.T) {
 	e.HAProxyShows(t, e.Normal(after))
 }
 
-// failedPromotion: a node that has the lock but does not get on with its
-// promotion is no primary, whatever its /primary says (#3603); when its
-// PostgreSQL dies of that, it is none either.
+// failedPromotion: a node that has the lock but whose promotion does not end is no primary,
+// whatever its /primary says (#3603), nor after its PostgreSQL has died of that.
 func (e suite) failedPromotion(t *testing.T) {
 	c := e.Healthy(t)
 	to := c.Replicas[0]
@@ -295,7 +293,7 @@ func (e suite) failedPromotion(t *testing.T) {
 	t.Log(harness.Gap(samples))
 }
 
-// allGone: everything is DOWN, and all is well when they are back.
+// allGone: every server is DOWN, and all is well when the nodes are back.
 func (e suite) allGone(t *testing.T) {
 	c := e.Healthy(t)
 	w := e.RecordPrimaries(t)

@@ -13,10 +13,10 @@ import (
 	"patroniglue/test/harness"
 )
 
-// TestBehindHAProxy is what applications see of a real cluster through the real
-// HAProxy with the configuration that we print, while one part after the other
-// fails. The program runs in a process of its own, to be killed. Each subtest
-// begins when everything is well; the last one leaves a cluster of two.
+// TestBehindHAProxy checks what applications see of a real cluster through the real HAProxy, with
+// the configuration that we print, while one part after the other fails. The program runs in a
+// process of its own, which can be killed. Each subtest begins with a healthy cluster; the last
+// one leaves two nodes.
 func TestBehindHAProxy(t *testing.T) {
 	t.Parallel() // it mostly waits
 	harness.Matrix(t, testBehindHAProxy)
@@ -39,7 +39,7 @@ func testBehindHAProxy(t *testing.T, s lab.Suite) {
 	t.Run("Patroni frozen beyond its own ttl", e.frozenForGood)
 }
 
-// behindHAProxy is an endToEnd whose program can be killed.
+// behindHAProxy is a cluster behind HAProxy whose program can be killed.
 type behindHAProxy struct{ suite }
 
 func startBehindHAProxy(t *testing.T, s lab.Suite) *behindHAProxy {
@@ -65,14 +65,14 @@ func (e *behindHAProxy) well(t *testing.T) harness.Roles {
 	return c
 }
 
-// shown is what HAProxy shows at a moment.
+// shown is what HAProxy shows at one moment.
 type shown struct {
 	at      time.Time
 	servers map[string]lab.Server // by backend/name
 	err     error
 }
 
-// observe looks at HAProxy all the time.
+// observe records what HAProxy shows.
 func (e *behindHAProxy) observe(t *testing.T) *harness.Recorder[shown] {
 	return harness.Record(t, 1, 20*time.Millisecond, func() shown {
 		s := shown{at: time.Now(), servers: make(map[string]lab.Server)}
@@ -85,7 +85,7 @@ func (e *behindHAProxy) observe(t *testing.T) *harness.Recorder[shown] {
 	})
 }
 
-// passedThrough gives the states of a server, each once in a row.
+// passedThrough returns the states of a server, one after another.
 func passedThrough(t *testing.T, samples []shown, server string) (states []string) {
 	t.Helper()
 	for _, s := range samples {
@@ -101,8 +101,8 @@ func passedThrough(t *testing.T, samples []shown, server string) (states []strin
 	return states
 }
 
-// haproxySays waits until HAProxy has heard a reason from the agent: while it
-// asks again it shows none.
+// haproxySays waits until HAProxy shows a reason, which it got from the agent. While it asks the
+// agent again it shows none.
 func (e *behindHAProxy) haproxySays(t *testing.T, server, reason string) {
 	t.Helper()
 	harness.Eventually(t, 5*time.Second, func() error {
@@ -119,7 +119,7 @@ func (e *behindHAProxy) haproxySays(t *testing.T, server, reason string) {
 	})
 }
 
-// haproxyStarts: cold starts and reloads, while clients knock all the time.
+// haproxyStarts: HAProxy is started and reloaded while clients connect all the time.
 func (e *behindHAProxy) haproxyStarts(t *testing.T) {
 	c := e.well(t)
 	if c.Primary.Name == "pg1" {
@@ -145,11 +145,11 @@ func (e *behindHAProxy) haproxyStarts(t *testing.T) {
 	e.RowsKept(t, c.Primary, w)
 }
 
-// begin starts or reloads HAProxy, waits until clients are served and looks
-// whom that HAProxy has sent any to.
+// begin starts or reloads HAProxy, waits until clients are served and checks which servers that
+// HAProxy has sent any to.
 func (e *behindHAProxy) begin(t *testing.T, c harness.Roles, writes, reads *harness.Recorder[harness.Attempt], command string) {
 	t.Helper()
-	// What is wrong at the beginning is wrong for some milliseconds only.
+	// A fault at the beginning would last some milliseconds only.
 	crowd := []*harness.Recorder[error]{
 		harness.Record(t, 4, 4*time.Millisecond, func() error { return harness.Knock(e.Lab.Write) }),
 		harness.Record(t, 4, 4*time.Millisecond, func() error { return harness.Knock(e.Lab.Read) }),

@@ -64,7 +64,7 @@ func startHooked(t *testing.T, s lab.Suite) hooked {
 	}
 	const settings = "env PATRONIGLUE_NODE={node} PATRONIGLUE_URLS=http://{http} PATRONIGLUE_TOKEN_FILE={token} "
 	hook := func(name string) string { return install(name, harness.ReadFile(t, "contrib/"+name)) }
-	// Where all is well patroni-callback says nothing.
+	// Where all is well patroni-callback prints nothing.
 	callback := install("callback", "#!/bin/sh\necho \"patroni-callback runs: $2 $3 $4\" >&2\nexec \"$@\"\n")
 	e := hooked{suite{harness.StartCluster(t, lab.Options{
 		Suite: s, Visible: []string{dir},
@@ -104,7 +104,7 @@ func (e hooked) startHolding(t *testing.T) {
 }
 
 // switchover lets clients write while a replica takes over, and reports whether the supervisor heard of the stop first by
-// its announcement. Then nobody has to notice.
+// its announcement. If it did, no client may notice.
 //
 // But Patroni says that it is stopping right before it runs before_stop. A poll in between makes the supervisor take the
 // primary out at once, and HAProxy cuts the sessions that are open at that moment. Only those may fail. With polls as often
@@ -145,7 +145,7 @@ func (e hooked) switchover(t *testing.T) (announced bool) {
 	return announced
 }
 
-// openFor is for how long an announced stop leaves open sessions alone, which a short one does not need.
+// openFor is how long open sessions may go on after a stop is announced, which is longer than any here needs.
 const openFor = 300 * time.Millisecond
 
 // logged is a line of the program's log.

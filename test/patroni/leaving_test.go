@@ -15,13 +15,13 @@ import (
 	"patroniglue/test/harness"
 )
 
-// leaving: a stop that is announced by hand. Before it begins HAProxy has taken
-// the primary out, and nothing that is written goes astray.
+// leaving: a stop is announced by hand. HAProxy puts the primary out of service before it begins,
+// and no write reaches a standby.
 func (e suite) leaving(t *testing.T) {
 	c := e.Healthy(t)
 	from, to := c.Primary.Name, c.Replicas[0].Name
 
-	// Without a stop it ends by itself, or when it is taken back.
+	// An announcement without a stop ends by itself, or when it is taken back.
 	e.announce(t, from, "-for", "5s")
 	e.haproxySays(t, from)
 	e.HAProxyShows(t, e.Normal(c))

@@ -20,7 +20,7 @@ func (d *sideBySide) member(name string) string {
 	return "/service/" + d.Lab.Scope + "/members/" + name
 }
 
-// keysDeleted: whoever answers is in service, listed or not.
+// keysDeleted: a node that answers is in service, listed or not.
 func (d *sideBySide) keysDeleted(t *testing.T) {
 	d.unchanged(t, func(harness.Roles) {
 		d.deleteKeys(t, d.member(""), clientv3.WithPrefix())
@@ -29,8 +29,7 @@ func (d *sideBySide) keysDeleted(t *testing.T) {
 	})
 }
 
-// memberMoved: its Patroni answers at another port from now on. It is the same
-// node, with what was seen of it before.
+// memberMoved: a Patroni that answers at another port is the same node, and keeps its history.
 func (d *sideBySide) memberMoved(t *testing.T) {
 	c := d.Healthy(t)
 	n := c.Replicas[0]
@@ -47,7 +46,7 @@ func (d *sideBySide) memberMoved(t *testing.T) {
 	}
 }
 
-// changesOf is the history of a node.
+// changesOf returns the history of a node.
 func (d *sideBySide) changesOf(t *testing.T, name string) (changes []string) {
 	t.Helper()
 	a := d.MustAsk(t, d.Lab.HTTP, "GET", "/history?limit=1000&node="+name)
@@ -66,7 +65,7 @@ func (d *sideBySide) changesOf(t *testing.T, name string) (changes []string) {
 	return changes
 }
 
-// nodeSays waits until both programs answer so about a node's /replica.
+// nodeSays waits until both programs answer a node's replica check so.
 func (d *sideBySide) nodeSays(t *testing.T, name string, status int, agent string) {
 	t.Helper()
 	for _, at := range [][2]string{{d.Lab.HTTP, d.Lab.Agent}, {d.second.HTTP, d.second.Agents[0]}} {
@@ -83,13 +82,13 @@ func (d *sideBySide) nodeSays(t *testing.T, name string, status int, agent strin
 	}
 }
 
-// memberUnlisted: one whose machine is gone, and its key, is still shown, and is DOWN
-// with that reason. When it is back, it is in service without anybody's help.
+// memberUnlisted: a node whose machine and key are gone is still shown, and is DOWN with that
+// reason. When it is back, it goes into service by itself.
 func (d *sideBySide) memberUnlisted(t *testing.T) {
 	c := d.Healthy(t)
 	n := c.Replicas[1]
 	d.run(t, "stop", n.Name)
-	// As its lease does when the ttl is over.
+	// Its lease does the same when the ttl is over.
 	d.deleteKeys(t, d.member(n.Name))
 	d.nodeSays(t, n.Name, 503, "ready down #left: the DCS does not list it since ")
 	d.bothSay(t, `"code":"unlisted"`, true)
@@ -102,8 +101,8 @@ func (d *sideBySide) memberUnlisted(t *testing.T) {
 	d.bothSay(t, `"code":"unlisted"`, false)
 }
 
-// leaderWatched: a program that polls once an hour learns of a switchover by
-// etcd's word. The configured nodes it has as well: they win, and never leave.
+// leaderWatched: a program that polls once an hour learns of a switchover from etcd. It also has
+// a configured node, which stays as configured and is never unlisted.
 func (d *sideBySide) leaderWatched(t *testing.T) {
 	c := d.Healthy(t)
 	sim := harness.NewSimulated(t, "other1")
@@ -118,7 +117,7 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 	if !passes(c.Primary.Name) {
 		t.Fatalf("%s is not the primary", c.Primary.Name)
 	}
-	// Only where nothing is polled faster because it is new, the watch is what tells.
+	// While new nodes are polled faster, it could learn of the switchover by a poll.
 	polls := func() string {
 		return harness.MetricValue(string(d.MustAsk(t, p.HTTP, "GET", "/metrics").Body), `patroniglue_poll_duration_seconds_count{cluster="`+d.Lab.Scope+`"}`)
 	}
@@ -145,7 +144,7 @@ func (d *sideBySide) leaderWatched(t *testing.T) {
 	d.deleteKeys(t, d.member(c.Primary.Name))
 	d.bothSay(t, `"code":"unlisted"`, true)
 	if a := d.MustAsk(t, p.HTTP, "GET", "/cluster/"+d.Lab.Scope+"/node/"+c.Primary.Name); strings.Contains(string(a.Body), `"unlisted"`) {
-		t.Errorf("%s is configured, and left: %s", c.Primary.Name, a.Body)
+		t.Errorf("%s is configured, but shown as unlisted: %s", c.Primary.Name, a.Body)
 	}
 	d.bothSay(t, `"code":"unlisted"`, false)
 	d.Healthy(t)

@@ -36,13 +36,13 @@ func (e suite) shortFreeze(t *testing.T) {
 	}
 }
 
-// longFreeze: what was known ends with the TTL, and comes back.
+// longFreeze: a node of which nothing is heard is out after the ttl, and comes back.
 func (e suite) longFreeze(t *testing.T) {
 	c := e.Healthy(t)
 	w := e.RecordPrimaries(t)
 	name := c.Primary.Name
-	// Above our TTL of 5 s, and below Patroni's of 20 s even when its lock was about to be renewed (loop_wait 3 s).
-	// All that is to be seen is seen earlier, and then it goes on.
+	// Above our ttl of 5 s, and below Patroni's of 20 s even when its lock was about to be renewed (loop_wait 3 s).
+	// The test thaws it earlier, when it has seen everything.
 	const freeze = 12 * time.Second
 	began := time.Now()
 	if err := e.Lab.Freeze(t.Context(), name, freeze); err != nil {
@@ -93,12 +93,12 @@ func (e suite) longFreeze(t *testing.T) {
 	}
 }
 
-// postgresKilled: Patroni goes on saying that a node is primary whose PostgreSQL
-// is gone (#2756); we do not.
+// postgresKilled: Patroni still says that a node is primary whose PostgreSQL is gone (#2756); we
+// do not.
 func (e suite) postgresKilled(t *testing.T) {
 	c := e.Healthy(t)
 	name := c.Primary.Name
-	// Something to recover, or it is back before anybody has looked.
+	// It needs something to recover, or it is back before the next poll.
 	if _, err := e.Lab.Query(t.Context(), c.Primary.SQL, "insert into lab (said) select repeat('x', 1000) from generate_series(1, 100000)"); err != nil {
 		t.Fatal(err)
 	}

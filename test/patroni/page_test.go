@@ -7,7 +7,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// page: somebody has the page open while the primary of a real cluster changes.
+// page: an open page follows a switchover of a real cluster.
 func (e *behindHAProxy) page(t *testing.T) {
 	c := e.well(t)
 	to := c.Replicas[0]

@@ -12,8 +12,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// replicaCrashed: a fault shows as DOWN in both backends. MAINT, that is "this
-// is as it should be", it is called only as it should be.
+// replicaCrashed: a fault shows as DOWN in both backends. MAINT means that all is as it should
+// be, so a crashed node is never in MAINT.
 func (e *behindHAProxy) replicaCrashed(t *testing.T) {
 	c := e.well(t)
 	crashed, other := c.Replicas[0], c.Replicas[1]
@@ -28,7 +28,7 @@ func (e *behindHAProxy) replicaCrashed(t *testing.T) {
 	want[write], want[read] = "DOWN", "DOWN"
 	e.HAProxyShows(t, want)
 	t.Logf("DOWN in both backends after %v", time.Since(gone).Round(10*time.Millisecond))
-	time.Sleep(3 * time.Second) // and so it stays, at every look
+	time.Sleep(3 * time.Second) // it has to stay so
 	samples := haproxy.Stop()
 	for server, want := range map[string][]string{write: {"MAINT", "DOWN"}, read: {"UP", "DOWN"}} {
 		if states := passedThrough(t, samples, server); !slices.Equal(states, want) {
@@ -52,8 +52,7 @@ func (e *behindHAProxy) replicaCrashed(t *testing.T) {
 	harness.NoneMisrouted(t, "reads", harness.Summarize(reads.Stop(), true))
 }
 
-// replicaLags: a replica that lags gets no new sessions, its open ones go on,
-// and it comes back.
+// replicaLags: a replica that lags gets no new sessions, its open ones go on, and it comes back.
 func (e *behindHAProxy) replicaLags(t *testing.T) {
 	c := e.well(t)
 	lags, other := c.Replicas[0], c.Replicas[1]
@@ -88,12 +87,11 @@ func (e *behindHAProxy) replicaLags(t *testing.T) {
 	}
 }
 
-// pauseReplay stops the process that replays what a replica receives, until
-// resume or the end of the test. pg_wal_replay_pause would not last: Patroni
-// resumes that in its next HA loop.
+// pauseReplay stops the process that replays WAL on a replica, until resume or the end of the
+// test. pg_wal_replay_pause would not last: Patroni resumes replay in its next HA loop.
 func (e suite) pauseReplay(t *testing.T, n lab.Node) (resume func()) {
 	t.Helper()
-	// As a superuser: others are not told of it.
+	// Only a superuser sees that process.
 	conn, err := harness.ConnectSQL(t.Context(), n.SQL, "postgres")
 	if err != nil {
 		t.Fatal(err)

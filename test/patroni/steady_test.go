@@ -14,12 +14,12 @@ import (
 	"patroniglue/test/harness"
 )
 
-// suite is a real cluster with the tests that it goes through.
+// suite is a real cluster; its methods are the subtests.
 type suite struct{ *harness.Cluster }
 
-// TestEndToEnd runs the whole program against Debian's Patroni, PostgreSQL,
-// etcd and HAProxy. Its subtests share one cluster, one daemon and one HAProxy;
-// each begins when one primary leads two streaming replicas and everybody knows.
+// TestEndToEnd runs the whole program with Debian's Patroni, PostgreSQL, etcd and HAProxy. Its
+// subtests share one cluster, one daemon and one HAProxy; each begins when one primary leads two
+// streaming replicas and the daemon knows it.
 func TestEndToEnd(t *testing.T) {
 	t.Parallel() // it mostly waits
 	harness.Core(t, testEndToEnd)
@@ -42,7 +42,7 @@ func testEndToEnd(t *testing.T, s lab.Suite) {
 	t.Run("stop", e.stops)
 }
 
-// steadyState: every check of every node answers as Patroni itself does.
+// steadyState: every check of every node has the answer of Patroni itself.
 func (e suite) steadyState(t *testing.T) {
 	c := e.Healthy(t)
 	for _, n := range e.Lab.Nodes {
@@ -54,7 +54,7 @@ func (e suite) steadyState(t *testing.T) {
 					want, why := patroni, "as Patroni"
 					switch {
 					case (check == "liveness" || check == "readiness") && method != "GET":
-						// Patroni has no such HEAD or OPTIONS: 503, always (#2035).
+						// Patroni answers their HEAD and OPTIONS always with 503 (#2035).
 						want, why = e.MustAsk(t, n.REST, "GET", "/"+check+query).Status, "as Patroni's GET"
 						if patroni != http.StatusServiceUnavailable {
 							t.Errorf("%s %s /%s%s of Patroni: status %d, want 503", n.Name, method, check, query, patroni)
@@ -63,7 +63,7 @@ func (e suite) steadyState(t *testing.T) {
 						// Before 4.0 the name is unknown, and its path has "read-only" in it.
 						want, why = http.StatusServiceUnavailable, "nobody is a quorum standby"
 					case query == "?tag_x=" && patroni == http.StatusOK && refusesTags(check):
-						// Patroni drops parameters without a value; we take it as the value that is wanted.
+						// Patroni ignores parameters without a value; for us the empty value is wanted.
 						want, why = http.StatusServiceUnavailable, "an empty tag is a value"
 					}
 					if ours.Status != want {
@@ -78,13 +78,13 @@ func (e suite) steadyState(t *testing.T) {
 	}
 }
 
-// refusesTags reports whether the check looks at tag_ parameters at all.
+// refusesTags reports whether the check reads tag_ parameters at all.
 func refusesTags(check string) bool {
 	c, _ := node.ParseCheck(check, "")
 	return !c.Writes() && c.Ask != node.AskLiveness && c.Ask != node.AskReadiness
 }
 
-// quiet: no check makes a line in the log.
+// quiet: checks log nothing.
 func (e suite) quiet(t *testing.T) {
 	c := e.Healthy(t)
 	before := e.Program.Log.Lines()
@@ -96,13 +96,13 @@ func (e suite) quiet(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	e.Healthy(t) // nothing happened meanwhile that is worth a line
+	e.Healthy(t) // nothing happened meanwhile that would be logged
 	if added := e.Program.Log.Lines()[len(before):]; len(added) != 0 {
 		t.Errorf("200 checks while %s leads made %d log lines, want none:\n%s", c.Primary.Name, len(added), strings.Join(added, "\n"))
 	}
 }
 
-// status: what people read.
+// status: the command shows what people need.
 func (e suite) status(t *testing.T) {
 	c := e.Healthy(t)
 	var stdout, stderr bytes.Buffer
@@ -144,7 +144,7 @@ func (e suite) status(t *testing.T) {
 	}
 }
 
-// haproxy: what HAProxy itself makes of it.
+// haproxy: HAProxy shows the right states, and routes by them.
 func (e suite) haproxy(t *testing.T) {
 	c := e.Healthy(t)
 	e.HAProxyShows(t, e.Normal(c))
@@ -182,7 +182,7 @@ func (e suite) haproxy(t *testing.T) {
 	e.HAProxyShows(t, e.Normal(e.Healthy(t)))
 }
 
-// stops: the end of its context ends the program in good order.
+// stops: the program ends in good order when its context ends.
 func (e suite) stops(t *testing.T) {
 	e.Healthy(t)
 	begun := time.Now()

@@ -11,8 +11,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// supervisorRestarts: kill -9 of the program, twenty times, each followed by its
-// start at once, as under systemd. No client notices.
+// supervisorRestarts: the program is killed twenty times and started again at once, as by
+// systemd. No client notices.
 func (e *behindHAProxy) supervisorRestarts(t *testing.T) {
 	e.well(t)
 	writes, reads := e.RecordWrites(t), e.RecordReads(t)
@@ -24,7 +24,7 @@ func (e *behindHAProxy) supervisorRestarts(t *testing.T) {
 		begun := time.Now()
 		e.Program.Restart(t)
 		ready = append(ready, time.Since(begun))
-		// At another moment between two checks of HAProxy each time.
+		// The moment between two checks of HAProxy is another one each time.
 		time.Sleep(500*time.Millisecond + rand.N(300*time.Millisecond))
 	}
 	slices.Sort(ready)
@@ -47,8 +47,8 @@ func (e *behindHAProxy) supervisorRestarts(t *testing.T) {
 	}
 }
 
-// supervisorDown: without the program HAProxy serves nobody rather than the
-// wrong one, soon; and everybody soon after it is back.
+// supervisorDown: without the program HAProxy soon serves no client rather than by the wrong
+// node, and all clients soon after it is back.
 func (e *behindHAProxy) supervisorDown(t *testing.T) {
 	const stopLimit, backLimit = 2 * time.Second, time.Second
 	var stopped, back []time.Duration
@@ -92,7 +92,7 @@ func (e *behindHAProxy) supervisorDown(t *testing.T) {
 		e.RowsKept(t, to, w)
 	}
 	t.Logf("writes and sessions ended %v after kill -9; served again %v after the start", stopped, back)
-	// The median: the machine may be busy once.
+	// The median counts: the machine may be busy once.
 	slices.Sort(stopped)
 	slices.Sort(back)
 	if stopped[1] > stopLimit {
@@ -103,8 +103,8 @@ func (e *behindHAProxy) supervisorDown(t *testing.T) {
 	}
 }
 
-// maintenance: what an operator takes out of service stays out, whatever the
-// agent would say, until the operator gives it back.
+// maintenance: a server that an operator puts out of service stays out, whatever the agent would
+// say, until the operator gives it back.
 func (e *behindHAProxy) maintenance(t *testing.T) {
 	c := e.well(t)
 	to := c.Replicas[0]
@@ -135,7 +135,7 @@ func (e *behindHAProxy) maintenance(t *testing.T) {
 		t.Errorf("written to %v, want to nobody: the operator took the primary out", nodes)
 	}
 	begun = time.Now()
-	// No "state ready": that would put any server UP until its agent is heard.
+	// No "state ready": that would put a server UP until its agent answers.
 	order("enable agent " + server)
 	a := harness.AwaitServed(t, 10*time.Second, writes, begun)
 	t.Logf("served %v after it was given back", a.Ended.Sub(begun).Round(time.Millisecond))

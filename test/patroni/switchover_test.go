@@ -15,8 +15,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// switchover: never two primaries, and the new one is ours at most 300 ms after
-// it is Patroni's.
+// switchover: there are never two primaries, and the new one passes here at most 300 ms after
+// it passes in Patroni.
 func (e suite) switchover(t *testing.T) {
 	const rounds, limit = 3, 300 * time.Millisecond
 	var delays []time.Duration
@@ -42,8 +42,8 @@ func (e suite) switchover(t *testing.T) {
 	}
 }
 
-// timeSwitchover gives the time from Patroni's first answer that to is primary,
-// with a role that says so too, to ours.
+// timeSwitchover returns the time from Patroni's first answer that to is primary, with a role
+// that says so too, to ours.
 func (e suite) timeSwitchover(ctx context.Context, to lab.Node) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 45*time.Second)
 	defer cancel()

@@ -72,7 +72,7 @@ func TestDaemonDedicatedAgents(t *testing.T) {
 	}
 	p := harness.Start(t, "c.toml", text.String())
 	p.Log.Await(t, 4, "message", "answering agent checks")
-	// Whatever is or is not sent.
+	// Whatever is sent, or if nothing is.
 	for _, send := range []string{"", "pg2/replica\n", "nonsense"} {
 		for addr, want := range map[string]string{
 			primary["pg1"]: "ready up 100% #primary\n", replica["pg1"]: "maint down #primary\n",

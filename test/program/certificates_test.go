@@ -21,8 +21,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// A certificate that ends unseen takes every check over HTTPS with it, or every
-// node: each of them is told of two weeks before, wherever an operator looks.
+// TestCertificates: an expired certificate ends every check over HTTPS, or polls of a node. So the
+// end of each is shown two weeks before, wherever an operator looks.
 func TestCertificates(t *testing.T) {
 	ca := harness.NewAuthority(t)
 	make := func(name string, days int) time.Time {
@@ -114,8 +114,8 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// Certificates are renewed by programs that tell nobody, and that write one file
-// after the other.
+// TestCertificatesRenewed: renewed certificates are used without a reload, even though the two
+// files are written one after the other.
 func TestCertificatesRenewed(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	self := &harness.Authority{Dir: t.TempDir()}
@@ -200,7 +200,7 @@ func TestCertificatesRenewed(t *testing.T) {
 	stillOpen()
 }
 
-// The authority of the nodes' certificates is another.
+// TestAuthorityRenewed: the nodes' certificates come from a new authority.
 func TestAuthorityRenewed(t *testing.T) {
 	ca, stranger := harness.NewAuthority(t), harness.NewAuthority(t)
 	ca.Make(t, "server", harness.ServerCert())
@@ -209,7 +209,7 @@ func TestAuthorityRenewed(t *testing.T) {
 	file := harness.WriteFile(t, "ca.crt", harness.ReadFile(t, stranger.File("ca.crt")))
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+"cafile = '"+file+"'\n"+harness.NodeTables(sim, ""))
 	if got := p.Status(t, "/node/pg1/primary"); got != 503 {
-		t.Fatalf("GET /node/pg1/primary: %d, want 503: its authority is a stranger", got)
+		t.Fatalf("GET /node/pg1/primary: %d, want 503: its authority is unknown", got)
 	}
 	if err := os.WriteFile(file, []byte(harness.ReadFile(t, ca.File("ca.crt"))), 0o600); err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("agent: %q, want %q", got, want)
 	}
 
-	// What the guide says works as it stands.
+	// The guide's commands work as they are.
 	for line := range strings.Lines(stdout.String()) {
 		_, command, ok := strings.Cut(line, "as HAProxy asks  ")
 		if !ok {

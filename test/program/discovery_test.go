@@ -12,8 +12,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// Members that Patroni announces are watched without a reload, and one whose key is
-// gone is asked on: as long as it answers, its answers count.
+// TestDiscovery: members that Patroni announces are polled without a reload, and one whose key is
+// gone is still polled: as long as it answers, its answers count.
 func TestDiscovery(t *testing.T) {
 	e := discoverytest.Start(t)
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
@@ -24,7 +24,7 @@ func TestDiscovery(t *testing.T) {
 	p.AwaitStatus(t, "/cluster/main/node/pg1/primary", 200)
 	p.AwaitStatus(t, "/readyz", 200)
 	if got := p.Status(t, "/cluster/main/node/pg3/replica"); got != 404 {
-		t.Errorf("GET of pg3, which nobody announced: %d, want 404", got)
+		t.Errorf("GET of pg3, which is not announced: %d, want 404", got)
 	}
 	e.Announce("main", "pg3", sim.Node("pg3").URL())
 	p.AwaitStatus(t, "/node/pg3/replica", 200)
@@ -57,7 +57,7 @@ func TestDiscovery(t *testing.T) {
 	p.AwaitBody(t, "/metrics", `patroniglue_discovery_members{state="unlisted"} 1`, `patroniglue_discovery_members{state="listed"} 2`)
 }
 
-// A leader key that changes makes its cluster be polled at once, also when its polls
+// TestDiscoveryLeader: when a leader key changes the cluster is polled at once, even if its polls
 // are far apart.
 func TestDiscoveryLeader(t *testing.T) {
 	e := discoverytest.Start(t)
@@ -82,7 +82,8 @@ func TestDiscoveryLeader(t *testing.T) {
 	}
 }
 
-// What cannot be asked, or may not, is listed with the reason and not contacted.
+// TestDiscoveryRefuses: a member that cannot or may not be polled is listed with the reason and not
+// contacted.
 func TestDiscoveryRefuses(t *testing.T) {
 	e := discoverytest.Start(t)
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
@@ -128,8 +129,8 @@ func TestDiscoveryRefuses(t *testing.T) {
 	}
 }
 
-// Without etcd configured nodes are answered for, and of all others it is said why
-// nothing is known; with it all is well by itself.
+// TestDiscoveryLater: while etcd is away checks of configured nodes are answered, and for all
+// others the answer says why nothing is known. When etcd comes, all is well by itself.
 func TestDiscoveryLater(t *testing.T) {
 	e := discoverytest.Start(t)
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
@@ -154,17 +155,17 @@ func TestDiscoveryLater(t *testing.T) {
 	p.AwaitStatus(t, "/cluster/main/node/pg2/replica", 200)
 	p.AwaitStatus(t, "/readyz", 200)
 	if got := len(p.Log.Lines("message", "discovery: etcd does not answer, keeping the known members")); got != 1 {
-		t.Errorf("that etcd does not answer is logged %d times, want once", got)
+		t.Errorf("the loss of etcd is logged %d times, want once", got)
 	}
 	if got := len(p.Log.Lines("message", "discovery: etcd answers")); got != 1 {
-		t.Errorf("that etcd answers is logged %d times, want once", got)
+		t.Errorf("the return of etcd is logged %d times, want once", got)
 	}
 	_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 	if strings.Contains(body, "discovery_") {
 		t.Errorf("/health: %s", body)
 	}
 
-	// A configured node is where the configuration says.
+	// A configured node keeps its configured address.
 	e.Announce("main", "pg1", "http://127.0.0.1:1")
 	e.Announce("main", "pg2", strings.Replace(sim.Node("pg2").URL(), "127.0.0.1", "localhost", 1)) // seen later
 	p.AwaitBody(t, "/node/pg2", `"url":"http://localhost:`)
@@ -177,7 +178,7 @@ func TestDiscoveryLater(t *testing.T) {
 	}
 }
 
-// The commands know discovered nodes, too.
+// TestDiscoveryCommands: the commands know discovered nodes, too.
 func TestDiscoveryCommands(t *testing.T) {
 	e := discoverytest.Start(t)
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
@@ -210,7 +211,7 @@ func TestDiscoveryCommands(t *testing.T) {
 	}
 }
 
-// With a file a start while etcd is down knows whom to ask.
+// TestDiscoveryFile: a program that starts while etcd is down polls the members of its file.
 func TestDiscoveryFile(t *testing.T) {
 	e := discoverytest.Start(t)
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")

@@ -81,7 +81,7 @@ func TestHistoryCommand(t *testing.T) {
 	}
 }
 
-// A Patroni has a /history of its own, and no patroniglue's.
+// TestHistoryOfAnother: Patroni has a /history of its own, which is not patroniglue's.
 func TestHistoryOfAnother(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1")
 	config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(sim.Node("pg1").Addr())) + harness.NodeTables(sim, "")
@@ -92,7 +92,7 @@ func TestHistoryOfAnother(t *testing.T) {
 	}
 }
 
-// The real daemon: over a restart, and over a rotation with SIGHUP.
+// TestDaemonHistoryFile: the history outlives a restart, and a rotation with SIGHUP.
 func TestDaemonHistoryFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	sim := harness.NewSimulated(t, "pg1", "pg2")
@@ -117,7 +117,7 @@ func TestDaemonHistoryFile(t *testing.T) {
 	before := known(p).Changes
 	end(p)
 	if got := harness.ReadLines(t, path); len(got) < len(before) {
-		t.Errorf("the file has %d lines, /history had %d", len(got), len(before))
+		t.Errorf("the file has %d lines, want at least the %d of /history", len(got), len(before))
 	}
 
 	p = harness.StartProcess(t, config, nil)

@@ -9,16 +9,19 @@ import (
 	"patroniglue/test/harness"
 )
 
-// Everybody is told the same.
+// TestLeavingCommand: HTTP, agents, status, page and history all show an announcement.
 func TestLeavingCommand(t *testing.T) {
 	p, sim := harness.StartWithToken(t, "")
-	// Everybody's answer whether pg1 is primary; the agent's whole.
-	agrees := func(status int, agent, page string) bool {
+	// agree is nil when HTTP, the agent, the page and status answer so.
+	agree := func(status int, agent, page string) error {
 		t.Helper()
 		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg1/primary")
+		line := harness.AskAgent(t, p.Agents[0], "pg1/primary\n")
 		_, shown := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/")
 		_, table, _ := p.Command(t, "status")
-		return resp.StatusCode == status && harness.AskAgent(t, p.Agents[0], "pg1/primary\n") == agent+"\n" && strings.Contains(shown, page) && strings.Contains(table, strings.ReplaceAll(page, "&#39;", "'"))
+		ok := resp.StatusCode == status && line == agent+"\n" && strings.Contains(shown, page) && strings.Contains(table, strings.ReplaceAll(page, "&#39;", "'"))
+		return harness.Want(ok, "status %d, agent %q, %q on the page (%t) and in the table (got %d, %q,\n%s)",
+			status, agent, page, strings.Contains(shown, page), resp.StatusCode, line, table)
 	}
 	const isPrimary, leaves = "ready up 100% #primary", "maint down #leaving"
 
@@ -30,15 +33,15 @@ func TestLeavingCommand(t *testing.T) {
 	if took := time.Since(began); took < 400*time.Millisecond { // and open sessions have ended
 		t.Errorf("returned after %v, want after -wait", took)
 	}
-	if !agrees(503, leaves, "about to stop, as announced") {
-		t.Error("not everybody is told that pg1 is leaving")
+	if err := agree(503, leaves, "about to stop, as announced"); err != nil {
+		t.Error(err)
 	}
 
 	if code, stdout, stderr = p.Command(t, "leaving", "-cancel", "pg1"); code != 0 || stdout != "pg1: taken back\n" || stderr != "" {
 		t.Errorf("leaving -cancel pg1: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
-	if !agrees(200, isPrimary, "holds the leader lock") {
-		t.Error("not everybody is told that pg1 is primary again")
+	if err := agree(200, isPrimary, "holds the leader lock"); err != nil {
+		t.Error(err)
 	}
 	if code, stdout, stderr = p.Command(t, "leaving", "pg1", "-cancel", "-cluster", "main"); code != 0 || stdout != "pg1: it was not leaving\n" || stderr != "" {
 		t.Errorf("leaving -cancel pg1 again: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
@@ -47,9 +50,7 @@ func TestLeavingCommand(t *testing.T) {
 	if code, _, stderr = p.Command(t, "leaving", "pg1", "-for", "100ms", "-wait", "0s"); code != 0 {
 		t.Errorf("leaving pg1 -for 100ms: exit code %d, stderr %q", code, stderr)
 	}
-	harness.Eventually(t, harness.Soon, func() error {
-		return harness.Want(agrees(200, isPrimary, "holds the leader lock"), "that everybody is told that the time is over")
-	})
+	harness.Eventually(t, harness.Soon, func() error { return agree(200, isPrimary, "holds the leader lock") })
 
 	if code, _, stderr = p.Command(t, "leaving", "pg1", "-wait", "0s"); code != 0 {
 		t.Errorf("leaving pg1: exit code %d, stderr %q", code, stderr)
@@ -95,7 +96,7 @@ func TestLeavingCommandTLS(t *testing.T) {
 	}
 }
 
-// A token that is not the daemon's, and one who is not patroniglue.
+// TestLeavingCommandRefused: the token is not the daemon's, or another program answers.
 func TestLeavingCommandRefused(t *testing.T) {
 	p, sim := harness.StartWithToken(t, "")
 	other := harness.WriteFile(t, "token", "other")

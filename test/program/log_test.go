@@ -67,7 +67,7 @@ func TestDaemonLog(t *testing.T) {
 	}
 }
 
-// What was wrong before the start is no change; the log tells it all the same.
+// TestDaemonLogBadStart: trouble that was there before the start is no change, but it is logged.
 func TestDaemonLogBadStart(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	sim.Kill("pg1")

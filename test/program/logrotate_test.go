@@ -12,8 +12,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// The file of contrib/logrotate, and the other way that people rotate: no change is
-// lost, and none is there twice.
+// TestLogrotate rotates the history file as contrib/logrotate does, and by copytruncate: no change
+// is lost, and none is there twice.
 func TestLogrotate(t *testing.T) {
 	logrotate := harness.RequireProgram(t, "logrotate")
 	const reload = "systemctl reload patroniglue.service || true"

@@ -10,8 +10,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// The operator's listener comes and goes by a reload, with a certificate and
-// passwords of its own; the checks are never gone, and our own commands find it.
+// TestOperator: a reload opens and closes the operator's listener, which has a certificate and
+// passwords of its own. Checks are answered throughout, and our own commands find the listener.
 func TestOperator(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	self := &harness.Authority{Dir: t.TempDir()}
@@ -98,7 +98,7 @@ func TestOperator(t *testing.T) {
 	}
 	commands(0, "")
 
-	// A certificate that is renewed is in use soon, by itself.
+	// A renewed certificate is soon used, without a reload.
 	renewed, _ := self.Make(t, "self", harness.ServerCert())
 	roots.AddCert(renewed)
 	harness.Eventually(t, harness.Soon, func() error {

@@ -42,7 +42,8 @@ func TestDaemonPortInUse(t *testing.T) {
 	}
 }
 
-// A service that may not open its port says which one, and what would help.
+// TestDaemonPrivilegedPort: a daemon that may not open its port says which one, and what would
+// help.
 func TestDaemonPrivilegedPort(t *testing.T) {
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 	if err != nil {
@@ -66,7 +67,7 @@ func TestDaemonPrivilegedPort(t *testing.T) {
 
 func TestDaemonForeignAddress(t *testing.T) {
 	var out bytes.Buffer
-	config := "[frontend]\nhost = '192.0.2.1'\nport = 0\n[[node]]\nname = 'pg1'\nurl = 'http://127.0.0.1:1'\n" // a network for documentation
+	config := "[frontend]\nhost = '192.0.2.1'\nport = 0\n[[node]]\nname = 'pg1'\nurl = 'http://127.0.0.1:1'\n" // an address for documentation
 	code := harness.Command(t.Context(), []string{"-config", harness.WriteFile(t, "c.toml", config)}, io.Discard, &out)
 	want := "patroniglue: listening for HTTP: listen tcp 192.0.2.1:0: bind: cannot assign requested address: want an address of this machine, or none for all\n"
 	if code != 1 || out.String() != want {
@@ -74,10 +75,10 @@ func TestDaemonForeignAddress(t *testing.T) {
 	}
 }
 
-// A name that is not in the DNS (yet) is that node's trouble alone.
+// TestDaemonUnknownHost: a host name that is not in the DNS (yet) affects that node alone.
 func TestDaemonUnknownHost(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	nowhere := strings.Repeat("x", 64) + ".example" // no name may be so long: nobody is asked
+	nowhere := strings.Repeat("x", 64) + ".example" // too long for a name, so no DNS server is asked
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodeTables(sim, "")+"[[node]]\nname = 'pg3'\ncluster = 'main'\nurl = 'http://"+nowhere+":8008'\n")
 	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/node/pg3/primary": 503, "/health": 200} {
 		resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+path)

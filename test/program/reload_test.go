@@ -20,159 +20,193 @@ import (
 	"time"
 
 	"patroniglue/cluster"
+	"patroniglue/node/nodetest"
 	"patroniglue/test/harness"
 )
 
-func TestReload(t *testing.T) {
-	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
-	pg1, pg2, pg3 := sim.Node("pg1"), sim.Node("pg2"), sim.Node("pg3")
-	frontend := "[frontend]\nhost = '127.0.0.1'\nport = " + harness.PortOf(harness.FreePort(t)) + "\n"
-	both := harness.NodeTable(pg1, "pg1", "cluster = 'main'") + harness.NodeTable(pg2, "pg2", "cluster = 'main'")
-	p := harness.Start(t, "c.toml", frontend+harness.FastPolls+both)
-	agent := func(addr, want string) {
-		t.Helper()
-		if got := harness.AskAgent(t, addr, ""); got != want {
-			t.Errorf("agent at %s: %q, want %q", addr, got, want)
-		}
-	}
-	first, second := harness.FreePort(t), harness.FreePort(t)
-
-	t.Run("a node with a port added", func(t *testing.T) {
-		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "pg3", "cluster = 'main'\nagent = { replica = '"+first+"' }"), harness.Reloaded)
-		if got := p.Status(t, "/node/pg3/replica"); got != 200 {
-			t.Errorf("GET /node/pg3/replica: %d, want 200", got)
-		}
-		agent(first, "ready up 100% #replica\n")
-		if got := p.Log.Values("changed", "message", harness.Reloaded); !slices.Equal(got, []string{"[main/pg3 added]"}) {
-			t.Errorf("changed: %q", got)
-		}
-	})
-	t.Run("its port answers another question", func(t *testing.T) {
-		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "pg3", "cluster = 'main'\nagent = { primary = '"+first+"' }"), harness.Reloaded)
-		agent(first, "maint down #replica\n")
-	})
-	t.Run("its port moved, a shared one opened", func(t *testing.T) {
-		shared := harness.FreePort(t)
-		p.Reload(t, frontend+harness.FastPolls+"[agent]\nlisten = '"+shared+"'\n"+both+harness.NodeTable(pg3, "pg3", "cluster = 'main'\nagent = { replica = '"+second+"' }"), harness.Reloaded)
-		agent(second, "ready up 100% #replica\n")
-		harness.AwaitClosed(t, first)
-		if got := harness.AskAgent(t, shared, "pg1/primary\n"); got != "ready up 100% #primary\n" {
-			t.Errorf("shared agent: %q", got)
-		}
-	})
-	t.Run("renamed", func(t *testing.T) {
-		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "other", "cluster = 'main'"), harness.Reloaded)
-		if got := p.Status(t, "/node/pg3/replica"); got != 404 {
-			t.Errorf("GET /node/pg3/replica: %d, want 404", got)
-		}
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/other/replica") // the member says that it is pg3
-		if !strings.Contains(body, `member's name is \"pg3\", want \"other\"`) {
-			t.Errorf("GET /node/other/replica: %s", body)
-		}
-		harness.AwaitClosed(t, second)
-	})
-	t.Run("moved to another cluster", func(t *testing.T) {
-		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "pg3", ""), harness.Reloaded)
-		for path, want := range map[string]int{"/cluster/default/node/pg3/replica": 200, "/cluster/main/node/pg3/replica": 404, "/node/pg1/primary": 200} {
-			if got := p.Status(t, path); got != want {
-				t.Errorf("GET %s: %d, want %d", path, got, want)
-			}
-		}
-		resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/metrics")
-		if resp.StatusCode != 200 || !strings.Contains(body, `patroniglue_node_up{cluster="default",node="pg3"} 1`) || strings.Contains(body, `cluster="main",node="pg3"`) {
-			t.Errorf("GET /metrics: %s: %s", resp.Status, harness.OurMetrics(body))
-		}
-	})
-	t.Run("url, ttl and rules changed", func(t *testing.T) {
-		wrong := strings.Replace(both, pg2.URL(), "http://127.0.0.1:1", 1)
-		p.Reload(t, frontend+harness.FastPolls+"[cache]\nttl = '3s'\n[checks]\nfallback = 'primary'\n"+wrong, harness.Reloaded)
-		p.AwaitStatus(t, "/node/pg2/replica", 503)
-		p.AwaitStatus(t, "/node/pg1/replica", 200) // there is no other
-		p.Reload(t, frontend+harness.FastPolls+both, harness.Reloaded)
-		p.AwaitStatus(t, "/node/pg2/replica", 200)
-		p.AwaitStatus(t, "/node/pg1/replica", 503)
-	})
-	t.Run("token and allow list", func(t *testing.T) {
-		leaving := func() int {
-			resp, _ := harness.Ask(t, nil, "POST", "http://"+p.HTTP+"/node/pg2/leaving")
-			return resp.StatusCode
-		}
-		if got := leaving(); got != 403 {
-			t.Errorf("POST /node/pg2/leaving without token-file: %d, want 403", got)
-		}
-		p.Reload(t, frontend+"token-file = '"+harness.WriteFile(t, "token", "secret\n")+"'\n"+harness.FastPolls+both, harness.Reloaded)
-		if got := leaving(); got != 401 {
-			t.Errorf("POST /node/pg2/leaving with token-file: %d, want 401", got)
-		}
-		p.Reload(t, frontend+"allow = ['192.0.2.0/24']\n"+harness.FastPolls+both, harness.Reloaded)
-		if _, _, err := harness.TryToAsk(t.Context(), nil, "GET", "http://"+p.HTTP+"/livez"); err == nil {
-			t.Error("who is not allowed any more is answered")
-		}
-		p.Reload(t, frontend+harness.FastPolls+both, harness.Reloaded)
-		if got := p.Status(t, "/livez"); got != 200 {
-			t.Errorf("GET /livez: %d", got)
-		}
-	})
-	t.Run("the frontend on all addresses, and back", func(t *testing.T) {
-		p.Reload(t, strings.Replace(frontend, "127.0.0.1", "", 1)+harness.FastPolls+both, harness.Reloaded)
-		p.Log.Await(t, 1, "message", harness.Reloaded, "http", "[::]:"+harness.PortOf(p.HTTP))
-		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
-			t.Errorf("GET /node/pg1/primary: %d", got)
-		}
-		p.Reload(t, frontend+harness.FastPolls+both, harness.Reloaded)
-		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
-			t.Errorf("GET /node/pg1/primary: %d", got)
-		}
-		if again, err := net.Listen("tcp", p.HTTP); err == nil {
-			again.Close()
-			t.Error("another daemon could take connections")
-		}
-	})
-	t.Run("without the short way, and back", func(t *testing.T) {
-		shared := "[agent]\nlisten = '" + first + "'\n"
-		for _, fast := range []string{"fast-checks = true\n", "fast-checks = false\n", "fast-checks = true\n"} {
-			p.Reload(t, frontend+fast+harness.FastPolls+shared+both, harness.Reloaded)
-			if got := p.Status(t, "/node/pg1/primary"); got != 200 {
-				t.Errorf("with %s: GET /node/pg1/primary: %d", fast, got)
-			}
-			if got := harness.AskAgent(t, first, "pg1/primary\n"); got != "ready up 100% #primary\n" {
-				t.Errorf("with %s: agent: %q", fast, got)
-			}
-		}
-		p.Reload(t, frontend+harness.FastPolls+both, harness.Reloaded)
-	})
-	t.Run("the frontend moved", func(t *testing.T) {
-		old, moved := p.HTTP, harness.FreePort(t)
-		idle, err := net.Dial("tcp", old) // nothing is cut in the middle, but this has nothing open
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer idle.Close()
-		p.Reload(t, strings.Replace(frontend, harness.PortOf(old), harness.PortOf(moved), 1)+harness.FastPolls+both, harness.Reloaded)
-		p.HTTP = moved
-		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
-			t.Errorf("GET /node/pg1/primary: %d", got)
-		}
-		harness.AwaitClosed(t, old)
-		frontend = strings.Replace(frontend, harness.PortOf(old), harness.PortOf(moved), 1)
-	})
-	t.Run("history", func(t *testing.T) {
-		file := filepath.Join(t.TempDir(), "history.jsonl")
-		p.Reload(t, frontend+harness.FastPolls+"[history]\nfile = '"+file+"'\nsize = 5\n"+both, harness.Reloaded)
-		harness.Eventually(t, harness.Soon, func() error {
-			text, err := os.ReadFile(file)
-			return harness.Want(strings.Count(string(text), "\n") == 5, "five changes in the file (got %v, %s)", err, text)
-		})
-		p.Reload(t, frontend+harness.FastPolls+both, harness.Reloaded)
-		sim.Kill("pg2")
-		p.AwaitBody(t, "/history?node=pg2", `"kind":"known","before":"fresh","after":"out"`)
-		if text := harness.ReadFile(t, file); strings.Count(text, "\n") != 5 {
-			t.Errorf("the file that is none any more has\n%s", text)
-		}
-	})
+// reloading is a program that is reloaded, over nodes pg1 and pg2 that are always configured.
+// Its methods are the subtests, which run in order, each on what the one before left.
+type reloading struct {
+	*harness.Program
+	sim            *nodetest.Cluster
+	frontend, both string // parts of the configuration: [frontend], and the nodes
+	first, second  string // host:port for agents
 }
 
-// Whatever is wrong: nothing changes, all say why, and -check says the same.
+func TestReload(t *testing.T) {
+	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
+	r := &reloading{
+		sim:      sim,
+		frontend: "[frontend]\nhost = '127.0.0.1'\nport = " + harness.PortOf(harness.FreePort(t)) + "\n",
+		both:     harness.NodeTable(sim.Node("pg1"), "pg1", "cluster = 'main'") + harness.NodeTable(sim.Node("pg2"), "pg2", "cluster = 'main'"),
+		first:    harness.FreePort(t), second: harness.FreePort(t),
+	}
+	r.Program = harness.Start(t, "c.toml", r.frontend+harness.FastPolls+r.both)
+	t.Run("a node with a port added", r.nodeAdded)
+	t.Run("its port answers another question", r.portAnswersAnother)
+	t.Run("its port moved, a shared one opened", r.portMoved)
+	t.Run("renamed", r.nodeRenamed)
+	t.Run("moved to another cluster", r.nodeMoved)
+	t.Run("url, ttl and rules changed", r.rulesChanged)
+	t.Run("token and allow list", r.tokenAndAllow)
+	t.Run("the frontend on all addresses, and back", r.allAddresses)
+	t.Run("without fast checks, and back", r.fastChecks)
+	t.Run("the frontend moved", r.frontendMoved)
+	t.Run("history", r.historyFile)
+}
+
+func agentSays(t *testing.T, addr, want string) {
+	t.Helper()
+	if got := harness.AskAgent(t, addr, ""); got != want {
+		t.Errorf("agent at %s: %q, want %q", addr, got, want)
+	}
+}
+
+func (r *reloading) nodeAdded(t *testing.T) {
+	r.Reload(t, r.frontend+harness.FastPolls+r.both+harness.NodeTable(r.sim.Node("pg3"), "pg3", "cluster = 'main'\nagent = { replica = '"+r.first+"' }"), harness.Reloaded)
+	if got := r.Status(t, "/node/pg3/replica"); got != 200 {
+		t.Errorf("GET /node/pg3/replica: %d, want 200", got)
+	}
+	agentSays(t, r.first, "ready up 100% #replica\n")
+	if got := r.Log.Values("changed", "message", harness.Reloaded); !slices.Equal(got, []string{"[main/pg3 added]"}) {
+		t.Errorf("changed: %q", got)
+	}
+}
+
+func (r *reloading) portAnswersAnother(t *testing.T) {
+	r.Reload(t, r.frontend+harness.FastPolls+r.both+harness.NodeTable(r.sim.Node("pg3"), "pg3", "cluster = 'main'\nagent = { primary = '"+r.first+"' }"), harness.Reloaded)
+	agentSays(t, r.first, "maint down #replica\n")
+}
+
+func (r *reloading) portMoved(t *testing.T) {
+	shared := harness.FreePort(t)
+	r.Reload(t, r.frontend+harness.FastPolls+"[agent]\nlisten = '"+shared+"'\n"+r.both+harness.NodeTable(r.sim.Node("pg3"), "pg3", "cluster = 'main'\nagent = { replica = '"+r.second+"' }"), harness.Reloaded)
+	agentSays(t, r.second, "ready up 100% #replica\n")
+	harness.AwaitClosed(t, r.first)
+	if got := harness.AskAgent(t, shared, "pg1/primary\n"); got != "ready up 100% #primary\n" {
+		t.Errorf("shared agent: %q", got)
+	}
+}
+
+func (r *reloading) nodeRenamed(t *testing.T) {
+	r.Reload(t, r.frontend+harness.FastPolls+r.both+harness.NodeTable(r.sim.Node("pg3"), "other", "cluster = 'main'"), harness.Reloaded)
+	if got := r.Status(t, "/node/pg3/replica"); got != 404 {
+		t.Errorf("GET /node/pg3/replica: %d, want 404", got)
+	}
+	_, body := harness.Ask(t, nil, "GET", "http://"+r.HTTP+"/node/other/replica") // the member says that it is pg3
+	if !strings.Contains(body, `member's name is \"pg3\", want \"other\"`) {
+		t.Errorf("GET /node/other/replica: %s", body)
+	}
+	harness.AwaitClosed(t, r.second)
+}
+
+func (r *reloading) nodeMoved(t *testing.T) {
+	r.Reload(t, r.frontend+harness.FastPolls+r.both+harness.NodeTable(r.sim.Node("pg3"), "pg3", ""), harness.Reloaded)
+	for path, want := range map[string]int{"/cluster/default/node/pg3/replica": 200, "/cluster/main/node/pg3/replica": 404, "/node/pg1/primary": 200} {
+		if got := r.Status(t, path); got != want {
+			t.Errorf("GET %s: %d, want %d", path, got, want)
+		}
+	}
+	resp, body := harness.Ask(t, nil, "GET", "http://"+r.HTTP+"/metrics")
+	if resp.StatusCode != 200 || !strings.Contains(body, `patroniglue_node_up{cluster="default",node="pg3"} 1`) || strings.Contains(body, `cluster="main",node="pg3"`) {
+		t.Errorf("GET /metrics: %s: %s", resp.Status, harness.OurMetrics(body))
+	}
+}
+
+func (r *reloading) rulesChanged(t *testing.T) {
+	wrong := strings.Replace(r.both, r.sim.Node("pg2").URL(), "http://127.0.0.1:1", 1)
+	r.Reload(t, r.frontend+harness.FastPolls+"[cache]\nttl = '3s'\n[checks]\nfallback = 'primary'\n"+wrong, harness.Reloaded)
+	r.AwaitStatus(t, "/node/pg2/replica", 503)
+	r.AwaitStatus(t, "/node/pg1/replica", 200) // there is no other
+	r.Reload(t, r.frontend+harness.FastPolls+r.both, harness.Reloaded)
+	r.AwaitStatus(t, "/node/pg2/replica", 200)
+	r.AwaitStatus(t, "/node/pg1/replica", 503)
+}
+
+func (r *reloading) tokenAndAllow(t *testing.T) {
+	leaving := func() int {
+		resp, _ := harness.Ask(t, nil, "POST", "http://"+r.HTTP+"/node/pg2/leaving")
+		return resp.StatusCode
+	}
+	if got := leaving(); got != 403 {
+		t.Errorf("POST /node/pg2/leaving without token-file: %d, want 403", got)
+	}
+	r.Reload(t, r.frontend+"token-file = '"+harness.WriteFile(t, "token", "secret\n")+"'\n"+harness.FastPolls+r.both, harness.Reloaded)
+	if got := leaving(); got != 401 {
+		t.Errorf("POST /node/pg2/leaving with token-file: %d, want 401", got)
+	}
+	r.Reload(t, r.frontend+"allow = ['192.0.2.0/24']\n"+harness.FastPolls+r.both, harness.Reloaded)
+	if _, _, err := harness.TryToAsk(t.Context(), nil, "GET", "http://"+r.HTTP+"/livez"); err == nil {
+		t.Error("a client that is no longer allowed is answered")
+	}
+	r.Reload(t, r.frontend+harness.FastPolls+r.both, harness.Reloaded)
+	if got := r.Status(t, "/livez"); got != 200 {
+		t.Errorf("GET /livez: %d", got)
+	}
+}
+
+func (r *reloading) allAddresses(t *testing.T) {
+	r.Reload(t, strings.Replace(r.frontend, "127.0.0.1", "", 1)+harness.FastPolls+r.both, harness.Reloaded)
+	r.Log.Await(t, 1, "message", harness.Reloaded, "http", "[::]:"+harness.PortOf(r.HTTP))
+	if got := r.Status(t, "/node/pg1/primary"); got != 200 {
+		t.Errorf("GET /node/pg1/primary: %d", got)
+	}
+	r.Reload(t, r.frontend+harness.FastPolls+r.both, harness.Reloaded)
+	if got := r.Status(t, "/node/pg1/primary"); got != 200 {
+		t.Errorf("GET /node/pg1/primary: %d", got)
+	}
+	if again, err := net.Listen("tcp", r.HTTP); err == nil {
+		again.Close()
+		t.Error("another daemon could take connections")
+	}
+}
+
+func (r *reloading) fastChecks(t *testing.T) {
+	shared := "[agent]\nlisten = '" + r.first + "'\n"
+	for _, fast := range []string{"fast-checks = true\n", "fast-checks = false\n", "fast-checks = true\n"} {
+		r.Reload(t, r.frontend+fast+harness.FastPolls+shared+r.both, harness.Reloaded)
+		if got := r.Status(t, "/node/pg1/primary"); got != 200 {
+			t.Errorf("with %s: GET /node/pg1/primary: %d", fast, got)
+		}
+		if got := harness.AskAgent(t, r.first, "pg1/primary\n"); got != "ready up 100% #primary\n" {
+			t.Errorf("with %s: agent: %q", fast, got)
+		}
+	}
+	r.Reload(t, r.frontend+harness.FastPolls+r.both, harness.Reloaded)
+}
+
+func (r *reloading) frontendMoved(t *testing.T) {
+	old, moved := r.HTTP, harness.FreePort(t)
+	idle, err := net.Dial("tcp", old) // an idle connection, which may be closed
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	r.Reload(t, strings.Replace(r.frontend, harness.PortOf(old), harness.PortOf(moved), 1)+harness.FastPolls+r.both, harness.Reloaded)
+	r.HTTP = moved
+	if got := r.Status(t, "/node/pg1/primary"); got != 200 {
+		t.Errorf("GET /node/pg1/primary: %d", got)
+	}
+	harness.AwaitClosed(t, old)
+	r.frontend = strings.Replace(r.frontend, harness.PortOf(old), harness.PortOf(moved), 1)
+}
+
+func (r *reloading) historyFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "history.jsonl")
+	r.Reload(t, r.frontend+harness.FastPolls+"[history]\nfile = '"+file+"'\nsize = 5\n"+r.both, harness.Reloaded)
+	harness.Eventually(t, harness.Soon, func() error {
+		text, err := os.ReadFile(file)
+		return harness.Want(strings.Count(string(text), "\n") == 5, "five changes in the file (got %v, %s)", err, text)
+	})
+	r.Reload(t, r.frontend+harness.FastPolls+r.both, harness.Reloaded)
+	r.sim.Kill("pg2")
+	r.AwaitBody(t, "/history?node=pg2", `"kind":"known","before":"fresh","after":"out"`)
+	if text := harness.ReadFile(t, file); strings.Count(text, "\n") != 5 {
+		t.Errorf("the file that is no longer configured has\n%s", text)
+	}
+}
+
+// TestReloadRefused: a reload that fails changes nothing. Log, health and -check say why.
 func TestReloadRefused(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -220,7 +254,7 @@ func TestReloadRefused(t *testing.T) {
 				t.Errorf("/health: %s, want %s", body, want)
 			}
 			if metric("patroniglue_config_last_reload_successful") != "0" || metric(`patroniglue_reloads_total{result="failure"}`) == failures {
-				t.Errorf("metrics do not tell")
+				t.Errorf("/metrics does not show it")
 			}
 			if got := p.Status(t, "/node/pg1/primary"); got != 200 || p.Status(t, "/node/pg9") != 404 || !harness.Refuses(free) {
 				t.Errorf("GET /node/pg1/primary: %d; something changed", got)
@@ -230,12 +264,12 @@ func TestReloadRefused(t *testing.T) {
 	p.Reload(t, good, harness.Reloaded)
 	_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
 	if strings.Contains(body, "reload_failed") || metric("patroniglue_config_last_reload_successful") != "1" || metric(`patroniglue_reloads_total{result="success"}`) != "1" {
-		t.Errorf("loaded at last: %s", body)
+		t.Errorf("in the end it has loaded: %s", body)
 	}
 }
 
-// A client that asks every millisecond, by HTTP over one connection and over new
-// ones and by the agent, hears nothing but yes over 100 reloads.
+// TestReloadInterruptsNobody: clients that ask every millisecond, by HTTP over one connection and
+// over new ones and by the agent, get only good answers during 100 reloads.
 func TestReloadInterruptsNobody(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	pg := func(name, more string) string {
@@ -270,7 +304,7 @@ func TestReloadInterruptsNobody(t *testing.T) {
 	}
 	defer conn.Close()
 	r := bufio.NewReader(conn)
-	client(0, func() error { // one connection, which nobody may cut
+	client(0, func() error { // one connection, which must not be closed
 		if _, err := io.WriteString(conn, "GET /node/pg1/primary HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			return err
 		}

@@ -12,8 +12,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// What is secret is in no output: neither while all is well, nor when a file is
-// refused, which is when people copy what they see into a ticket.
+// TestSecrets: no output has a secret, neither while all is well nor when a file is refused, which
+// is when people copy the output into a ticket.
 func TestSecrets(t *testing.T) {
 	ca := harness.NewAuthority(t)
 	ca.Make(t, "server", harness.ServerCert())
@@ -113,7 +113,7 @@ func TestSecrets(t *testing.T) {
 	collect("after reloads that failed")
 	p.Reload(t, text+"[discovery]\netcd = ['http://127.0.0.1:1']\nusername = 'me'\npassword-file = '"+harness.WriteFile(t, "etcd", "canary-etcd\n")+"'\n", harness.Reloaded)
 	collect("with etcd's password")
-	// A file that changes to something that is refused says so by itself.
+	// A file that changes to something unusable is logged without a reload.
 	if err := os.WriteFile(token, []byte("canary-token-1\ncanary-token-2"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +131,6 @@ func TestSecrets(t *testing.T) {
 	}
 	shown := said["with a file that is refused: GET "+page+" with Basic YW"]
 	if !strings.Contains(shown, "token-file") || !strings.Contains(said["the log"], "http://...@pg3") {
-		t.Error("what is wrong is not told")
+		t.Error("the log does not say what is wrong")
 	}
 }

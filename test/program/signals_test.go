@@ -14,8 +14,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// The end of the context ends everything and leaves nothing behind. That open
-// requests are answered first is httpapi's to test.
+// TestDaemonEnds: when the context ends the ports are closed and all goroutines end. httpapi tests
+// that open requests are answered first.
 func TestDaemonEnds(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodeTables(sim, ""))
@@ -79,7 +79,7 @@ func TestSignals(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		_ = p.Wait() // it says that the exit code is none
+		_ = p.Wait() // an error: a signal is no exit code
 		if status := p.State().Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
 			t.Errorf("exit code %d, signal %v, want death by SIGTERM", status.ExitStatus(), status.Signal())
 		}

@@ -20,7 +20,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// activated starts the binary as systemd does, with listening sockets.
+// activated starts the binary as systemd does with socket activation.
 func activated(t *testing.T, text string, sockets ...*os.File) *harness.Program {
 	t.Helper()
 	path := harness.WriteFile(t, "c.toml", text)
@@ -31,8 +31,8 @@ func activated(t *testing.T, text string, sockets ...*os.File) *harness.Program 
 	return p
 }
 
-// With sockets from systemd no connection is refused while the daemon restarts:
-// they wait.
+// TestSocketActivation: with sockets from systemd no connection is refused while the daemon
+// restarts; they wait.
 func TestSocketActivation(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	var files []*os.File
@@ -78,7 +78,7 @@ func TestSocketActivation(t *testing.T) {
 			if _, err := io.WriteString(c, "pg1/primary\n"); err != nil {
 				return err
 			}
-			// One that stops says nothing: HAProxy keeps what it knows.
+			// A daemon that stops sends nothing, so HAProxy keeps its state.
 			if line, err := bufio.NewReader(c).ReadString('\n'); line != "ready up 100% #primary\n" && line != "" {
 				return fmt.Errorf("%q, %v", line, err)
 			}
@@ -106,7 +106,7 @@ func TestSocketActivation(t *testing.T) {
 		p = activated(t, text, files...)
 	}
 
-	// A reload to the socket that was of no use, and back.
+	// Reload to the socket that was unused, and back.
 	other := strings.Replace(text, addrs[1], addrs[2], 1)
 	cancel()
 	clients.Wait()

@@ -12,7 +12,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// One supervisor above another, as docs/scale.md shows it: the upper one believes nothing for longer than the lower.
+// TestStackedPrograms: one supervisor above another, as docs/scale.md shows. The upper one believes
+// nothing for longer than the lower one.
 func TestStackedPrograms(t *testing.T) {
 	const ttl = 2 * time.Second
 	cache := fmt.Sprintf("[cache]\nttl = '%s'\n", ttl)
@@ -70,7 +71,7 @@ func TestStackedPrograms(t *testing.T) {
 	upper.AwaitStatus(t, "/primary", http.StatusServiceUnavailable)
 }
 
-// nodeFacts are some of what /node/{node} tells.
+// nodeFacts is some fields of /node/{node}.
 type nodeFacts struct {
 	Failures int        `json:"failures"`
 	PolledAt *time.Time `json:"polled_at"`

@@ -67,7 +67,7 @@ func TestStatus(t *testing.T) {
 	check(2, cluster.Critical, "Cluster main: critical", "critical ", "pg1 10.0.0.11:5432 was primary was running")
 }
 
-// Another program that answers every path with some JSON is not all well.
+// TestStatusOfAnother: where another program answers every path with JSON, status fails.
 func TestStatusOfAnother(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1")
 	config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(sim.Node("pg1").Addr())) + harness.NodeTables(sim, "")
@@ -80,8 +80,8 @@ func TestStatusOfAnother(t *testing.T) {
 	}
 }
 
-// Certificates from before names counted (they had a common name only) will do
-// for status: it wants the very certificate.
+// TestStatusTLSWithoutNames: an old certificate that has only a common name works for status,
+// which compares the certificate itself.
 func TestStatusTLSWithoutNames(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1")
 	self := &harness.Authority{Dir: t.TempDir()}
@@ -92,7 +92,7 @@ func TestStatusTLSWithoutNames(t *testing.T) {
 	}
 }
 
-// What a node says of itself reaches neither Nagios's syntax nor a terminal.
+// TestStatusOfHostileNode: a node's words change neither Nagios's syntax nor a terminal.
 func TestStatusOfHostileNode(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	sim.Node("pg2").Set(func(s *nodetest.State) { s.State, s.SQL = "crashed\x1b[2J\u009b1m\r\nOK | main_pg1_lag=0B", false })
@@ -105,7 +105,7 @@ func TestStatusOfHostileNode(t *testing.T) {
 	for _, flag := range []string{"-nagios", "-json", "-cluster=main"} {
 		_, stdout, _ := p.Command(t, "status", flag)
 		if !strings.Contains(stdout, "crashed") {
-			t.Errorf("status %s tells nothing of the node:\n%s", flag, stdout)
+			t.Errorf("status %s says nothing of the node:\n%s", flag, stdout)
 		}
 		if i := strings.IndexFunc(stdout, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }); i >= 0 {
 			t.Errorf("status %s: control character at %q", flag, stdout[i:])

@@ -32,7 +32,7 @@ func TestFrontendTLS(t *testing.T) {
 		t.Errorf("%d lines at info", n)
 	}
 
-	// A renewed certificate that the daemon has not loaded.
+	// The file has a renewed certificate, which the daemon has not loaded.
 	self.Make(t, "self", harness.ServerCert())
 	code, _, stderr := p.Command(t, "status")
 	if code != 3 || !strings.HasSuffix(stderr, "the certificate there is not the one in "+self.File("self.crt")+"\n") {

@@ -12,7 +12,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// documented are the command lines of docs/clients.md that begin with a program.
+// documented returns the command lines of docs/clients.md that begin with a program.
 func documented(t *testing.T, program string) (lines []string) {
 	t.Helper()
 	for line := range strings.Lines(harness.ReadFile(t, "docs/clients.md")) {
@@ -26,8 +26,7 @@ func documented(t *testing.T, program string) (lines []string) {
 	return lines
 }
 
-// watched is the program over a simulated cluster, as docs/clients.md has it:
-// pg1 leads, pg2 and pg3 follow.
+// watched starts the program over the cluster of docs/clients.md: pg1 leads, pg2 and pg3 follow.
 func watched(t *testing.T, version string) (*nodetest.Cluster, *harness.Program) {
 	t.Helper()
 	sim := nodetest.Options{Version: version}.NewCluster("main", "pg1", "pg2", "pg3")
@@ -41,7 +40,7 @@ func watched(t *testing.T, version string) (*nodetest.Cluster, *harness.Program)
 	return sim, p
 }
 
-// The Monitoring Plugins, as docs/clients.md calls them: OK while all is well,
+// TestMonitoringPlugins runs the Monitoring Plugins as docs/clients.md does: OK while all is well,
 // CRITICAL afterwards.
 func TestMonitoringPlugins(t *testing.T) {
 	harness.RequireProgram(t, "/usr/lib/nagios/plugins/check_http")
@@ -65,7 +64,7 @@ func TestMonitoringPlugins(t *testing.T) {
 	is(1, " WARNING", "check_http -H localhost -p 8009 -u /node/nosuch/primary")
 }
 
-// The one-liners of docs/clients.md.
+// TestShellClients runs the one-liners of docs/clients.md.
 func TestShellClients(t *testing.T) {
 	harness.RequireProgram(t, "curl")
 	harness.RequireProgram(t, "jq")
@@ -81,11 +80,11 @@ func TestShellClients(t *testing.T) {
 	}
 }
 
-// performance is a value as the Monitoring Plugins Development Guidelines define
-// it: 'label'=value[UOM];[warn];[crit];[min];[max].
+// performance matches a value as the Monitoring Plugins Development Guidelines define it:
+// 'label'=value[UOM];[warn];[crit];[min];[max].
 var performance = regexp.MustCompile(`^([^ '=]+|'[^'=]+')=-?[0-9]+(\.[0-9]+)?(us|ms|s|%|B|KB|MB|TB|c)?(;(@?(~|-?[0-9.]+)?:?(-?[0-9.]+)?)?){0,2}(;-?[0-9.]*){0,2}$`)
 
-// Who draws graphs drops a value that is not in the grammar, and says nothing.
+// TestNagiosPerformanceData: programs that draw graphs silently drop a value outside the grammar.
 func TestNagiosPerformanceData(t *testing.T) {
 	sim, p := watched(t, "")
 	for _, kill := range []string{"", "pg3", "pg1"} {
@@ -101,14 +100,14 @@ func TestNagiosPerformanceData(t *testing.T) {
 		}
 		for _, v := range values {
 			if !performance.MatchString(v) {
-				t.Errorf("%q is no performance data: %q", v, said)
+				t.Errorf("%q is not performance data: %q", v, said)
 			}
 		}
 	}
 }
 
-// patroniClient asks as check_patroni 2.0.0 does (types.py rest_api): any other
-// status than 200 is an error, and so is what is no JSON.
+// patroniClient asks as check_patroni 2.0.0 does (types.py rest_api): another status than 200 is an
+// error, and so is a body that is not JSON.
 type patroniClient struct {
 	t    *testing.T
 	base string
@@ -124,8 +123,8 @@ func (c patroniClient) get(service string) (map[string]any, error) {
 	return doc, json.Unmarshal([]byte(body), &doc)
 }
 
-// replicas is its cluster_has_replica (cluster.py): healthy are those of the
-// leader's timeline which stream or, where Patroni does not tell (before 3.0.4), run.
+// replicas counts as its cluster_has_replica does (cluster.py): replicas on the leader's timeline
+// which stream or, before Patroni 3.0.4 that shows this, run.
 func (c patroniClient) replicas() (healthy int, err error) {
 	doc, err := c.get("patroni")
 	if err != nil {
@@ -206,7 +205,7 @@ func TestCheckPatroni(t *testing.T) {
 				t.Errorf("/node/pg2/patroni: %v, %v", doc, err)
 			}
 
-			// With a node down its own address is no use for the cluster; the cluster's is.
+			// The address of a node that is down does not answer for the cluster; the cluster's does.
 			sim.Kill("pg1")
 			sim.Promote("pg2")
 			harness.Eventually(t, harness.Soon, func() error {

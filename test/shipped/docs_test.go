@@ -9,7 +9,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// What docs/security.md shows can be used as it stands there.
+// TestSecurityDocs: the examples in docs/security.md can be used as they are.
 func TestSecurityDocs(t *testing.T) {
 	cert := harness.NewFiles(t)
 	inDocs := harness.Files{
@@ -29,12 +29,12 @@ func TestSecurityDocs(t *testing.T) {
 	}
 	for _, key := range regexp.MustCompile("`(patroniglue_\\w+)`").FindAllStringSubmatch(text, -1) {
 		if !strings.Contains(harness.ReadFile(t, "internal/metrics/testdata/metrics.txt"), key[1]+"{") {
-			t.Errorf("docs/security.md names %s, which there is not", key[1])
+			t.Errorf("docs/security.md names %s, which does not exist", key[1])
 		}
 	}
 }
 
-// What docs/scale.md shows can be configured.
+// TestScaleDocs: the examples in docs/scale.md are valid.
 func TestScaleDocs(t *testing.T) {
 	_, rest, _ := strings.Cut(harness.ReadFile(t, "docs/scale.md"), "```toml\n")
 	text, _, _ := strings.Cut(rest, "```")

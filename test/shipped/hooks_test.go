@@ -15,12 +15,12 @@ import (
 	"patroniglue/test/harness"
 )
 
-// neverBlocks is far more than the second that a hook may take, for a busy
-// machine, and far less than somebody who waits for an answer that never comes.
+// neverBlocks is far more than the second that a hook may take, for a busy machine, and far less
+// than waiting for an answer that never comes.
 const neverBlocks = 10 * time.Second
 
-// hook runs one of contrib's scripts as Patroni does, and insists that it ends
-// soon and with 0. It gives what was printed and how long it took.
+// hook runs one of contrib's scripts as Patroni does, which has to end soon and with 0. It returns
+// what the script printed and how long it took.
 func hook(t *testing.T, env []string, script string, args ...string) (stderr string, took time.Duration) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "contrib/"+script, args...)
@@ -36,7 +36,7 @@ func hook(t *testing.T, env []string, script string, args ...string) (stderr str
 	return errs.String(), took
 }
 
-// silent is the URL of one who takes connections and never answers, hung up.
+// silent returns the URL of a port that accepts connections and never answers.
 func silent(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -47,7 +47,7 @@ func silent(t *testing.T) string {
 	return "http://" + ln.Addr().String() // the kernel accepts
 }
 
-// spyOnCurl gives a PATH whose curl writes down how it was called.
+// spyOnCurl returns a PATH whose curl records its arguments.
 func spyOnCurl(t *testing.T) (path, calls string) {
 	t.Helper()
 	curl, err := exec.LookPath("curl")
@@ -171,12 +171,12 @@ func TestCallback(t *testing.T) {
 		return stderr
 	}
 	if stderr := refresh("PATRONIGLUE_URLS=http://" + p.HTTP); stderr != "" {
-		t.Errorf("stderr %q, want nothing to be said", stderr)
+		t.Errorf("stderr %q, want none", stderr)
 	}
 	dead, hanging := "http://"+harness.FreePort(t), silent(t)
 	stderr := refresh("PATRONIGLUE_URLS=" + dead + " " + hanging + " http://" + p.HTTP + "/")
 	if strings.Count(stderr, "\n") != 2 || !strings.Contains(stderr, "patroni-callback: "+dead+": curl: (7) ") || !strings.Contains(stderr, "patroni-callback: "+hanging+": ") { // curl says so, or on a slow machine timeout
-		t.Errorf("stderr %q, want a line about each who does not answer", stderr)
+		t.Errorf("stderr %q, want a line about each URL that does not answer", stderr)
 	}
 	stderr, _ = hook(t, []string{"PATRONIGLUE_NODE=pgX", "PATRONIGLUE_URLS=http://" + p.HTTP}, "patroni-callback", "on_stop", "replica", "main")
 	if !strings.HasSuffix(stderr, `unknown node \"pgX\", want one of pg1, pg2"}`+"\n") {
@@ -188,7 +188,8 @@ func TestCallback(t *testing.T) {
 	}
 }
 
-// Beside an operator's listener only who has the token makes us poll.
+// TestCallbackWithOperator: with an operator's listener only a client with the token can make the
+// daemon poll.
 func TestCallbackWithOperator(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	token := harness.WriteFile(t, "token", "the-token\n")

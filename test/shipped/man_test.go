@@ -11,7 +11,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// Who is woken by a code finds it in the manual.
+// TestManCodes: the manual explains every code that may wake somebody.
 func TestManCodes(t *testing.T) {
 	_, health, _ := strings.Cut(harness.ReadFile(t, "contrib/man/patroniglue.8"), "\n.Sh HEALTH\n")
 	health, _, _ = strings.Cut(health, "\n.Sh ")

@@ -24,8 +24,8 @@ const (
 	installedConfig = "/etc/patroniglue/patroniglue.toml"
 )
 
-// maxExposure is what systemd-analyze security may find, 0 to 100. 10 to 49 is "OK";
-// it is 14 in systemd 252, and much more says that a protection was lost.
+// maxExposure is the highest result of systemd-analyze security that passes, 0 to 100. 10 to 49 is
+// "OK". It is 14 in systemd 252; much more means that a protection was lost.
 const maxExposure = "20"
 
 func TestUnit(t *testing.T) {
@@ -43,7 +43,7 @@ func TestUnit(t *testing.T) {
 	harness.MustRun(t, "systemd-analyze", "security", "--offline=true", "--threshold="+maxExposure, unitFile)
 }
 
-// release makes the packages for this machine and gives the directory.
+// release makes the packages for this machine and returns their directory.
 func release(t *testing.T) string {
 	t.Helper()
 	if os.Getenv("PATRONIGLUE_LAB") != "required" {
@@ -67,7 +67,7 @@ func only(t *testing.T, pattern string) string {
 	return found[0]
 }
 
-// hooks are the scripts that a Patroni runs.
+// hooks is the scripts that Patroni runs.
 func hooks(t *testing.T) (names []string) {
 	t.Helper()
 	found, err := filepath.Glob("contrib/patroni-*")
@@ -80,8 +80,8 @@ func hooks(t *testing.T) (names []string) {
 	return names
 }
 
-// testReproducible: who builds the same commit can prove that what we published
-// is made from it.
+// testReproducible: two builds of one commit are the same, so anybody can prove that what we
+// publish is made from it.
 func testReproducible(t *testing.T, first, second string) {
 	harness.MustRun(t, "diff", "-r", first, second)
 	if sums := harness.ReadFile(t, first+"/sha256sums"); strings.Count(sums, "\n") != 2 {
@@ -99,8 +99,7 @@ func testReproducible(t *testing.T, first, second string) {
 	}
 }
 
-// A release that Debian takes for older than its own snapshots is never
-// installed.
+// TestDebianVersion: for Debian a release is newer than its snapshots, else it is never installed.
 func TestDebianVersion(t *testing.T) {
 	harness.RequireProgram(t, "dpkg")
 	_, function, _ := strings.Cut(harness.ReadFile(t, "build.sh"), "\ndeb_version()")
@@ -155,7 +154,7 @@ func TestPackage(t *testing.T) {
 	if out, _ := exec.CommandContext(t.Context(), "systemctl", "is-enabled", "patroniglue.service").CombinedOutput(); string(out) != "disabled\n" {
 		t.Errorf("systemctl is-enabled: %s, want disabled: it has no nodes", out)
 	}
-	// Started as it is, it says what is missing and is not started again and again.
+	// Without a configuration it says what is missing, and is not started again and again.
 	cmd := exec.CommandContext(t.Context(), "/usr/bin/patroniglue", "-config", installedConfig)
 	out, err := cmd.CombinedOutput()
 	want := "patroniglue: " + installedConfig + ": node: want at least one [[node]], or [discovery] (got nothing)\n"
@@ -177,7 +176,7 @@ func TestPackage(t *testing.T) {
 		}
 		// As unattended-upgrades does.
 		if out := harness.MustRun(t, "dpkg", "--force-confdef", "--force-confold", "-i", newerPackage(t, deb)); strings.Contains(out, "enable --now") {
-			t.Errorf("an upgrade speaks as if it were new:\n%s", out)
+			t.Errorf("an upgrade prints what a first installation prints:\n%s", out)
 		}
 		if got := harness.ReadFile(t, installedConfig); got != adapted {
 			t.Errorf("after an upgrade the configuration is\n%s", got)
@@ -189,7 +188,7 @@ func TestPackage(t *testing.T) {
 	t.Run("removed", func(t *testing.T) {
 		harness.MustRun(t, "dpkg", "-r", "patroniglue")
 		if _, err := os.Stat("/usr/bin/patroniglue"); err == nil || harness.ReadFile(t, installedConfig) != adapted {
-			t.Errorf("/usr/bin/patroniglue: %v, want it away, and the configuration as it was", err)
+			t.Errorf("/usr/bin/patroniglue: %v, want it removed, and the configuration unchanged", err)
 		}
 	})
 	t.Run("purged", func(t *testing.T) {
@@ -208,9 +207,8 @@ func TestPackage(t *testing.T) {
 	})
 }
 
-// lockPackage lets one test at a time install, on a machine where nobody else
-// has, and removes what is left when it is over. What a test left that was killed
-// is removed, too.
+// lockPackage lets one test at a time install the package, on a machine where it is not installed,
+// and removes it in the end. It also removes what a test left that was killed.
 func lockPackage(t *testing.T) {
 	t.Helper()
 	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "patroniglue-package-test"), os.O_CREATE|os.O_RDWR, 0o600)
@@ -268,9 +266,8 @@ func newerPackage(t *testing.T, deb string) string {
 	return root + ".deb"
 }
 
-// runPackage runs what is installed as the unit says, with the example adapted:
-// as its user, without privileges, with somebody in systemd's place. It gives the
-// configuration.
+// runPackage runs the installed program as the unit does, with the example adapted: as its user,
+// without privileges, with the test in systemd's place. It returns the configuration.
 func runPackage(t *testing.T) string {
 	t.Helper()
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")

@@ -18,7 +18,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// Alerts that ask for a metric that is not there never fire, and nobody notices.
+// TestPrometheusRules: an alert for a metric that does not exist never fires, and nobody notices.
 func TestPrometheusRules(t *testing.T) {
 	dir := filepath.Join("contrib", "prometheus")
 	rules, tests, scraped := harness.ReadFile(t, filepath.Join(dir, "rules.yml")), harness.ReadFile(t, filepath.Join(dir, "rules_test.yml")), harness.ReadFile(t, "internal/metrics/testdata/metrics.txt")
@@ -83,7 +83,7 @@ func TestPrometheusRules(t *testing.T) {
 	}
 }
 
-// A panel that asks for what is not there is empty, and looks like peace.
+// TestGrafanaDashboard: a panel for a metric that does not exist is empty, as if all were well.
 func TestGrafanaDashboard(t *testing.T) {
 	program := harness.RequireProgram(t, "prometheus")
 	var dashboard struct {
@@ -134,7 +134,8 @@ func TestGrafanaDashboard(t *testing.T) {
 	}
 }
 
-// startPrometheus runs a real one that scrapes target by https, with our rules, and gives its address.
+// startPrometheus runs a Prometheus with our rules that scrapes target by https, and returns its
+// address.
 func startPrometheus(t *testing.T, program, target, cafile string) string {
 	t.Helper()
 	rules, err := filepath.Abs("contrib/prometheus/rules.yml")
@@ -163,7 +164,7 @@ func startPrometheus(t *testing.T, program, target, cafile string) string {
 	return addr
 }
 
-// queryPrometheus gives the samples of an instant query; none while it does not answer yet.
+// queryPrometheus returns the samples of an instant query; none while Prometheus does not answer yet.
 func queryPrometheus(t *testing.T, addr, expr string) []any {
 	t.Helper()
 	resp, body, err := harness.TryToAsk(t.Context(), nil, "GET", "http://"+addr+"/api/v1/query?query="+url.QueryEscape(expr))

@@ -22,10 +22,10 @@ import (
 	"patroniglue/test/harness"
 )
 
-// The unit's sandbox, made without systemd, which a container lacks: no user's
-// rights, no capability, no new privilege, the system calls of its filter, all
-// files read-only but the state directory, secrets as credentials in the places
-// that the unit names. Whatever is configured has to work in it.
+// TestSandbox: everything that can be configured works in the unit's sandbox. The test makes it
+// without systemd, which a container lacks: a user without rights, no capability, no new
+// privilege, only the system calls of its filter, all files read-only but the state directory,
+// secrets as credentials in the places that the unit names.
 func TestSandbox(t *testing.T) {
 	for _, program := range []string{"systemd-analyze", "setpriv", "unshare"} {
 		harness.RequireProgram(t, program)
@@ -57,22 +57,54 @@ func TestSandbox(t *testing.T) {
 	if err := os.Chown(state, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
-	put := func(path, text string, mode os.FileMode) string {
-		t.Helper()
-		if err := os.WriteFile(path, []byte(text), mode); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
 	for name, text := range map[string]string{
 		"token": "the-token\n", "passwords": "alice:" + harness.AliceHash + "\n", "server.key": harness.ReadFile(t, ca.File("server.key")), "client.key": harness.ReadFile(t, ca.File("client.key")),
 	} {
-		put(filepath.Join(credentials, name), text, 0o400)
+		putFile(t, filepath.Join(credentials, name), text, 0o400)
 	}
 	for _, name := range []string{"ca.crt", "server.crt", "client.crt"} {
-		put(filepath.Join(dir, name), harness.ReadFile(t, ca.File(name)), 0o644)
+		putFile(t, filepath.Join(dir, name), harness.ReadFile(t, ca.File(name)), 0o644)
 	}
-	const handed = "/run/credentials/patroniglue.service/"
+	unitNamesCredentials(t)
+	operator, dedicated := harness.FreePort(t), harness.FreePort(t)
+	text := "[frontend]\n" + harness.AnyPort + "certfile = '" + dir + "/server.crt'\nkeyfile = '" + handed + "server.key'\ntoken-file = '" + handed + "token'\n" +
+		"[operator]\nlisten = '" + operator + "'\npassword-file = '" + handed + "passwords'\n" +
+		"[history]\nfile = '" + state + "/history.jsonl'\n[agent]\nlisten = '127.0.0.1:0'\n" + harness.FastPolls +
+		"cafile = '" + dir + "/ca.crt'\ncertfile = '" + dir + "/client.crt'\nkeyfile = '" + handed + "client.key'\n" + harness.NodeTables(sim, "") +
+		"agent = { replica = '" + dedicated + "' }\n"
+	config := putFile(t, filepath.Join(dir, "patroniglue.toml"), text, 0o644)
+
+	p := harness.StartProcess(t, text, sandboxed(t, dir, config))
+	b := sandbox{p, &tls.Config{RootCAs: ca.Pool()}, operator, dedicated}
+
+	process := harness.ReadFile(t, fmt.Sprintf("/proc/%d/status", p.Process.Pid))
+	for _, want := range []string{"Uid:\t65534\t65534\t", "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
+		if !strings.Contains(process, want) {
+			t.Errorf("the process has no %q:\n%s", want, process)
+		}
+	}
+	b.answers(t)
+	p.Signal(t, syscall.SIGHUP)
+	p.Log.Await(t, 1, "message", harness.Reloaded)
+	b.answers(t)
+	harness.AwaitFile(t, state+"/history.jsonl", `"kind":"leader"`)
+	p.Signal(t, syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Errorf("stopped: %v, want exit code 0", err)
+	}
+	for _, level := range []string{"warn", "error"} {
+		if lines := p.Log.Lines("level", level); len(lines) > 0 {
+			t.Errorf("at %s: %q", level, lines)
+		}
+	}
+}
+
+// handed is the folder in which systemd hands over credentials.
+const handed = "/run/credentials/patroniglue.service/"
+
+// unitNamesCredentials: the unit shows how secrets become credentials.
+func unitNamesCredentials(t *testing.T) {
+	t.Helper()
 	for _, secret := range []string{"token", "passwords", "server.key"} {
 		if !strings.Contains(harness.ReadFile(t, unitFile), "\n#LoadCredential="+secret+":") {
 			t.Errorf("%s shows no LoadCredential of %s", unitFile, secret)
@@ -81,21 +113,27 @@ func TestSandbox(t *testing.T) {
 	if unit := harness.ReadFile(t, unitFile); !strings.Contains(unit, handed) {
 		t.Errorf("%s does not name %s", unitFile, handed)
 	}
-	operator, dedicated := harness.FreePort(t), harness.FreePort(t)
-	text := "[frontend]\n" + harness.AnyPort + "certfile = '" + dir + "/server.crt'\nkeyfile = '" + handed + "server.key'\ntoken-file = '" + handed + "token'\n" +
-		"[operator]\nlisten = '" + operator + "'\npassword-file = '" + handed + "passwords'\n" +
-		"[history]\nfile = '" + state + "/history.jsonl'\n[agent]\nlisten = '127.0.0.1:0'\n" + harness.FastPolls +
-		"cafile = '" + dir + "/ca.crt'\ncertfile = '" + dir + "/client.crt'\nkeyfile = '" + handed + "client.key'\n" + harness.NodeTables(sim, "") +
-		"agent = { replica = '" + dedicated + "' }\n"
-	config := put(filepath.Join(dir, "patroniglue.toml"), text, 0o644)
+}
 
+func putFile(t *testing.T, path, text string, mode os.FileMode) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// sandboxed is the command that runs the program in the sandbox. dir has the program's files,
+// and gets the binaries.
+func sandboxed(t *testing.T, dir, config string) *exec.Cmd {
+	t.Helper()
 	binary, confined := filepath.Join(dir, "patroniglue"), filepath.Join(dir, "confined")
-	put(binary, harness.ReadFile(t, harness.BuiltBinary(t)), 0o755)
+	putFile(t, binary, harness.ReadFile(t, harness.BuiltBinary(t)), 0o755)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(confined, harness.ReadFile(t, self), 0o755)
+	putFile(t, confined, harness.ReadFile(t, self), 0o755)
 
 	script := `set -e
 mount --bind "$1/state" "$1/state"
@@ -110,56 +148,43 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 `
 	cmd := exec.Command("unshare", "--mount", "sh", "-c", script, "sh", dir, unitSystemCalls(t), config)
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin"}
-	p := harness.StartProcess(t, text, cmd)
+	return cmd
+}
 
-	process := harness.ReadFile(t, fmt.Sprintf("/proc/%d/status", p.Process.Pid))
-	for _, want := range []string{"Uid:\t65534\t65534\t", "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
-		if !strings.Contains(process, want) {
-			t.Errorf("the process has no %q:\n%s", want, process)
+// sandbox is the program in the sandbox.
+type sandbox struct {
+	*harness.Program
+	trust               *tls.Config
+	operator, dedicated string // host:port of the operator's listener and of a node's agent
+}
+
+// answers fails the test if one of the program's ports does not answer as it should.
+func (b sandbox) answers(t *testing.T) {
+	t.Helper()
+	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/cluster/main/primary": 200, "/livez": 200, "/readyz": 200, "/health": 404} {
+		if resp, body := harness.Ask(t, b.trust, "GET", "https://"+b.HTTP+path); resp.StatusCode != want {
+			t.Errorf("GET %s: %s: %s", path, resp.Status, body)
 		}
 	}
-	trust := &tls.Config{RootCAs: ca.Pool()}
-	all := func() {
-		t.Helper()
-		for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/cluster/main/primary": 200, "/livez": 200, "/readyz": 200, "/health": 404} {
-			if resp, body := harness.Ask(t, trust, "GET", "https://"+p.HTTP+path); resp.StatusCode != want {
-				t.Errorf("GET %s: %s: %s", path, resp.Status, body)
+	for _, path := range []string{"/", "/ui/main", "/assets/page.js", "/health", "/metrics", "/history", "/cluster", "/node/pg2"} {
+		for _, authorization := range []string{"Bearer the-token", harness.BasicAuth("alice", "correct horse")} {
+			if got := harness.AskAs(t, b.trust, authorization, "GET", "https://"+b.operator+path); got != 200 {
+				t.Errorf("GET %s: %d", path, got)
 			}
 		}
-		for _, path := range []string{"/", "/ui/main", "/assets/page.js", "/health", "/metrics", "/history", "/cluster", "/node/pg2"} {
-			for _, authorization := range []string{"Bearer the-token", harness.BasicAuth("alice", "correct horse")} {
-				if got := harness.AskAs(t, trust, authorization, "GET", "https://"+operator+path); got != 200 {
-					t.Errorf("GET %s: %d", path, got)
-				}
-			}
-		}
-		if got := harness.AskAs(t, trust, "Bearer the-token", "DELETE", "https://"+p.HTTP+"/node/pg1/leaving"); got != 200 {
-			t.Errorf("DELETE /node/pg1/leaving: %d", got)
-		}
-		if got := harness.AskAgent(t, p.Agents[0], "pg1/primary\n"); got != "ready up 100% #primary\n" {
-			t.Errorf("the shared agent: %q", got)
-		}
-		if got := harness.AskAgent(t, dedicated, ""); got != "ready up 100% #replica\n" {
-			t.Errorf("the dedicated agent: %q", got)
-		}
 	}
-	all()
-	p.Signal(t, syscall.SIGHUP)
-	p.Log.Await(t, 1, "message", harness.Reloaded)
-	all()
-	harness.AwaitFile(t, state+"/history.jsonl", `"kind":"leader"`)
-	p.Signal(t, syscall.SIGTERM)
-	if err := p.Wait(); err != nil {
-		t.Errorf("stopped: %v, want exit code 0", err)
+	if got := harness.AskAs(t, b.trust, "Bearer the-token", "DELETE", "https://"+b.HTTP+"/node/pg1/leaving"); got != 200 {
+		t.Errorf("DELETE /node/pg1/leaving: %d", got)
 	}
-	for _, level := range []string{"warn", "error"} {
-		if lines := p.Log.Lines("level", level); len(lines) > 0 {
-			t.Errorf("at %s: %q", level, lines)
-		}
+	if got := harness.AskAgent(t, b.Agents[0], "pg1/primary\n"); got != "ready up 100% #primary\n" {
+		t.Errorf("the shared agent: %q", got)
+	}
+	if got := harness.AskAgent(t, b.dedicated, ""); got != "ready up 100% #replica\n" {
+		t.Errorf("the dedicated agent: %q", got)
 	}
 }
 
-// unitSystemCalls are the numbers of the system calls that the unit allows.
+// unitSystemCalls returns the numbers of the system calls that the unit allows.
 func unitSystemCalls(t *testing.T) string {
 	t.Helper()
 	sets := map[string][]string{}
@@ -206,8 +231,8 @@ func unitSystemCalls(t *testing.T) string {
 	return strings.Join(numbers, ",")
 }
 
-// confine runs a command that may use system calls of these numbers only; others
-// fail with EPERM, as in the unit. It is a command of the test's own binary.
+// confine runs a command that may only use the system calls of these numbers; others fail with
+// EPERM, as in the unit. The test binary runs it as a command.
 func confine() {
 	fail := func(doing string, err error) {
 		fmt.Fprintln(os.Stderr, "confined:", doing+":", err)

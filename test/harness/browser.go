@@ -33,11 +33,11 @@ type Browser struct {
 // StartBrowser starts Chromium until the test ends.
 func StartBrowser(t *testing.T) *Browser {
 	t.Helper()
-	axe, err := os.ReadFile("testdata/axe/node_modules/axe-core/axe.min.js")
+	axe, err := os.ReadFile("test/page/testdata/axe/node_modules/axe-core/axe.min.js")
 	switch {
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist) && os.Getenv("PATRONIGLUE_LAB") != "required":
-		t.Skip("NOT TESTED: want axe-core: npm ci --prefix testdata/axe")
+		t.Skip("NOT TESTED: want axe-core: npm ci --prefix test/page/testdata/axe")
 	default:
 		t.Fatalf("want axe-core, which ./build.sh test installs: %v", err)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // Soon is the limit for what takes a moment, even on a busy machine.
-const Soon = 20 * time.Second
+const Soon = time.Minute
 
 // Eventually calls f until it returns nil. After the limit the test ends with f's last
 // error, which says what was still missing. [Want] makes one from a condition.

@@ -158,7 +158,7 @@ func (e suite) conformance(t *testing.T, c harness.Roles) {
 	for _, n := range e.Lab.Nodes {
 		requests[n.Name] = nodetest.Requests()
 	}
-	harness.Eventually(t, 15*time.Second, func() error {
+	harness.Eventually(t, time.Minute, func() error {
 		sim := e.simulate(t, c)
 		defer sim.Close()
 		var differences []error

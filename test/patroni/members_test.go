@@ -90,7 +90,7 @@ func (d *sideBySide) memberUnlisted(t *testing.T) {
 	d.run(t, "stop", n.Name)
 	// Its lease does the same when the ttl is over.
 	d.deleteKeys(t, d.member(n.Name))
-	d.nodeSays(t, n.Name, 503, "ready down #left: the DCS does not list it since ")
+	d.nodeSays(t, n.Name, 503, "ready down #unlisted: the DCS does not list it since ")
 	d.bothSay(t, `"code":"unlisted"`, true)
 	a := d.MustAsk(t, d.Lab.HTTP, "GET", "/node/"+n.Name)
 	if !strings.Contains(string(a.Body), `"unlisted":"`) {

@@ -265,7 +265,7 @@ func TestBench(t *testing.T) {
 		t.Skip("BENCH NOT TESTED: ", err)
 	}
 	var table, log bytes.Buffer
-	if err := run(t.Context(), []string{"-rounds", "1", "-duration", "50ms", "-connections", "2"}, &table, &log); err != nil {
+	if err := run(t.Context(), []string{"-rounds", "1", "-duration", "300ms", "-connections", "2"}, &table, &log); err != nil {
 		t.Fatalf("%v\n%s", err, &log)
 	}
 	text, _, _ := strings.Cut(table.String(), "\n\n")

@@ -493,8 +493,11 @@ func TestSettings(t *testing.T) {
 		want Settings
 	}{
 		{`{"ttl":20,"loop_wait":3,"retry_timeout":4,"postgresql":{"parameters":{}}}`, Settings{20 * time.Second, 3 * time.Second}},
-		{`{"ttl":20.5}`, Settings{20500 * time.Millisecond, 10 * time.Second}},
-		{`{"loop_wait":5,"ttl":null}`, Settings{30 * time.Second, 5 * time.Second}},
+		{`{"ttl":20.5}`, Settings{20 * time.Second, 10 * time.Second}},
+		{`{"ttl":"20","loop_wait":"3"}`, Settings{20 * time.Second, 3 * time.Second}},
+		{`{"ttl":" +1_20\n","loop_wait":true}`, Settings{120 * time.Second, time.Second}},
+		{`{"ttl":"020","loop_wait":"0"}`, Settings{20 * time.Second, 0}},
+		{`{"loop_wait":5}`, Settings{30 * time.Second, 5 * time.Second}},
 		{`{}`, Settings{30 * time.Second, 10 * time.Second}},
 	} {
 		m := newMember(t, func(c net.Conn, _ string) { says(c, 200, tt.body) })
@@ -517,7 +520,14 @@ func TestSettingsFailures(t *testing.T) {
 	}{
 		{"no key", 502, "", KindStatus, "status code 502, want 200"},
 		{"an array", 200, "[]", KindDocument, "want a JSON object, got a JSON array"},
-		{"a string", 200, `{"ttl":"20"}`, KindDocument, `"ttl" is a JSON string, want a number`},
+		{"a string", 200, `{"ttl":"soon"}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got "soon")`},
+		{"a unit", 200, `{"ttl":"30s"}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got "30s")`},
+		{"a point", 200, `{"ttl":"20.5"}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got "20.5")`},
+		{"hexadecimal", 200, `{"loop_wait":"0x10"}`, KindDocument, `loop_wait: want a whole number of seconds, at least 0 (got "0x10")`},
+		{"null", 200, `{"loop_wait":5,"ttl":null}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got null)`},
+		{"a list", 200, `{"ttl":[30]}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got [30])`},
+		{"nothing", 200, `{"ttl":0}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got 0)`},
+		{"huge", 200, `{"ttl":1e300}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got 1e300)`},
 		{"garbage", 200, "<html>", KindDocument, "reading JSON: invalid character '<' looking for beginning of value"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -53,6 +53,12 @@ var troubles = []struct {
 		},
 	},
 	{
+		name: "unread", level: "warning", codes: []string{"ttl_unknown"}, says: []string{"cannot be compared with Patroni", "ttl: want a whole number of seconds"},
+		before: func(c *nodetest.Cluster) {
+			c.SetConfig(func(config map[string]any) { config["ttl"] = "12s" })
+		},
+	},
+	{
 		name: "frozen", level: "warning", codes: []string{"node_down"}, says: []string{"stale: last answer ", "was replica"},
 		after: func(c *nodetest.Cluster) { c.Node("pg3").Freeze() },
 	},

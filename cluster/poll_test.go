@@ -350,3 +350,26 @@ func TestSettings(t *testing.T) {
 		}
 	})
 }
+
+// The least ttl that the configuration takes is twice the interval, plus what a poll may
+// take, at most another interval. With it no node that answers becomes stale, however
+// slowly it answers, and one lost poll does not matter.
+func TestLeastTTL(t *testing.T) {
+	for _, delay := range []time.Duration{clustertest.ShortDelay, 500 * time.Millisecond, time.Second} {
+		inBubble(t, delay.String(), func(t *testing.T) {
+			w := three(t, func(c *Config) { c.TTL = 3 * time.Second })
+			w.change("pg2", follows(1).WithDelay(delay))
+			time.Sleep(time.Minute)
+			for range 10 {
+				w.change("pg3", clustertest.Fails(node.KindCut)) // a poll is lost now and then
+				time.Sleep(time.Second)
+				w.change("pg3", follows(1))
+				time.Sleep(time.Minute)
+			}
+			synctest.Wait()
+			if got := ofKind(w.drain(), KindKnown); len(got) > 0 {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"time"
 )
@@ -23,7 +24,8 @@ type Backend struct {
 	// Insecure ("insecure") accepts any certificate of a node. Default false.
 	Insecure bool
 
-	// Interval ("interval") is the time between two polls of a node. Default 1s.
+	// Interval ("interval") is the time between two polls of a node. Default 1s. See
+	// Cache.TTL.
 	Interval time.Duration
 
 	// PrimaryInterval ("primary-interval") is the same for the elected primary, at
@@ -61,4 +63,22 @@ func (b *Backend) readKeys(t *table) {
 	t.capDuration("fast-interval", &b.FastInterval, "primary-interval", b.PrimaryInterval)
 	t.duration("timeout", &b.Timeout, 1)
 	t.integer("fall", &b.Fall, 1, math.MaxInt32)
+}
+
+// leastTTL is the shortest cache.ttl for which a node that is well does not become stale
+// between polls: one poll may be lost, and the next one may take as long as a poll takes.
+// That is the timeout, but at most another interval: a Patroni which answers later than
+// that cannot be polled so often.
+func (b *Backend) leastTTL() time.Duration {
+	if b.Interval > math.MaxInt64/3 {
+		return math.MaxInt64
+	}
+	return 2*b.Interval + b.pollTime()
+}
+
+func (b *Backend) pollTime() time.Duration { return min(b.Timeout, b.Interval) }
+
+// ttlSum shows how leastTTL comes about.
+func (b *Backend) ttlSum() string {
+	return fmt.Sprintf("at least %s (2 * interval %s + %s for a poll)", b.leastTTL(), b.Interval, b.pollTime())
 }

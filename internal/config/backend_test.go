@@ -25,7 +25,7 @@ func TestBackendMistakes(t *testing.T) {
 		{"primary-interval", "backend.primary-interval = '2s'", `backend.primary-interval: want at most interval, which is 1s (got "2s")`},
 		{"fast-interval", "backend.fast-interval = 0.3", `backend.fast-interval: want at most primary-interval, which is 250ms (got 0.3)`},
 		{"fall", "backend.fall = 0", `backend.fall: want a whole number, at least 1 (got 0)`},
-		{"interval and ttl", "backend.interval = '5s'", `backend.interval: want less than cache.ttl, which is 5s (got "5s")`},
+		{"interval and ttl", "backend.interval = '5s'", `backend.interval: want cache.ttl, which is 5s, to be at least 13s (2 * interval 5s + 3s for a poll) (got "5s")`},
 	} {
 		t.Run(tt.name, func(t *testing.T) { checkMistake(t, tt.text+harness.OneNode, tt.want) })
 	}

@@ -97,12 +97,12 @@ func (c *Config) readLegacyCache(t *table) {
 	}
 }
 
-// pollWithinTTL lowers the intervals where a single slow poll would let the node get
-// stale, and reports whether it did.
+// pollWithinTTL lowers the intervals where the ttl is less than leastTTL, and reports
+// whether it did.
 func (c *Config) pollWithinTTL() bool {
 	b := &c.Backend
 	b.Timeout = min(b.Timeout, c.Cache.TTL)
-	if c.Cache.TTL >= 2*b.Interval {
+	if c.Cache.TTL >= b.leastTTL() {
 		return false
 	}
 	b.Interval = c.Cache.TTL / 3

@@ -185,7 +185,7 @@ func nodesIn(c *nodetest.Cluster, name string) string {
 // TestPageOfMany is the overview of so many clusters that one has to search.
 func TestPageOfMany(t *testing.T) {
 	const many, every = 200, 14 // so many'th has no primary
-	config := []string{"[frontend]\n" + harness.AnyPort + "[backend]\ninterval = '3s'\nprimary-interval = '3s'\nfast-interval = '1s'\n"}
+	config := []string{"[frontend]\n" + harness.AnyPort + "[backend]\ninterval = '3s'\nprimary-interval = '3s'\nfast-interval = '1s'\n[cache]\nttl = '9s'\n"}
 	for i := range many {
 		name := fmt.Sprintf("shop-%03d", i)
 		c := nodetest.NewCluster(name, fmt.Sprintf("db%03da", i), fmt.Sprintf("db%03db", i))

@@ -69,7 +69,7 @@ func TestDiscoveryLeader(t *testing.T) {
 		e.Announce("main", name, sim.Node(name).URL())
 	}
 	e.Put("/service/main/leader", "pg1")
-	slow := "[backend]\ninterval = '1h'\nprimary-interval = '1h'\nfast-interval = '10ms'\n[cache]\nttl = '2h'\n"
+	slow := "[backend]\ninterval = '1h'\nprimary-interval = '1h'\nfast-interval = '10ms'\n[cache]\nttl = '3h'\n"
 	p := harness.Start(t, "c.toml", strings.Replace(harness.Discovering(t, e, ""), harness.FastPolls, slow, 1))
 	harness.Until(t, "the primary is known", func() bool { return p.Status(t, "/cluster/main/node/pg1/primary") == 200 })
 	harness.Until(t, "all is ready", func() bool { return p.Status(t, "/readyz") == 200 })

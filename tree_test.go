@@ -66,6 +66,7 @@ var dependencies = []string{
 	"github.com/BurntSushi/toml",
 	"github.com/coreos/go-systemd/v22",
 	"github.com/google/renameio/v2", // a file is replaced whole or not at all
+	"github.com/mattn/go-runewidth", // the columns that a text has on a terminal: a wide character has two
 	"github.com/prometheus/client_golang",
 	"github.com/rs/zerolog",
 	"go.etcd.io/etcd/client/v3", // etcd's own client: TLS, authentication and a watch over gRPC, which its JSON gateway has not
@@ -73,7 +74,8 @@ var dependencies = []string{
 	"golang.org/x/crypto", // bcrypt
 	"golang.org/x/sync",
 	"google.golang.org/grpc", // below etcd's client, which waits for a connection and does not say why there is none
-	"golang.org/x/sys",       // the size of a terminal, SO_REUSEPORT, the clock that runs while the machine is suspended
+	"golang.org/x/sys",       // SO_REUSEPORT, the clock that runs while the machine is suspended
+	"golang.org/x/term",      // what is a terminal, and its size
 
 	// For tests.
 	"github.com/chromedp/cdproto", // chromedp's own vocabulary

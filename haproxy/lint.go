@@ -13,14 +13,15 @@ import (
 	"patroniglue/node"
 )
 
-// lintWarning is one mistake, at the line that makes it, for all servers that
-// have it from there.
+// Warning is one mistake, at the line that makes it, for all servers that inherit it from
+// there.
 type Warning struct {
 	Line      int
 	text, why string
 	servers   []string
 }
 
+// String is the warning without its line.
 func (w Warning) String() string {
 	text := fmt.Sprintf("%s (%s)", w.text, w.why)
 	if len(w.servers) > 0 {
@@ -29,9 +30,11 @@ func (w Warning) String() string {
 	return text
 }
 
-// lintHAProxy says how many sections it judged, beside what is wrong in them.
+// Lint warns of anything dangerous for a Patroni cluster in a haproxy.cfg, and returns how
+// many sections it has judged. The nodes' names are those of cfg; if that is nil, names are not
+// judged.
 func Lint(text string, cfg *config.Config) (warnings []Warning, judged int) {
-	l := readHAProxy(text)
+	l := readConfig(text)
 	l.names = make(map[string]bool)
 	if cfg != nil {
 		for _, n := range cfg.Nodes {
@@ -51,7 +54,7 @@ func Lint(text string, cfg *config.Config) (warnings []Warning, judged int) {
 	return l.warnings, judged
 }
 
-// warn tells of a mistake once for each line, for all servers that share it.
+// warn adds a mistake: one for each line, for all servers that share it.
 func (l *lint) warn(line int, text, why string, servers ...string) {
 	same := func(w Warning) bool { return w.Line == line && w.text == text }
 	i := slices.IndexFunc(l.warnings, same)
@@ -62,7 +65,7 @@ func (l *lint) warn(line int, text, why string, servers ...string) {
 	l.warnings[i].servers = append(l.warnings[i].servers, servers...)
 }
 
-// database says that a section has servers that Patroni's state decides about.
+// database reports whether a section has servers that are in service by Patroni's state.
 func (p *lintProxy) database() bool {
 	if _, off := p.settings["disabled"]; off || p.name == "" || p.settings["mode"].value() == "http" {
 		return false
@@ -93,6 +96,7 @@ func (l *lint) judge(p *lintProxy) {
 	}
 }
 
+// judgeServer applies the rules to one server.
 func (l *lint) judgeServer(s lintServer, httpchk, writes bool) {
 	agent, hasAgent := s.options["agent-check"]
 	check, hasCheck := s.options["check"]
@@ -137,6 +141,7 @@ func (l *lint) judgeServer(s lintServer, httpchk, writes bool) {
 	l.judgeSend(s)
 }
 
+// judgeSend applies the rules to what a server's agent is asked.
 func (l *lint) judgeSend(s lintServer) {
 	send, ok := s.options["agent-send"]
 	if !ok {
@@ -157,7 +162,7 @@ func (l *lint) judgeSend(s lintServer) {
 	}
 }
 
-// agentQuestion takes apart [cluster/]node/check?parameters.
+// agentQuestion parses [cluster/]node/check?parameters.
 func agentQuestion(send string) (name string, check node.Check, ok bool) {
 	send = strings.TrimSuffix(strings.TrimRight(send, "\r\n"), `\n`)
 	question, query, _ := strings.Cut(send, "?")
@@ -169,8 +174,8 @@ func agentQuestion(send string) (name string, check node.Check, ok bool) {
 	return parts[len(parts)-2], check, err == nil
 }
 
-// writes says whether a section leads to the primary: by what its check asks,
-// else by what its agents are asked.
+// writes reports whether a section leads to the primary, by what its check asks for or,
+// without a check, by what its agents are asked.
 func (p *lintProxy) writes() bool {
 	if s, ok := p.settings["option httpchk"]; ok {
 		uri := "/" // which Patroni answers as /primary
@@ -195,6 +200,7 @@ func (p *lintProxy) writes() bool {
 	})
 }
 
+// expects200 reports whether a check passes with status 200 only.
 func (p *lintProxy) expects200() bool {
 	args := joinWords(p.settings["http-check expect"].args) + " "
 	return strings.Contains(args, " status 200 ") && !strings.Contains(args, " ! status 200 ")

@@ -12,7 +12,7 @@ import (
 	"patroniglue/test/harness"
 )
 
-// TestHAProxyLint: want are the lines of output without the file's name.
+// TestHAProxyLint: want are the warnings without their reasons.
 func TestHAProxyLint(t *testing.T) {
 	const global = "global\n  hard-stop-after 10s\n"
 	// The shortest section without a warning; lines 3 to 10.
@@ -101,8 +101,7 @@ func TestHAProxyLint(t *testing.T) {
 	}
 }
 
-// FuzzLintHAProxy: whatever people have in their files, the linter ends and does
-// not panic.
+// FuzzLintHAProxy: whatever people have in their files, the linter ends and does not panic.
 func FuzzLintHAProxy(f *testing.F) {
 	f.Add("global\nlisten a\n option httpchk\n server x 1:1 check agent-check agent-send 'x\\n' \\\n")
 	f.Add("defaults x from y\nlisten from z\n\"\\")

@@ -2,7 +2,6 @@ package haproxy
 
 import (
 	"cmp"
-	"iter"
 	"maps"
 	"regexp"
 	"slices"
@@ -11,17 +10,17 @@ import (
 	"time"
 )
 
-// lint is a haproxy.cfg as far as the rules need it.
+// lint is what the rules need of a haproxy.cfg, and what they find.
 type lint struct {
 	global   int // line of the first global section, or 1
 	hardStop bool
 	proxies  []*lintProxy
-	guarded  map[string]bool // proxies that some rule asks for nbsrv
+	guarded  map[string]bool // proxies whose nbsrv some statement asks for
 	names    map[string]bool // the configured nodes; empty = not known
 	warnings []Warning
 }
 
-// lintProxy is a listen, backend or defaults section, with all that it inherits.
+// lintProxy is a listen, frontend, backend or defaults section, with all that it inherits.
 type lintProxy struct {
 	name     string
 	line     int
@@ -50,7 +49,7 @@ type lintServer struct {
 	options  map[string]lintSetting
 }
 
-// statements that rules look at, longest first.
+// lintStatements are those that the rules judge.
 var lintStatements = []string{
 	"option httpchk", "http-check expect", "http-check send", "timeout check", "balance", "hash-type", "mode", "disabled",
 }
@@ -61,59 +60,69 @@ var (
 	nbsrv = regexp.MustCompile(`\bnbsrv(?:\(([^),]+))?`)
 )
 
-// readHAProxy never fails: what it cannot read is not its business.
-func readHAProxy(text string) *lint {
+// readConfig never fails: it skips what no rule needs, and what it cannot read.
+func readConfig(text string) *lint {
 	l := &lint{global: 1, guarded: make(map[string]bool)}
-	var section string
-	var current *lintProxy // nil in sections that are no proxy
-	defaults := newLintProxy(nil)
-	named := make(map[string]*lintProxy) // defaults sections
-
+	sections := lintSectionReader{lint: l, defaults: newLintProxy(nil), named: make(map[string]*lintProxy)}
 	for number, words := range l.lines(text) {
-		key := words[0].text
-		if slices.Contains(lintSections, key) {
-			name, parent := "", defaults
-			if len(words) > 1 && words[1].text != "from" {
-				name = words[1].text
-			}
-			from := ""
-			if i := slices.IndexFunc(words, func(w lintWord) bool { return w.text == "from" }); i > 0 && i+1 < len(words) {
-				from = words[i+1].text
-				parent = named[from]
-			}
-			section, current = key, nil
-			switch key {
-			case "global":
-				if l.global == 1 {
-					l.global = number
-				}
-			case "defaults":
-				if from == "" {
-					parent = nil // another defaults section starts anew
-				}
-				current = newLintProxy(parent)
-				defaults = current
-				if name != "" {
-					named[name] = current
-				}
-			case "listen", "backend", "frontend":
-				current = newLintProxy(parent)
-				current.name, current.line = name, number
-				l.proxies = append(l.proxies, current)
-			}
+		if slices.Contains(lintSections, words[0].text) {
+			sections.begin(number, words)
 			continue
 		}
-		if section == "global" && key == "hard-stop-after" {
+		if sections.keyword == "global" && words[0].text == "hard-stop-after" {
 			l.hardStop = true
 		}
-		if current != nil {
-			current.read(number, words)
-			l.guard(current.name, words)
+		if p := sections.proxy; p != nil {
+			p.read(number, words)
+			l.guard(p.name, words)
 		}
 	}
 	return l
 }
 
+// lintSectionReader is the section that a line belongs to, and those that it may inherit
+// from.
+type lintSectionReader struct {
+	lint     *lint
+	keyword  string
+	proxy    *lintProxy            // nil in sections that are no proxy
+	defaults *lintProxy            // the last one
+	named    map[string]*lintProxy // those with a name
+}
+
+// begin reads the first line of a section: its keyword, a name, and after "from" the section that it inherits from.
+func (r *lintSectionReader) begin(number int, words []lintWord) {
+	name, from, parent := "", "", r.defaults
+	if len(words) > 1 && words[1].text != "from" {
+		name = words[1].text
+	}
+	if i := slices.IndexFunc(words, func(w lintWord) bool { return w.text == "from" }); i > 0 && i+1 < len(words) {
+		from = words[i+1].text
+		parent = r.named[from]
+	}
+	r.keyword, r.proxy = words[0].text, nil
+	switch r.keyword {
+	case "global":
+		if r.lint.global == 1 {
+			r.lint.global = number
+		}
+	case "defaults":
+		if from == "" {
+			parent = nil // it inherits nothing from the one before
+		}
+		r.proxy = newLintProxy(parent)
+		r.defaults = r.proxy
+		if name != "" {
+			r.named[name] = r.proxy
+		}
+	case "listen", "backend", "frontend":
+		r.proxy = newLintProxy(parent)
+		r.proxy.name, r.proxy.line = name, number
+		r.lint.proxies = append(r.lint.proxies, r.proxy)
+	}
+}
+
+// newLintProxy makes a section that inherits from parent, unless that is nil.
 func newLintProxy(parent *lintProxy) *lintProxy {
 	p := &lintProxy{settings: make(map[string]lintSetting), server: make(map[string]lintSetting)}
 	if parent != nil {
@@ -123,6 +132,7 @@ func newLintProxy(parent *lintProxy) *lintProxy {
 	return p
 }
 
+// guard finds the proxies whose nbsrv a statement asks for.
 func (l *lint) guard(proxy string, words []lintWord) {
 	for _, w := range words {
 		for _, m := range nbsrv.FindAllStringSubmatch(w.text, -1) {
@@ -131,6 +141,7 @@ func (l *lint) guard(proxy string, words []lintWord) {
 	}
 }
 
+// read takes one line of a section.
 func (p *lintProxy) read(number int, words []lintWord) {
 	switch words[0].text {
 	case "default-server":
@@ -160,7 +171,7 @@ func (p *lintProxy) read(number int, words []lintWord) {
 		if len(words) < n || joinWords(words[:n]) != key {
 			continue
 		}
-		// A section with a rule of its own inherits none.
+		// A section with a rule of its own inherits no rules.
 		if strings.HasPrefix(key, "http-check") {
 			for _, rule := range []string{"http-check expect", "http-check send"} {
 				if p.settings[rule].line < p.line {
@@ -169,7 +180,7 @@ func (p *lintProxy) read(number int, words []lintWord) {
 			}
 		}
 		s := lintSetting{number, words[n:]}
-		if key == "http-check expect" { // all of them have to hold
+		if key == "http-check expect" { // all expectations have to hold
 			s.args = slices.Concat(p.settings[key].args, words[:n], words[n:])
 		}
 		p.settings[key] = s
@@ -177,16 +188,8 @@ func (p *lintProxy) read(number int, words []lintWord) {
 	}
 }
 
-func joinWords(words []lintWord) string {
-	texts := make([]string, len(words))
-	for i, w := range words {
-		texts[i] = w.text
-	}
-	return strings.Join(texts, " ")
-}
-
-// lintArgument are the server options that take an argument, which is no option
-// however it reads.
+// lintArgument has the server options that take an argument, which is no option whatever
+// it is.
 var lintArgument = func() map[string]bool {
 	m := make(map[string]bool)
 	for key := range strings.FieldsSeq(`addr agent-addr agent-inter agent-port agent-send alpn ca-file check-alpn check-proto check-sni
@@ -200,6 +203,7 @@ var lintArgument = func() map[string]bool {
 	return m
 }()
 
+// lintOptions reads the options of a server line.
 func lintOptions(into map[string]lintSetting, number int, words []lintWord) {
 	for i := 0; i < len(words); i++ {
 		key := words[i].text
@@ -220,90 +224,6 @@ func lintOptions(into map[string]lintSetting, number int, words []lintWord) {
 	}
 }
 
-// lintWord is an argument after quotes and escapes.
-type lintWord struct {
-	text   string
-	single bool // it was in single quotes
-}
-
-// lines gives the number and the words of every line that has words. It
-// joins lines at a backslash, as people mean it; HAProxy does not.
-func (l *lint) lines(text string) iter.Seq2[int, []lintWord] {
-	return func(yield func(int, []lintWord) bool) {
-		lines := strings.Split(text, "\n")
-		for i := 0; i < len(lines); i++ {
-			number, line := i+1, strings.TrimSuffix(lines[i], "\r")
-			words, open := lintWords(line)
-			for open && i+1 < len(lines) {
-				l.warn(i+1, "a backslash at the end of the line", "HAProxy does not join lines, it refuses the file")
-				i++
-				line = strings.TrimSuffix(line, `\`) + strings.TrimSuffix(lines[i], "\r")
-				words, open = lintWords(line)
-			}
-			if len(words) == 0 || strings.HasPrefix(words[0].text, ".") { // .if and its like: both branches count
-				continue
-			}
-			if !yield(number, words) {
-				return
-			}
-		}
-	}
-}
-
-// lintWords splits a line as HAProxy does; open says that it ends in a backslash
-// that escapes nothing.
-func lintWords(line string) (words []lintWord, open bool) {
-	var b strings.Builder
-	var quote byte
-	inWord, single := false, false
-	flush := func() {
-		if inWord {
-			words = append(words, lintWord{b.String(), single})
-		}
-		b.Reset()
-		inWord, single = false, false
-	}
-scan:
-	for i := 0; i < len(line); i++ {
-		c := line[i]
-		switch {
-		case c == quote:
-			quote = 0
-		case quote == 0 && (c == '\'' || c == '"'):
-			quote, inWord, single = c, true, single || c == '\''
-		case quote == 0 && c == '#':
-			break scan
-		case quote == 0 && (c == ' ' || c == '\t'):
-			flush()
-		case c == '\\' && quote != '\'':
-			inWord = true
-			if i+1 == len(line) {
-				open = true
-				break scan
-			}
-			i++
-			switch next := line[i]; next {
-			case 'n':
-				b.WriteByte('\n')
-			case 'r':
-				b.WriteByte('\r')
-			case 't':
-				b.WriteByte('\t')
-			case ' ', '#', '\\', '"', '\'', '$':
-				b.WriteByte(next)
-			default:
-				b.WriteByte(c)
-				b.WriteByte(next)
-			}
-		default:
-			inWord = true
-			b.WriteByte(c)
-		}
-	}
-	flush()
-	return words, open
-}
-
 // shortestInter is the smallest interval of the section's checks; HAProxy's
 // default is 2 s (configuration.txt 2.6, "inter").
 func (p *lintProxy) shortestInter() time.Duration {
@@ -316,14 +236,14 @@ func (p *lintProxy) shortestInter() time.Duration {
 	return shortest
 }
 
-// haproxyTime reads a time as HAProxy does, in milliseconds where no unit is
-// given (configuration.txt 2.6, 2.5 "Time format"); 0 for what is none.
+// parseTime reads a time as HAProxy does, in milliseconds where no unit is given
+// (configuration.txt 2.6, 2.5 "Time format"). It returns 0 for anything else.
 func parseTime(s string) time.Duration {
 	if _, err := strconv.ParseUint(s, 10, 31); err == nil {
 		s += "ms"
 	}
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, _ := strconv.ParseUint(days, 10, 15) // 0 for what is none
+		n, _ := strconv.ParseUint(days, 10, 15) // 0 for anything else
 		return time.Duration(n) * 24 * time.Hour
 	}
 	d, _ := time.ParseDuration(s) // likewise

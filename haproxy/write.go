@@ -2,6 +2,7 @@ package haproxy
 
 import (
 	"bytes"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,16 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// writeHAProxy writes what HAProxy loads into dir, and says so.
+// LuaName is the name of the file that holds connections.
+const LuaName = "patroniglue-hold.lua"
+
+// HoldLua is that file.
+//
+//go:embed hold.lua
+var HoldLua []byte
+
+// Write writes a rendered haproxy.cfg, and with hold the Lua file that it loads, into dir.
+// It prints what it has written. A haproxy.cfg that it has not written itself stays.
 func Write(dir string, text []byte, hold bool, stdout io.Writer) error {
 	path := filepath.Join(dir, "haproxy.cfg")
 	ours, _, _ := bytes.Cut(text, []byte(". ")) // printed by "patroniglue haproxy"

@@ -67,16 +67,19 @@ type Options struct {
 	// Bookworm.
 	Suite Suite
 	// Visible are directories that programs of Trixie and Forky see beside the lab's own and the checkout, such as that of
-	// the Callback.
+	// the hooks.
 	Visible []string
 	// ThreeETCD asks for an etcd of three members with TLS and authentication. The lab's patroniglue.toml then has a
 	// [discovery] instead of its [[node]]s.
 	ThreeETCD bool
 	// Program is the patroniglue to run. Empty means that of the environment variable PATRONIGLUE, else the checkout's.
 	Program string
-	// Callback is a command line that Patroni runs as on_role_change, after putting the node's name for {node} and
-	// patroniglue's HTTP address for {http}. It appends "on_role_change", the role and the scope. Empty means none.
+	// Callback is a command line that Patroni runs as on_role_change, after putting the node's name for {node},
+	// patroniglue's HTTP address for {http} and the path of its token for {token}. It appends "on_role_change", the role
+	// and the scope. Empty means none.
 	Callback string
+	// BeforeStop is a command line that Patroni runs as before_stop, likewise. Bookworm's Patroni has no before_stop.
+	BeforeStop string
 	// Log receives what the script prints. nil means nowhere.
 	Log io.Writer
 }
@@ -525,6 +528,9 @@ func environ(o Options, dir string, port int) []string {
 	}
 	if o.Callback != "" {
 		env = append(env, "LAB_CALLBACK="+o.Callback)
+	}
+	if o.BeforeStop != "" {
+		env = append(env, "LAB_BEFORE_STOP="+o.BeforeStop)
 	}
 	if o.Program != "" {
 		env = append(env, "PATRONIGLUE="+o.Program)

@@ -28,7 +28,7 @@ const (
 // PATRONIGLUE_SUITES; without it Bookworm.
 func Matrix() []Suite {
 	var suites []Suite
-	for _, word := range strings.Fields(os.Getenv("PATRONIGLUE_SUITES")) {
+	for word := range strings.FieldsSeq(os.Getenv("PATRONIGLUE_SUITES")) {
 		suites = append(suites, Suite(word))
 	}
 	if len(suites) == 0 {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -16,34 +15,30 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// demo runs the whole supervisor over three simulated nodes and stages a
-// switchover every so often.
-func demo(ctx context.Context, args []string, version string, stdout, stderr io.Writer, log zerolog.Logger) error {
-	fs := flag.NewFlagSet("patroniglue demo", flag.ContinueOnError)
-	fs.SetOutput(stderr)
+// demo runs the whole supervisor over three simulated nodes, with a switchover at
+// regular intervals.
+func demo(ctx context.Context, c *call, args []string) error {
+	fs := c.newFlags()
 	every := fs.Duration("every", 30*time.Second, "time between two switchovers")
 	listen := fs.String("listen", "", "`ADDRESS` for HTTP (default 127.0.0.1:8009, or a free port when that is taken)")
 	agent := fs.String("agent", "", "`ADDRESS` for the shared agent port (default 127.0.0.1:5555, or a free port)")
-	if err := parse(fs, args, stdout); err != nil {
+	if err := c.parseAll(fs, args); err != nil {
 		return err
 	}
-	if fs.NArg() > 0 {
-		return usageErrorf("demo takes no argument (got %q)", fs.Arg(0))
-	}
 	if *every < 10*time.Second {
-		return usageErrorf("-every: want at least 10s, a switchover takes some five (got %s)", *every)
+		return usageErrorf("-every: want at least 10s, as a switchover takes about five (got %s)", *every)
 	}
 	httpAddr, agentAddr := orFree(*listen, "127.0.0.1:8009"), orFree(*agent, "127.0.0.1:5555")
 
 	names := []string{"pg1", "pg2", "pg3"}
 	sim := nodetest.NewCluster("demo", names...)
 	defer sim.Close()
-	d, err := demoDaemon(sim, names, httpAddr, agentAddr, version, log)
+	d, err := demoDaemon(sim, names, httpAddr, agentAddr, c.version, c.newLogger())
 	if err != nil {
 		return err
 	}
 	d.Opened = func(http, agents []net.Addr) {
-		demoGuide(stdout, http[0].String(), agents[0].String(), *every)
+		demoGuide(c.stdout, http[0].String(), agents[0].String(), *every)
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -56,6 +51,7 @@ func demo(ctx context.Context, args []string, version string, stdout, stderr io.
 	return d.Run(ctx)
 }
 
+// demoDaemon makes the supervisor of the simulated nodes.
 func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr, version string, log zerolog.Logger) (*daemon.Daemon, error) {
 	cfg := config.Default()
 	host, port, err := config.SplitAddress(httpAddr)
@@ -73,6 +69,7 @@ func demoDaemon(sim *nodetest.Cluster, names []string, httpAddr, agentAddr, vers
 	return daemon.New("", cfg, version, log)
 }
 
+// demoGuide prints what can be tried.
 func demoGuide(w io.Writer, http, agent string, every time.Duration) {
 	host, port, _ := net.SplitHostPort(agent)
 	fmt.Fprintf(w, `patroniglue demo: three simulated nodes, the real supervisor; a switchover every %s. Ctrl-C ends it.
@@ -86,7 +83,7 @@ func demoGuide(w io.Writer, http, agent string, every time.Duration) {
 `, every, http, host, port)
 }
 
-// play writes a little all the time and switches over every so often.
+// play writes to the simulated primary all the time and switches over at regular intervals.
 func play(ctx context.Context, sim *nodetest.Cluster, names []string, every time.Duration) {
 	write := time.NewTicker(200 * time.Millisecond)
 	defer write.Stop()
@@ -107,7 +104,8 @@ func play(ctx context.Context, sim *nodetest.Cluster, names []string, every time
 	}
 }
 
-// orFree gives addr, or the usual address, or a free port where that is taken.
+// orFree returns addr, or the usual address where none is given, or a free port where
+// that one is taken.
 func orFree(addr, usual string) string {
 	if addr != "" {
 		return addr

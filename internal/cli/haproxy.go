@@ -14,46 +14,22 @@ import (
 	"patroniglue/internal/daemon"
 )
 
-// haproxyCommand prints a haproxy.cfg for the configured nodes, or judges one
-// that exists. The configuration is loaded here, not before, because -lint can do
-// without.
-func haproxyCommand(ctx context.Context, args []string, configFlag string, stdout, stderr io.Writer) error {
+// haproxyConfig prints a haproxy.cfg for the configured nodes, writes it, or judges one
+// that exists.
+func haproxyConfig(ctx context.Context, c *call, args []string) error {
 	var o haproxy.Options
-	var lintFile string
-	fs := flag.NewFlagSet("patroniglue haproxy", flag.ContinueOnError)
-	fs.SetOutput(stderr)
-	fs.IntVar(&o.WritePort, "write-port", 5000, "`PORT` that leads to the primary; the second cluster has PORT+2, and so on")
-	fs.IntVar(&o.ReadPort, "read-port", 5001, "`PORT` that leads to the replicas; the second cluster has PORT+2, and so on")
-	fs.IntVar(&o.StatsPort, "stats-port", 7000, "`PORT` of HAProxy's own page, on 127.0.0.1; 0 = none")
-	fs.StringVar(&o.Bind, "bind", "", "`ADDRESS` where HAProxy takes connections to the nodes (default: all)")
-	fs.StringVar(&o.Cluster, "cluster", "", "only the cluster of this `NAME`")
-	fs.StringVar(&o.Supervisor, "supervisor", "", "`HOST` where HAProxy finds this patroniglue (default: frontend.host and agent.listen, 127.0.0.1 for all addresses)")
-	fs.StringVar(&o.Socket, "socket", "/run/haproxy/admin.sock", "`PATH` of HAProxy's stats socket")
-	fs.StringVar(&o.User, "user", "haproxy", "`NAME` of the user and the group that HAProxy becomes; \"\" = it stays what it is")
-	fs.StringVar(&o.Ca, "ca", "", "PEM `FILE` of the authorities by which HAProxy verifies an https frontend, or with -direct each https Patroni")
-	fs.StringVar(&o.Crt, "crt", "", "PEM `FILE` with the certificate and the key that HAProxy's checks show, where a client certificate is required")
-	fs.BoolVar(&o.Direct, "direct", false, "HAProxy's own check asks each Patroni, not this patroniglue")
-	fs.BoolVar(&o.Dedicated, "dedicated", false, "agents on the ports of each node, not on the shared one")
-	fs.DurationVar(&o.AgentInter, "agent-inter", 50*time.Millisecond, "how often agents are asked who is primary, and how long connecting to one may take: a `DURATION`, 10ms to 1s; for reads at least 200ms")
-	fs.DurationVar(&o.Hold, "hold", 0, "keep new connections to the write side waiting for at most this `DURATION`, 1s to 60s, while there is no primary; 0 = refuse them")
-	fs.StringVar(&o.Lua, "lua", "", "`PATH` where HAProxy finds the Lua file of -hold (default /etc/haproxy/"+haproxy.LuaName+"; -o has its own)")
-	fs.StringVar(&o.Dir, "o", "", "write haproxy.cfg, and with -hold the Lua file that it loads, into this `DIR`")
-	fs.StringVar(&lintFile, "lint", "", "judge this haproxy.cfg, `FILE`, and print none; exit 1 = there are warnings")
-	if err := parse(fs, args, stdout); err != nil {
+	fs := c.newFlags()
+	haproxyFlags(fs, &o)
+	lintFile := fs.String("lint", "", "print no haproxy.cfg, but warn of anything dangerous in this `FILE`; exit 1 = there are warnings")
+	if err := c.parseAll(fs, args); err != nil {
 		return err
 	}
-	if fs.NArg() > 0 {
-		return usageErrorf("haproxy takes no argument (got %q)", fs.Arg(0))
-	}
-	path, cfg, err := config.FindAndLoad(configFlag)
-	if err != nil && lintFile != "" && configFlag == "" {
-		return haproxyLint(lintFile, nil, stdout, stderr)
+	path, cfg, err := config.FindAndLoad(c.config)
+	if *lintFile != "" && (err == nil || c.config == "") { // without a configuration it checks what it can
+		return lintHAProxy(*lintFile, cfg, c.stdout, c.stderr)
 	}
 	if err != nil {
 		return err
-	}
-	if lintFile != "" {
-		return haproxyLint(lintFile, cfg, stdout, stderr)
 	}
 	if o.Dir != "" {
 		if o.Dir, err = filepath.Abs(o.Dir); err != nil {
@@ -61,7 +37,7 @@ func haproxyCommand(ctx context.Context, args []string, configFlag string, stdou
 		}
 	}
 	if cfg.Discovery.On() {
-		if err := daemon.DiscoverOnce(ctx, cfg, stderr); err != nil {
+		if err := daemon.DiscoverOnce(ctx, cfg, c.stderr); err != nil {
 			return fmt.Errorf("making a haproxy.cfg for %s: %w", path, err)
 		}
 	}
@@ -70,17 +46,36 @@ func haproxyCommand(ctx context.Context, args []string, configFlag string, stdou
 		return fmt.Errorf("making a haproxy.cfg for %s:\n%w", path, err)
 	}
 	if o.Dir != "" {
-		return haproxy.Write(o.Dir, text, o.Hold > 0, stdout)
+		return haproxy.Write(o.Dir, text, o.Hold > 0, c.stdout)
 	}
-	_, err = stdout.Write(text)
+	_, err = c.stdout.Write(text)
 	return err
 }
 
-// haproxyLint prints what is dangerous in a haproxy.cfg for Patroni. It judges
-// the listen and backend sections in mode tcp that use option httpchk or
-// agent-check; whether HAProxy accepts the file is haproxy -c's to say. Without
-// cfg it does not know the nodes' names.
-func haproxyLint(file string, cfg *config.Config, stdout, stderr io.Writer) error {
+func haproxyFlags(fs *flag.FlagSet, o *haproxy.Options) {
+	fs.IntVar(&o.WritePort, "write-port", 5000, "`PORT` that leads to the primary; the second cluster has PORT+2, and so on")
+	fs.IntVar(&o.ReadPort, "read-port", 5001, "`PORT` that leads to the replicas; the second cluster has PORT+2, and so on")
+	fs.IntVar(&o.StatsPort, "stats-port", 7000, "`PORT` of HAProxy's statistics page, on 127.0.0.1; 0 = none")
+	fs.StringVar(&o.Bind, "bind", "", "`ADDRESS` where HAProxy takes connections to the nodes (default: all)")
+	fs.StringVar(&o.Cluster, "cluster", "", "only the cluster of this `NAME`")
+	fs.StringVar(&o.Supervisor, "supervisor", "", "`HOST` where HAProxy finds this patroniglue (default: frontend.host and agent.listen, 127.0.0.1 for all addresses)")
+	fs.StringVar(&o.Socket, "socket", "/run/haproxy/admin.sock", "`PATH` of HAProxy's stats socket")
+	fs.StringVar(&o.User, "user", "haproxy", "`NAME` of the user and the group that HAProxy switches to; \"\" = it does not switch")
+	fs.StringVar(&o.CAFile, "ca", "", "PEM `FILE` of the authorities with which HAProxy verifies an https frontend, or with -direct each https Patroni")
+	fs.StringVar(&o.CertFile, "crt", "", "PEM `FILE` with the certificate and the key that HAProxy's checks present, where a client certificate is required")
+	fs.BoolVar(&o.Direct, "direct", false, "HAProxy's own check asks each Patroni, not this patroniglue")
+	fs.BoolVar(&o.Dedicated, "dedicated", false, "use the agent ports of each node, not the shared one")
+	fs.DurationVar(&o.AgentInter, "agent-inter", 50*time.Millisecond, "how often agents are asked about the primary, and how long connecting to one may take: a `DURATION`, 10ms to 1s; for reads at least 200ms")
+	fs.DurationVar(&o.Hold, "hold", 0, "keep new connections to the write side waiting for at most this `DURATION`, 1s to 60s, while there is no primary; 0 = refuse them")
+	fs.StringVar(&o.Lua, "lua", "", "`PATH` where HAProxy finds the Lua file of -hold (default /etc/haproxy/"+haproxy.LuaName+"; -o has its own)")
+	fs.StringVar(&o.Dir, "o", "", "write haproxy.cfg, and with -hold the Lua file that it loads, into this `DIR`")
+}
+
+// lintHAProxy warns of anything dangerous in a haproxy.cfg for Patroni. It judges the
+// listen and backend sections in mode tcp that use option httpchk or agent-check;
+// haproxy -c tells whether HAProxy accepts the file. Without cfg the nodes' names are
+// not known.
+func lintHAProxy(file string, cfg *config.Config, stdout, stderr io.Writer) error {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("reading a haproxy.cfg: %w", err)

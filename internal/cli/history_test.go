@@ -7,7 +7,7 @@ import (
 	"patroniglue/cluster"
 )
 
-// A program on our port that says what it likes.
+// Another program on our port may answer anything.
 func TestHistoryIsPrintable(t *testing.T) {
 	var out strings.Builder
 	if err := printHistory(&out, cluster.History{Changes: []cluster.Change{{Cluster: "ma\tin", Kind: "state", Before: "\x1b[2J", After: "a\nb", Reason: "\u009b1m"}}}); err != nil {

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"io"
-
 	"github.com/rs/zerolog"
 )
 
@@ -11,12 +9,13 @@ func init() {
 }
 
 // newLogger logs JSON, or in columns where a person watches.
-func newLogger(w io.Writer, o options) zerolog.Logger {
+func (c *call) newLogger() zerolog.Logger {
+	w := c.stderr
 	level := zerolog.InfoLevel
 	switch {
-	case o.debug:
+	case c.debug:
 		level = zerolog.DebugLevel
-	case o.quiet && !o.verbose:
+	case c.quiet && !c.verbose:
 		level = zerolog.WarnLevel
 	}
 	if isTerminal(w) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,30 +12,49 @@ import (
 	"patroniglue/test/harness"
 )
 
-// Every flag of every command is in patroniglue(8), below its command.
-func TestManFlags(t *testing.T) {
+// Every command is in the synopsis of patroniglue(8), with its arguments, and has a
+// section of its own.
+func TestManCommands(t *testing.T) {
 	sections := harness.ManSections(t, "patroniglue.8")
-	commands := []string{""}
-	for _, m := range regexp.MustCompile(`(?m)^  patroniglue (?:-config FILE )?([a-z]+)`).FindAllStringSubmatch(usage, -1) {
-		commands = append(commands, m[1])
+	_, synopsis, _ := strings.Cut(sections[""], ".Sh SYNOPSIS\n")
+	synopsis, _, _ = strings.Cut(synopsis, ".Sh ")
+	shown := slices.Sorted(maps.Keys(sections))[1:] // without what stands before them all
+	if got := slices.Sorted(slices.Values(words())); !slices.Equal(got, shown) {
+		t.Errorf("the commands are %q, patroniglue.8 has sections for %q", got, shown)
 	}
-	for _, want := range []string{"demo", "haproxy", "history", "status"} {
-		if !slices.Contains(commands, want) {
-			t.Errorf("the usage shows the commands %q, and no %q", commands, want)
+	for _, cmd := range commands {
+		want := ".Cm " + cmd.name + "\n"
+		switch {
+		case cmd.name == "":
+			want = ".Op Fl config Ar FILE\n.Op Fl verbose | debug | quiet\n"
+		case cmd.name[0] == '-':
+			want = ".Fl " + cmd.name[1:]
+		case strings.HasPrefix(cmd.arguments, "NODE"):
+			want += ".Ar NODE\n.Op Ar flags\n"
+		default:
+			want += ".Op Ar flags\n"
+		}
+		if !strings.Contains(synopsis, want) {
+			t.Errorf("the synopsis of patroniglue.8 has no %q, want it for %q", want, cmd.synopsis())
 		}
 	}
-	for _, command := range slices.Compact(commands) {
+}
+
+// Every flag of every command is explained in its section.
+func TestManFlags(t *testing.T) {
+	sections := harness.ManSections(t, "patroniglue.8")
+	for _, name := range append(words(), "") {
 		var help bytes.Buffer
-		if code := Main(t.Context(), "test", append(strings.Fields(command), "-help"), &help, io.Discard); code != 0 {
-			t.Fatalf("%s -help: exit code %d", command, code)
+		if code := Main(t.Context(), "test", append(strings.Fields(name), "-help"), &help, io.Discard); code != 0 {
+			t.Fatalf("%s -help: exit code %d", name, code)
 		}
 		flags := regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(help.String(), -1)
 		if len(flags) == 0 {
-			t.Errorf("%s -help shows no flag:\n%s", command, &help)
+			t.Errorf("%s -help shows no flag:\n%s", name, &help)
 		}
 		for _, m := range flags {
-			if !regexp.MustCompile(`(?m)^\.It Fl ` + m[1] + `( |$)`).MatchString(sections[command]) {
-				t.Errorf("patroniglue.8 does not explain -%s of %q", m[1], command)
+			if !regexp.MustCompile(`(?m)^\.It Fl ` + m[1] + `( |$)`).MatchString(sections[name]) {
+				t.Errorf("patroniglue.8 does not explain -%s of %q", m[1], name)
 			}
 		}
 	}

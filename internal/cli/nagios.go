@@ -23,31 +23,31 @@ const (
 
 func isNagiosFlag(arg string) bool { return arg == "-nagios" || arg == "--nagios" }
 
-// nagiosUnknown says why there is no answer where Nagios looks: on stdout, in
-// one line, with exit code 3.
+// nagiosUnknown prints an error where Nagios looks for it: on stdout, in one line, with
+// exit code 3.
 func nagiosUnknown(stdout io.Writer, err error) error {
 	fmt.Fprintln(stdout, "PATRONIGLUE UNKNOWN - "+cut(nagiosPlain(err.Error()), nagiosText))
 	return statusUnknown
 }
 
 // nagiosLine is a plugin's answer as the Monitoring Plugins Development
-// Guidelines want it: a line of text, "|" and performance data. What is worst comes
-// first. What is not known has no performance data: it is not 0.
-func nagiosLine(r client.Status) string {
+// Guidelines want it: a line of text, "|" and performance data. The worst comes first.
+// Unknown values are left out of the performance data: they are not 0.
+func nagiosLine(s client.Status) string {
 	var texts, ofClusters, ofNodes []string
-	clusters := worstFirst(r.Health.Clusters)
+	clusters := worstFirst(s.Health.Clusters)
 	for _, c := range clusters {
-		text, perf, more := nagiosCluster(c, r.Nodes)
+		text, perf, more := nagiosCluster(c, s.Nodes)
 		texts, ofClusters, ofNodes = append(texts, text), append(ofClusters, perf...), append(ofNodes, more...)
 	}
-	for _, reason := range r.Health.Supervisor.Reasons {
+	for _, reason := range s.Health.Supervisor.Reasons {
 		worse := 0
 		for worse < len(clusters) && clusters[worse].Level > reason.Level {
 			worse++
 		}
 		texts = slices.Insert(texts, worse, nagiosWhy(reason))
 	}
-	line := "PATRONIGLUE " + strings.ToUpper(r.Health.Level.String()) + " - " + cut(nagiosPlain(strings.Join(texts, "; ")), nagiosText) + " |"
+	line := "PATRONIGLUE " + strings.ToUpper(s.Health.Level.String()) + " - " + cut(nagiosPlain(strings.Join(texts, "; ")), nagiosText) + " |"
 	for _, value := range slices.Concat(ofClusters, ofNodes) {
 		if len(line)+1+len(value) > nagiosAll {
 			break
@@ -57,6 +57,7 @@ func nagiosLine(r client.Status) string {
 	return line
 }
 
+// nagiosCluster returns a cluster's text, its performance data and that of its nodes.
 func nagiosCluster(c httpapi.ClusterHealth, nodes []httpapi.NodeState) (text string, perf, ofNodes []string) {
 	leads, primary, up, replicas, all := "no primary", 0, 0, 0, 0
 	for _, n := range nodes {
@@ -83,11 +84,7 @@ func nagiosCluster(c httpapi.ClusterHealth, nodes []httpapi.NodeState) (text str
 			ofNodes = append(ofNodes, fmt.Sprintf("%s_lag=%dB;;;0", label, *n.Lag))
 		}
 	}
-	noun := "replicas"
-	if replicas == 1 {
-		noun = "replica"
-	}
-	text = fmt.Sprintf("%s: %s, %d %s", c.Cluster, leads, replicas, noun)
+	text = fmt.Sprintf("%s: %s, %s", c.Cluster, leads, count(replicas, "replica"))
 	for _, reason := range c.Reasons {
 		text += ", " + nagiosWhy(reason)
 	}
@@ -99,6 +96,7 @@ func nagiosCluster(c httpapi.ClusterHealth, nodes []httpapi.NodeState) (text str
 	}, ofNodes
 }
 
+// nagiosWhy is a reason, with the node that it is about.
 func nagiosWhy(r cluster.Reason) string {
 	subject := r.Code
 	if r.Node != "" {
@@ -107,27 +105,19 @@ func nagiosWhy(r cluster.Reason) string {
 	return cut(subject+": "+r.Text, nagiosReason)
 }
 
-// worstFirst keeps the order of clusters that are equally well.
+// worstFirst sorts by level. Clusters of the same level keep their order.
 func worstFirst(clusters []httpapi.ClusterHealth) []httpapi.ClusterHealth {
 	return slices.SortedStableFunc(slices.Values(clusters), func(a, b httpapi.ClusterHealth) int { return int(b.Level) - int(a.Level) })
 }
 
-// nagiosPlain is one line without what means something to Nagios or to its pages,
-// where HTML may be let through.
+// nagiosPlain makes one line without the characters that have a meaning for Nagios, or
+// for its pages, which may let HTML through.
 func nagiosPlain(s string) string {
 	s = strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
 	return printable(strings.NewReplacer("|", "/", `\`, "/", "<", "(", ">", ")").Replace(s))
 }
 
-// nagiosLabel needs no quotes: names are letters, digits, ".", "_" and "-".
+// nagiosLabel makes a name that needs no quotes: letters, digits, ".", "_" and "-".
 func nagiosLabel(name string) string { return notInNames.ReplaceAllString(name, "_") }
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]`)
-
-// cut shortens to so many bytes at most.
-func cut(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most-3], "") + "..."
-}

@@ -13,8 +13,8 @@ import (
 	"patroniglue/node"
 )
 
-// reportOf is a cluster with a primary pg1 and two replicas, at level.
-func reportOf(name string, level cluster.Level, reasons ...cluster.Reason) client.Status {
+// statusOf is that of a cluster with a primary pg1 and two replicas, at level.
+func statusOf(name string, level cluster.Level, reasons ...cluster.Reason) client.Status {
 	leads := httpapi.CheckVerdict{Pass: true, Label: "primary", Reason: "holds the leader lock"}
 	follows := httpapi.CheckVerdict{Pass: true, Label: "replica", Reason: "running replica"}
 	no := httpapi.CheckVerdict{Outcome: node.OtherRole, Label: "primary", Reason: "role is primary"}
@@ -34,7 +34,7 @@ func reportOf(name string, level cluster.Level, reasons ...cluster.Reason) clien
 	return r
 }
 
-// both is one daemon's report on two clusters.
+// both is one daemon's status of two clusters.
 func both(a, b client.Status) client.Status {
 	a.Health.Level = max(a.Health.Level, b.Health.Level)
 	a.Health.Clusters = append(a.Health.Clusters, b.Health.Clusters...)
@@ -42,7 +42,7 @@ func both(a, b client.Status) client.Status {
 	return a
 }
 
-// dead makes a node one that no longer answers; dead for good it never did.
+// dead makes a node one that no longer answers or, for good, one that never did.
 func dead(r client.Status, i int, forGood bool) client.Status {
 	n, fault := &r.Nodes[i], httpapi.CheckVerdict{Outcome: node.Fault, Reason: "no answer for 6s: connection refused"}
 	n.Fresh, n.Leader, n.Lag, n.Checks = false, false, nil, map[string]httpapi.CheckVerdict{"primary": fault, "replica": fault}
@@ -65,25 +65,25 @@ func TestNagiosLine(t *testing.T) {
 	}{
 		{"ok", "PATRONIGLUE OK - main: primary pg1, 2 replicas | main_primary=1;;;0;1 main_replicas=2;;;0;3 main_nodes=3;;;0;3 " +
 			"main_pg1_age=0.250s;5;;0 main_pg2_age=0.250s;5;;0 main_pg2_lag=1048576B;;;0 main_pg3_age=0.250s;5;;0 main_pg3_lag=2097152B;;;0",
-			reportOf("main", cluster.OK)},
+			statusOf("main", cluster.OK)},
 		{"what is not known is not 0", "PATRONIGLUE WARNING - main: primary pg1, 1 replica, node_down pg3: no answer for 6s: connection refused | " +
 			"main_primary=1;;;0;1 main_replicas=1;;;0;3 main_nodes=2;;;0;3 main_pg1_age=0.250s;5;;0 main_pg2_age=0.250s;5;;0 main_pg2_lag=1048576B;;;0",
-			dead(reportOf("main", cluster.Warning, down), 2, true)},
+			dead(statusOf("main", cluster.Warning, down), 2, true)},
 		{"the worst first", "PATRONIGLUE CRITICAL - west: no primary, 2 replicas, split_brain: pg1 and pg2 claim to be primary; east: primary pg1, 2 replicas | " +
 			"west_primary=0;;;0;1 west_replicas=2;;;0;3 west_nodes=2;;;0;3 east_primary=1;;;0;1 east_replicas=2;;;0;3 east_nodes=3;;;0;3 " +
 			"west_pg1_age=6.000s;5;;0 west_pg2_age=0.250s;5;;0 west_pg2_lag=1048576B;;;0 west_pg3_age=0.250s;5;;0 west_pg3_lag=2097152B;;;0 " +
 			"east_pg1_age=0.250s;5;;0 east_pg2_age=0.250s;5;;0 east_pg2_lag=1048576B;;;0 east_pg3_age=0.250s;5;;0 east_pg3_lag=2097152B;;;0",
-			both(reportOf("east", cluster.OK), dead(reportOf("west", cluster.Critical, split), 0, false))},
+			both(statusOf("east", cluster.OK), dead(statusOf("west", cluster.Critical, split), 0, false))},
 		{"the supervisor itself, worse than one cluster", "PATRONIGLUE CRITICAL - west: no primary, 2 replicas, split_brain: pg1 and pg2 claim to be primary; " +
 			"certificate_expiring: the certificate of [frontend] ends at 2026-12-01 10:00 UTC; east: primary pg1, 2 replicas | " +
 			"west_primary=0;;;0;1 west_replicas=2;;;0;3 west_nodes=2;;;0;3 east_primary=1;;;0;1 east_replicas=2;;;0;3 east_nodes=3;;;0;3 " +
 			"west_pg1_age=6.000s;5;;0 west_pg2_age=0.250s;5;;0 west_pg2_lag=1048576B;;;0 west_pg3_age=0.250s;5;;0 west_pg3_lag=2097152B;;;0 " +
 			"east_pg1_age=0.250s;5;;0 east_pg2_age=0.250s;5;;0 east_pg2_lag=1048576B;;;0 east_pg3_age=0.250s;5;;0 east_pg3_lag=2097152B;;;0",
-			ends(both(reportOf("east", cluster.OK), dead(reportOf("west", cluster.Critical, split), 0, false)))},
+			ends(both(statusOf("east", cluster.OK), dead(statusOf("west", cluster.Critical, split), 0, false)))},
 		{"hostile", "PATRONIGLUE WARNING - a/b: primary pg1, 2 replicas, lag p/g: (script)\ufffd[2J; OK / x=1 /n | " +
 			"a_b_primary=1;;;0;1 a_b_replicas=2;;;0;3 a_b_nodes=3;;;0;3 " +
 			"a_b_pg1_age=0.250s;5;;0 a_b_pg2_age=0.250s;5;;0 a_b_pg2_lag=1048576B;;;0 a_b_pg3_age=0.250s;5;;0 a_b_pg3_lag=2097152B;;;0",
-			reportOf("a|b", cluster.Warning, cluster.Reason{Code: "lag", Level: cluster.Warning, Node: "p|g", Text: "<script>\x1b[2J\nOK | x=1 \\n"})},
+			statusOf("a|b", cluster.Warning, cluster.Reason{Code: "lag", Level: cluster.Warning, Node: "p|g", Text: "<script>\x1b[2J\nOK | x=1 \\n"})},
 	}
 	for _, test := range tests {
 		if got := nagiosLine(test.report); got != test.want {
@@ -94,9 +94,9 @@ func TestNagiosLine(t *testing.T) {
 
 // Nagios cuts what is too long, and would then graph half a number.
 func TestNagiosLineIsBounded(t *testing.T) {
-	long := reportOf("c0", cluster.Critical, cluster.Reason{Code: "no_primary", Level: cluster.Critical, Text: strings.Repeat("ü|", 5000)})
+	long := statusOf("c0", cluster.Critical, cluster.Reason{Code: "no_primary", Level: cluster.Critical, Text: strings.Repeat("ü|", 5000)})
 	for i := range 200 {
-		long = both(long, reportOf(fmt.Sprintf("cluster%d", i), cluster.OK))
+		long = both(long, statusOf(fmt.Sprintf("cluster%d", i), cluster.OK))
 	}
 	line := nagiosLine(long)
 	text, perf, _ := strings.Cut(line, "|")
@@ -109,13 +109,13 @@ func TestNagiosLineIsBounded(t *testing.T) {
 	}
 }
 
-// A program on our port that says what it likes.
+// Another program on our port may answer anything.
 func TestStatusIsPrintable(t *testing.T) {
-	r := reportOf("main", cluster.Warning, cluster.Reason{Code: "\x1b[2J", Level: cluster.Warning, Node: "\tpg\n", Text: "\u009b1m"})
+	r := statusOf("main", cluster.Warning, cluster.Reason{Code: "\x1b[2J", Level: cluster.Warning, Node: "\tpg\n", Text: "\u009b1m"})
 	r.Health.Clusters[0].Cluster, r.Nodes[0].Cluster = "\x1bc", "\x1bc"
 	*r.Nodes[0].State, r.Nodes[0].Postgres = "running\x1b]0;title\a", "\r\n"
 	var out strings.Builder
-	if err := printStatus(&out, r, look{}); err != nil {
+	if err := printStatus(&out, r, style{}); err != nil {
 		t.Fatal(err)
 	}
 	want := `Cluster ` + "\ufffd" + `c: warning

@@ -2,22 +2,18 @@ package cli
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
+
+	"github.com/mattn/go-runewidth"
 )
 
-// columnsOf counts what is seen of a line that paint may have coloured.
-func columnsOf(line string) int {
-	n, code := 0, false
-	for _, r := range line {
-		switch {
-		case code || r == '\x1b':
-			code = r != 'm'
-		default:
-			n++
-		}
-	}
-	return n
-}
+// colourCode is what paint adds to a text.
+var colourCode = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+// columnsOf counts the columns that a line, which paint may have coloured, has on a
+// terminal.
+func columnsOf(line string) int { return runewidth.StringWidth(colourCode.ReplaceAllString(line, "")) }
 
 // fit cuts a line to so many columns, and marks that with ">". Colours end.
 func fit(line string, columns int) string {
@@ -25,23 +21,31 @@ func fit(line string, columns int) string {
 		return line
 	}
 	var b strings.Builder
-	left, code := columns-1, false
-	for _, r := range line {
-		switch {
-		case code || r == '\x1b':
-			b.WriteRune(r)
-			code = r != 'm'
-		case left > 0:
-			b.WriteRune(r)
-			left--
+	left := columns - 1
+	write := func(text string) {
+		if cut := runewidth.Truncate(text, left, ""); cut != text {
+			b.WriteString(cut)
+			left = 0
+			return
 		}
+		b.WriteString(text)
+		left -= runewidth.StringWidth(text)
 	}
-	return b.String() + ">"
+	for {
+		code := colourCode.FindStringIndex(line)
+		if code == nil {
+			write(line)
+			return b.String() + ">"
+		}
+		write(line[:code[0]])
+		b.WriteString(line[code[0]:code[1]])
+		line = line[code[1]:]
+	}
 }
 
-// Control sequences of xterm, which all terminals of today know: another screen
-// as full-screen programs use it, so that what was on it comes back; the cursor;
-// wrapping, which characters of two columns would cause.
+// Control sequences of xterm, which all terminals of today know: another screen, as
+// full-screen programs use it, so that the shell's comes back afterwards; the cursor;
+// wrapping, as a terminal may count the columns of a rare character otherwise.
 const (
 	enterScreen = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 	leaveScreen = "\x1b[?7h\x1b[?25h\x1b[?1049l"

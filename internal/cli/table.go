@@ -1,152 +1,47 @@
 package cli
 
 import (
-	"cmp"
-	"encoding/json"
-	"fmt"
 	"io"
-	"slices"
-	"strconv"
 	"strings"
-	"text/tabwriter"
-	"unicode"
-	"unicode/utf8"
 
-	"patroniglue/cluster"
-	"patroniglue/httpapi"
-	"patroniglue/internal/client"
-	"patroniglue/node"
+	"github.com/mattn/go-runewidth"
 )
 
-// printJSON prints an answer of the daemon, or of whoever is in its place.
-func printJSON(w io.Writer, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err == nil {
-		_, err = w.Write(append(httpapi.Printable(text), '\n'))
-	}
-	return err
+// table is lines of cells that stand below one another, by the columns that a terminal
+// gives them: text/tabwriter counts runes, and a wide one has two columns.
+type table struct {
+	indent string
+	rows   [][]string
 }
 
-// look is how a status is shown. The zero look is for a file.
-type look struct {
-	colour  bool
-	stale   bool // it is what the daemon said before it fell silent
-	columns int  // of the terminal; 0 = as many as it takes
-}
-
-// level is the level's word, whatever its colour; what is not known any more
-// has none.
-func (l look) level(v cluster.Level) string {
-	if l.stale {
-		return "was " + v.String()
-	}
-	return l.paint(v, v.String())
-}
-
-func (l look) passes(c httpapi.CheckVerdict) string {
-	word := "no"
-	if c.Pass {
-		word = "yes"
-	}
-	if l.stale {
-		word = "was " + word
-	}
-	return word
-}
-
-func (l look) paint(v cluster.Level, text string) string {
-	if !l.colour {
-		return text
-	}
-	return [...]string{cluster.OK: "\x1b[32m", cluster.Warning: "\x1b[33m", cluster.Critical: "\x1b[1;31m"}[v] + text + "\x1b[m"
-}
-
-// printable makes one line of text from elsewhere, which may not steer a
-// terminal: what answers need not be a patroniglue.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return utf8.RuneError
-		}
-		return r
-	}, s)
-}
-
-func printStatus(w io.Writer, r client.Status, l look) error {
-	if len(r.Health.Supervisor.Reasons) > 0 {
-		fmt.Fprintf(w, "This supervisor: %s\n", l.level(r.Health.Supervisor.Level))
-		printReasons(w, l, r.Health.Supervisor.Reasons)
-		fmt.Fprintln(w)
-	}
-	for i, c := range r.Health.Clusters {
-		if i > 0 {
-			fmt.Fprintln(w)
-		}
-		fmt.Fprintf(w, "Cluster %s: %s\n", printable(c.Cluster), l.level(c.Level))
-		printReasons(w, l, c.Reasons)
-		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		printRow(tw, l, "NODE", "POSTGRES", "ROLE", "STATE", "TL", "LAG", "AGE", "PRIMARY", "REPLICA", "WHY")
-		for _, n := range r.Nodes {
-			if n.Cluster == c.Cluster {
-				printNode(tw, l, n)
-			}
-		}
-		if err := tw.Flush(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func printReasons(w io.Writer, l look, reasons []cluster.Reason) {
-	for _, reason := range reasons {
-		subject := ""
-		if reason.Node != "" {
-			subject = reason.Node + ": "
-		}
-		fmt.Fprintf(w, "  %s  %s\n", l.level(reason.Level), printable(reason.Code+"  "+subject+reason.Text))
-	}
-}
-
-func printNode(w io.Writer, l look, n httpapi.NodeState) {
-	role, state, timeline, lag, age := "unknown", "unknown", "unknown", "unknown", "never"
-	if n.Role != nil && n.State != nil && n.Age != nil {
-		role, state, age = *n.Role, *n.State, fmt.Sprintf("%.1fs", *n.Age)
-		if !n.Fresh {
-			role, state = "was "+role, "was "+state
-		}
-	}
-	if n.Leaving {
-		state += ", leaving"
-	}
-	if n.Timeline != nil {
-		timeline = strconv.FormatInt(*n.Timeline, 10)
-	}
-	switch {
-	case n.Leader:
-		role, lag = "Leader ("+role+")", "-"
-	case n.Lag != nil:
-		lag = node.FormatSize(*n.Lag)
-	}
-	why := n.Checks["primary"].Reason
-	if !n.Leader {
-		why = n.Checks["replica"].Reason
-	}
-	printRow(w, l, n.Node, cmp.Or(n.Postgres, "-"), role, state, timeline, lag, age, l.passes(n.Checks["primary"]), l.passes(n.Checks["replica"]), why)
-}
-
-// printRow prints cells, of which the second is the address, and those from the
-// fifth to the seventh are figures. On a narrow terminal reasons and verdicts
-// would be cut: they matter more.
-func printRow(w io.Writer, l look, cells ...string) {
-	if 0 < l.columns && l.columns < figureColumns {
-		cells = slices.Delete(cells, 4, 7)
-	}
-	if 0 < l.columns && l.columns < addressColumns {
-		cells = slices.Delete(cells, 1, 2)
-	}
+// add appends a row. The cells may come from elsewhere: they cannot steer a terminal.
+func (t *table) add(cells ...string) {
+	row := make([]string, len(cells))
 	for i, cell := range cells {
-		cells[i] = printable(cell)
+		row[i] = printable(cell)
 	}
-	fmt.Fprintln(w, "  "+strings.Join(cells, "\t"))
+	t.rows = append(t.rows, row)
+}
+
+// print writes the rows, with two blanks between columns and none at the end.
+func (t *table) print(w io.Writer) error {
+	var widths []int
+	for _, row := range t.rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], runewidth.StringWidth(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range t.rows {
+		padded := make([]string, len(row))
+		for i, cell := range row {
+			padded[i] = runewidth.FillRight(cell, widths[i])
+		}
+		b.WriteString(strings.TrimRight(t.indent+strings.Join(padded, "  "), " ") + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }

@@ -5,26 +5,26 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
-// terminalSize gives the columns and rows of a terminal; ok is false for what
-// is none. A serial line knows no size: it is taken for 80 by 24.
+// terminalSize returns the columns and rows of a terminal; ok is false if w is none. A
+// serial line knows no size: it counts as 80 by 24.
 func terminalSize(w io.Writer) (columns, rows int, ok bool) {
 	f, ok := w.(*os.File)
 	if !ok {
 		return 0, 0, false
 	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	columns, rows, err := term.GetSize(int(f.Fd()))
 	if err != nil {
 		return 0, 0, false
 	}
-	return cmp.Or(int(size.Col), 80), cmp.Or(int(size.Row), 24), true
+	return cmp.Or(columns, 80), cmp.Or(rows, 24), true
 }
 
 func isTerminal(w io.Writer) bool {
-	_, _, ok := terminalSize(w)
-	return ok
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // obeys reports whether w is a terminal that understands control sequences.

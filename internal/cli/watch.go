@@ -23,17 +23,17 @@ const (
 	watchTimeout = 2500 * time.Millisecond // for one question to the daemon, all nodes together
 )
 
-// watchStatus shows the status again and again until ctx ends: redrawn in place
-// on a terminal, else one table after another.
+// watchStatus shows the status again and again until ctx ends: on a terminal in place,
+// elsewhere one table after another.
 func watchStatus(ctx context.Context, cfg *config.Config, o statusOptions, stdout io.Writer) error {
 	w := watcher{
 		every: o.every, colour: takesColour(stdout), out: stdout,
-		fetch: func(ctx context.Context) (client.Status, error) { return client.FetchStatus(ctx, cfg, o.cluster) },
+		fetch: func(ctx context.Context) (client.Status, error) { return askStatus(ctx, cfg, o.cluster) },
 	}
 	if obeys(stdout) {
 		w.size = func() (int, int) {
 			columns, rows, _ := terminalSize(stdout)
-			return max(columns, 1), max(rows, 1) // it may be gone: writing will say so
+			return max(columns, 1), max(rows, 1) // a terminal that is gone has none: writing to it fails
 		}
 	}
 	resized, stopped := make(chan os.Signal, 1), make(chan os.Signal, 1)
@@ -45,10 +45,10 @@ func watchStatus(ctx context.Context, cfg *config.Config, o statusOptions, stdou
 	}
 	w.resized, w.stopped = resized, stopped
 	w.stop = func() error {
-		// Go's runtime does not give SIGTSTP back. This signal stops as well, and
-		// as little where no shell is there to continue us.
+		// Go's runtime cannot restore what SIGTSTP does by default. SIGTTIN stops the
+		// process as well, and like SIGTSTP not where no shell could continue it.
 		err := syscall.Kill(syscall.Getpid(), syscall.SIGTTIN)
-		time.Sleep(20 * time.Millisecond) // another thread may be the one that takes it
+		time.Sleep(20 * time.Millisecond) // the signal may be delivered to another thread
 		return err
 	}
 	if err := w.run(ctx); err != nil {
@@ -57,7 +57,7 @@ func watchStatus(ctx context.Context, cfg *config.Config, o statusOptions, stdou
 	return nil
 }
 
-// watcher asks, and shows what it heard.
+// watcher asks for the status at regular intervals, and shows the answers.
 type watcher struct {
 	every            time.Duration
 	fetch            func(context.Context) (client.Status, error)
@@ -68,14 +68,34 @@ type watcher struct {
 	stop             func() error // returns when this process was continued
 }
 
-// heard is what is known of the daemon.
+// answer is the outcome of one question.
+type answer struct {
+	asked  time.Time
+	status client.Status
+	err    error
+}
+
+// heard sums up the answers so far.
 type heard struct {
-	report client.Status // the last one, if at is set
+	status client.Status // the last one, if at is set
 	at     time.Time     // when it was asked for
 	err    error         // of the last question
 	silent time.Time     // since when there are errors
 }
 
+// add takes the next answer into account.
+func (h *heard) add(a answer) {
+	switch {
+	case a.err == nil:
+		*h = heard{status: a.status, at: a.asked}
+		return
+	case h.err == nil:
+		h.silent = a.asked
+	}
+	h.err = a.err
+}
+
+// run redraws the screen until ctx ends, and then gives it back.
 func (w *watcher) run(ctx context.Context) (err error) {
 	if w.size != nil {
 		defer func() { err = errors.Join(err, w.write(leaveScreen)) }()
@@ -83,24 +103,10 @@ func (w *watcher) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	type answer struct {
-		asked  time.Time
-		report client.Status
-		err    error
-	}
-	answers := make(chan answer)
 	ctx, cancel := context.WithCancel(ctx)
-	asking := false
-	ask := func() {
-		asking = true
-		go func() {
-			asked := time.Now()
-			ctx, cancel := context.WithTimeout(ctx, watchTimeout)
-			defer cancel()
-			report, err := w.fetch(ctx)
-			answers <- answer{asked, report, err}
-		}()
-	}
+	answers := make(chan answer)
+	asking := true
+	go w.ask(ctx, answers)
 	defer func() {
 		cancel()
 		if asking {
@@ -109,7 +115,6 @@ func (w *watcher) run(ctx context.Context) (err error) {
 	}()
 
 	var h heard
-	ask()
 	tick := time.NewTicker(w.every)
 	defer tick.Stop()
 	for {
@@ -118,14 +123,15 @@ func (w *watcher) run(ctx context.Context) (err error) {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if asking { // what is known grows old before the reader's eyes
+			if asking { // the ages on the screen go on
 				break
 			}
-			ask()
+			asking = true
+			go w.ask(ctx, answers)
 			draw = false // until it answers
 		case a := <-answers:
 			asking, draw = false, true
-			h.hear(a.asked, a.report, a.err)
+			h.add(a)
 		case <-w.resized:
 		case <-w.stopped:
 			if err := errors.Join(w.write(leaveScreen), w.stop(), w.write(enterScreen)); err != nil {
@@ -141,15 +147,13 @@ func (w *watcher) run(ctx context.Context) (err error) {
 	}
 }
 
-func (h *heard) hear(asked time.Time, report client.Status, err error) {
-	switch {
-	case err == nil:
-		*h = heard{report: report, at: asked}
-		return
-	case h.err == nil:
-		h.silent = asked
-	}
-	h.err = err
+// ask puts one question, which ends in time.
+func (w *watcher) ask(ctx context.Context, answers chan<- answer) {
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
+	defer cancel()
+	status, err := w.fetch(ctx)
+	answers <- answer{asked, status, err}
 }
 
 func (w *watcher) write(s string) error {
@@ -157,34 +161,28 @@ func (w *watcher) write(s string) error {
 	return err
 }
 
-// frame is all that is shown at once, for a terminal or for a file.
+// frame is everything that is shown at once, on a terminal or in a file.
 func (w *watcher) frame(h heard, now time.Time) string {
 	if w.size == nil {
-		if h.err != nil { // what is older stands above
+		if h.err != nil { // the last status stands above
 			h.at = time.Time{}
 		}
-		return strings.Join(watchLines(h, now, w.every, look{}), "\n") + "\n\n"
+		return strings.Join(watchLines(h, now, w.every, style{}), "\n") + "\n\n"
 	}
 	columns, rows := w.size()
-	return screen(watchLines(h, now, w.every, look{colour: w.colour, columns: columns}), columns, rows)
+	return screen(watchLines(h, now, w.every, style{colour: w.colour, columns: columns}), columns, rows)
 }
 
-// From so many columns on addresses, and timeline, lag and age, are shown.
-const (
-	addressColumns = 100
-	figureColumns  = 72
-)
-
-// watchLines are a header and the status, the clusters in trouble first. What
-// the daemon does not answer any more is said to be past.
-func watchLines(h heard, now time.Time, every time.Duration, l look) []string {
+// watchLines are a header and the status, the clusters in trouble first. While the
+// daemon does not answer, levels and verdicts are marked as past.
+func watchLines(h heard, now time.Time, every time.Duration, st style) []string {
 	var b bytes.Buffer
 	fmt.Fprint(&b, "patroniglue  ", now.Format(time.DateTime), "  ")
 	switch {
 	case h.err != nil:
-		l.stale = true
+		st.stale = true
 		silent := fmt.Sprintf("NO ANSWER since %s (%s)", h.silent.Format(time.TimeOnly), ago(h.silent, now))
-		fmt.Fprintf(&b, "%s\n  %s\n", l.paint(cluster.Critical, silent), printable(whySilent(h.err)))
+		fmt.Fprintf(&b, "%s\n  %s\n", st.paint(cluster.Critical, silent), printable(whySilent(h.err)))
 		if !h.at.IsZero() {
 			fmt.Fprintf(&b, "  what it said %s ago, at %s:\n", ago(h.at, now), h.at.Format(time.TimeOnly))
 		}
@@ -194,13 +192,13 @@ func watchLines(h heard, now time.Time, every time.Duration, l look) []string {
 		fmt.Fprintf(&b, "answered %s ago, asked every %s\n", ago(h.at, now), every)
 	}
 	if !h.at.IsZero() {
-		r := h.report
-		r.Health.Clusters = worstFirst(r.Health.Clusters)
-		if n := len(r.Health.Clusters); n > 1 {
-			fmt.Fprintf(&b, "%d clusters: %s\n", n, countLevels(r, l))
+		s := h.status
+		s.Health.Clusters = worstFirst(s.Health.Clusters)
+		if n := len(s.Health.Clusters); n > 1 {
+			fmt.Fprintf(&b, "%d clusters: %s\n", n, countLevels(s, st))
 		}
 		b.WriteByte('\n')
-		_ = printStatus(&b, r, l) // into memory: no error
+		_ = printStatus(&b, s, st) // into memory: no error
 	}
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
@@ -213,27 +211,32 @@ func ago(then, now time.Time) string {
 	return d.Round(time.Second).String()
 }
 
-// whySilent leaves out the URL: what follows names the address again, and is
-// what a narrow terminal would cut.
+// whySilent leaves out the URL, behind which a narrow terminal would cut the reason.
 func whySilent(err error) string {
-	if asking, ok := errors.AsType[*url.Error](err); ok {
-		err = asking.Err
-	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "no answer within " + watchTimeout.String()
+	}
+	if asking, ok := errors.AsType[*url.Error](err); ok {
+		return asking.Err.Error()
+	}
+	if refused, ok := errors.AsType[*client.RefusedError](err); ok {
+		return refused.Reason
+	}
+	if stranger, ok := errors.AsType[*client.StrangerError](err); ok {
+		return strings.TrimPrefix(err.Error(), stranger.URL+": ")
 	}
 	return err.Error()
 }
 
-func countLevels(r client.Status, l look) string {
+func countLevels(s client.Status, st style) string {
 	counts := map[cluster.Level]int{}
-	for _, c := range r.Health.Clusters {
+	for _, c := range s.Health.Clusters {
 		counts[c.Level]++
 	}
 	var parts []string
 	for _, level := range []cluster.Level{cluster.Critical, cluster.Warning, cluster.OK} {
 		if counts[level] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", counts[level], l.level(level)))
+			parts = append(parts, fmt.Sprintf("%d %s", counts[level], st.level(level)))
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -16,8 +16,8 @@ import (
 	"patroniglue/test/harness"
 )
 
-// openTerminal gives both ends of a terminal of 80 by 24: what the test reads
-// and types, and what a program writes to.
+// openTerminal returns both ends of a terminal of 80 by 24: the one from which the test
+// reads, and the one to which the program writes.
 func openTerminal(t *testing.T) (screen, program *os.File) {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -42,7 +42,10 @@ func openTerminal(t *testing.T) (screen, program *os.File) {
 func TestWatchOnTerminal(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+harness.NodesOf(sim, ""))
-	harness.Until(t, "health is ok", func() bool { code, _, _ := p.Command(t, "status"); return code == 0 })
+	harness.Eventually(t, harness.Soon, func() error {
+		code, _, stderr := p.Command(t, "status")
+		return harness.Want(code == 0, "exit code 0 of status (got %d, %s)", code, stderr)
+	})
 	for _, test := range []struct {
 		env, want string
 		signal    syscall.Signal
@@ -65,7 +68,9 @@ func TestWatchOnTerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 		program.Close()
-		harness.Until(t, "two frames with a table", func() bool { return strings.Count(shown.String(), "holds the l>") >= 2 })
+		harness.Eventually(t, harness.Soon, func() error {
+			return harness.Want(strings.Count(shown.String(), "holds the l>") >= 2, "that two frames with a table")
+		})
 		if err := cmd.Process.Signal(test.signal); err != nil {
 			t.Fatal(err)
 		}

@@ -35,13 +35,13 @@ func seen(frame string) string {
 
 func TestWatchFrame(t *testing.T) {
 	now := time.Date(2026, 11, 23, 3, 4, 5, 0, time.UTC)
-	ok := heard{report: reportOf("main", cluster.OK), at: now.Add(-200 * time.Millisecond)}
+	ok := heard{status: statusOf("main", cluster.OK), at: now.Add(-200 * time.Millisecond)}
 	down := cluster.Reason{Code: "node_down", Level: cluster.Warning, Node: "pg3", Text: "no answer for 6s: connection refused"}
 	split := cluster.Reason{Code: "split_brain", Level: cluster.Critical, Text: "pg1 and pg2 claim to be primary"}
-	hostile := reportOf("main", cluster.Warning, cluster.Reason{Code: "lag", Level: cluster.Warning, Node: "pg2", Text: "\x1b[2Jm\x1b[32mok\r\n"})
+	hostile := statusOf("main", cluster.Warning, cluster.Reason{Code: "lag", Level: cluster.Warning, Node: "pg2", Text: "\x1b[2Jm\x1b[32mok\r\n"})
 	silent := ok
-	silent.hear(now.Add(-3*time.Second), client.Status{}, &url.Error{Op: "Get", URL: "http://127.0.0.1:8009/health", Err: errors.New("dial tcp 127.0.0.1:8009: connect: connection refused")})
-	silent.hear(now.Add(-time.Second), client.Status{}, context.DeadlineExceeded)
+	silent.add(answer{asked: now.Add(-3 * time.Second), err: &url.Error{Op: "Get", URL: "http://127.0.0.1:8009/health", Err: errors.New("dial tcp 127.0.0.1:8009: connect: connection refused")}})
+	silent.add(answer{asked: now.Add(-time.Second), err: context.DeadlineExceeded})
 	tests := []struct {
 		name          string
 		heard         heard
@@ -58,7 +58,7 @@ Cluster main: ok
   pg2   10.0.0.12:5432  replica           running  7   1.0 MB  0.2s  no       yes      running replica
   pg3   10.0.0.13:5432  replica           running  7   2.0 MB  0.2s  no       yes      running replica
 `},
-		{"narrow, in colour", heard{report: dead(reportOf("main", cluster.Warning, down), 2, false), at: now}, 80, 24, true, `patroniglue  2026-11-23 03:04:05  answered 0.0s ago, asked every 1s
+		{"narrow, in colour", heard{status: dead(statusOf("main", cluster.Warning, down), 2, false), at: now}, 80, 24, true, `patroniglue  2026-11-23 03:04:05  answered 0.0s ago, asked every 1s
 
 Cluster main: <33>warning<>
   <33>warning<>  node_down  pg3: no answer for 6s: connection refused
@@ -67,7 +67,7 @@ Cluster main: <33>warning<>
   pg2   replica           running      7   1.0 MB   0.2s  no       yes      run>
   pg3   was replica       was running  7   unknown  6.0s  no       no       no >
 `},
-		{"the worst cluster first, and few rows", heard{report: both(reportOf("east", cluster.OK), dead(reportOf("west", cluster.Critical, split), 0, false)), at: now}, 60, 8, true,
+		{"the worst cluster first, and few rows", heard{status: both(statusOf("east", cluster.OK), dead(statusOf("west", cluster.Critical, split), 0, false)), at: now}, 60, 8, true,
 			`patroniglue  2026-11-23 03:04:05  answered 0.0s ago, asked >
 2 clusters: 1 <1;31>critical<>, 1 <32>ok<>
 
@@ -95,7 +95,7 @@ Cluster main: was ok
   pg2   replica           running  7   1.0 MB  0.2s  was no   was yes  running >
   pg3   replica           running  7   2.0 MB  0.2s  was no   was yes  running >
 `},
-		{"hostile", heard{report: hostile, at: now}, 44, 5, true, `patroniglue  2026-11-23 03:04:05  answered >
+		{"hostile", heard{status: hostile, at: now}, 44, 5, true, `patroniglue  2026-11-23 03:04:05  answered >
 
 Cluster main: <33>warning<>
   <33>warning<>  lag  pg2: ` + "\ufffd[2Jm\ufffd[32mok\ufffd\ufffd" + `
@@ -117,7 +117,21 @@ Cluster main: <33>warning<>
 	}
 }
 
-// writes is a terminal that remembers each write.
+// On a narrow terminal an address would hide the reason.
+func TestWhySilent(t *testing.T) {
+	for want, err := range map[string]error{
+		"connection refused":       &client.UnansweredError{Err: &url.Error{Op: "Get", URL: "http://x", Err: syscall.ECONNREFUSED}},
+		"no answer within 2.5s":    &client.UnansweredError{Err: &url.Error{Op: "Get", URL: "http://x", Err: context.DeadlineExceeded}},
+		"unknown cluster \"west\"": &client.RefusedError{URL: "http://x", Status: 404, Reason: "unknown cluster \"west\""},
+		"status code 500: does another program answer there, or a patroniglue with another version or configuration?": &client.StrangerError{URL: "http://x", Status: 500},
+	} {
+		if got := whySilent(err); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// writes is a terminal that records each write.
 type writes struct {
 	mu  sync.Mutex
 	all []string // guarded by mu
@@ -134,8 +148,8 @@ func (w *writes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// since gives what was written since it was asked last: of frames their first
-// lines without the time.
+// since returns what was written since the last call: of frames only the first line,
+// without the time.
 func (w *writes) since() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -173,7 +187,7 @@ func TestWatch(t *testing.T) {
 				if refuses.Load() {
 					return client.Status{}, syscall.ECONNREFUSED
 				}
-				return reportOf("main", cluster.OK), nil
+				return statusOf("main", cluster.OK), nil
 			},
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -218,12 +232,12 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-// A terminal that takes no more is left as it was, as far as it lets us.
+// A terminal that takes no more frames gets its screen back, as far as that is possible.
 func TestWatchWriteError(t *testing.T) {
 	out := &writes{err: syscall.EIO}
 	w := watcher{
 		every: time.Hour, out: out, size: func() (int, int) { return 80, 24 },
-		fetch: func(context.Context) (client.Status, error) { return reportOf("main", cluster.OK), nil },
+		fetch: func(context.Context) (client.Status, error) { return statusOf("main", cluster.OK), nil },
 	}
 	if err := w.run(t.Context()); !errors.Is(err, syscall.EIO) {
 		t.Errorf("run: %v, want %v", err, syscall.EIO)
@@ -242,7 +256,7 @@ func TestWatchNoTerminal(t *testing.T) {
 			if asked++; asked == 2 {
 				return client.Status{}, syscall.ECONNREFUSED
 			}
-			return reportOf("main", cluster.OK), nil
+			return statusOf("main", cluster.OK), nil
 		}}
 		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 		defer cancel()

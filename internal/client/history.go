@@ -2,40 +2,41 @@ package client
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
+	"net/url"
+	"strconv"
 
 	"patroniglue/cluster"
-	"patroniglue/internal/config"
 )
 
-// fetchHistory gives the history, or why the daemon refuses the question.
-func FetchHistory(ctx context.Context, cfg *config.Config, path string) (h cluster.History, refused string, err error) {
-	client, base, err := dial(cfg)
+// HistoryQuery selects changes. Its values are not checked here: the daemon refuses wrong
+// ones with a reason.
+type HistoryQuery struct {
+	Since   string // a time, or a duration back from now; "" = all that is kept
+	Cluster string // "" = all
+	Node    string // "" = all
+	Limit   int    // the latest so many
+}
+
+func (q HistoryQuery) values() url.Values {
+	values := url.Values{"limit": {strconv.Itoa(q.Limit)}}
+	for name, value := range map[string]string{"since": q.Since, "cluster": q.Cluster, "node": q.Node} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	return values
+}
+
+// History asks what changed.
+func (c *Client) History(ctx context.Context, q HistoryQuery) (cluster.History, error) {
+	var h cluster.History
+	// A patroniglue sends an empty list, not none, where nothing changed.
+	ours := func() bool { return h.Changes != nil }
+	most := maxAnswer + maxChange*int64(min(max(q.Limit, 0), 1_000_000)) // more is never kept
+	err := c.ask(ctx, question{http.MethodGet, "/history", q.values(), c.onOperator, most}, &h, ours)
 	if err != nil {
-		return h, "", err
+		return cluster.History{}, err
 	}
-	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
-	if err != nil {
-		return h, "", err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return h, "", err
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		cluster.History
-		Error string `json:"error"`
-	}
-	err = json.NewDecoder(resp.Body).Decode(&answer)
-	switch {
-	case err == nil && resp.StatusCode == http.StatusOK && answer.Changes != nil:
-		return answer.History, "", nil
-	case err == nil && answer.Error != "":
-		return h, answer.Error, nil
-	}
-	return h, "", fmt.Errorf("%s: status code %d: does another program answer there, or an older patroniglue?", req.URL, resp.StatusCode)
+	return h, nil
 }

@@ -1,40 +1,35 @@
 package client
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
+	"errors"
 	"net/http"
+	"net/url"
+	"time"
 
 	"patroniglue/httpapi"
-	"patroniglue/internal/config"
 )
 
-func SendLeaving(ctx context.Context, cfg *config.Config, method, path string) (httpapi.Leaving, error) {
-	client, base, err := dial(cfg)
-	if err != nil {
+// AnnounceLeaving tells the daemon that a node is about to stop; the announcement
+// holds for d at most. The cluster may be "" where the node's name is unique. The
+// answer says whether the announcement holds, and why it does or does not.
+func (c *Client) AnnounceLeaving(ctx context.Context, cluster, node string, d time.Duration) (httpapi.Leaving, error) {
+	return c.leaving(ctx, http.MethodPost, cluster, node, url.Values{"for": {d.String()}})
+}
+
+// CancelLeaving takes an announcement back.
+func (c *Client) CancelLeaving(ctx context.Context, cluster, node string) (httpapi.Leaving, error) {
+	return c.leaving(ctx, http.MethodDelete, cluster, node, nil)
+}
+
+func (c *Client) leaving(ctx context.Context, method, cluster, node string, query url.Values) (httpapi.Leaving, error) {
+	if c.token == "" {
+		return httpapi.Leaving{}, errors.New("want token-file in [frontend] of the configuration")
+	}
+	var l httpapi.Leaving
+	q := question{method, nodePath(cluster, node) + "/leaving", query, true, maxAnswer}
+	if err := c.ask(ctx, q, &l, func() bool { return l.Node != "" }); err != nil {
 		return httpapi.Leaving{}, err
 	}
-	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, method, base+path, nil)
-	if err != nil {
-		return httpapi.Leaving{}, err
-	}
-	req.Header.Set("Authorization", "Bearer "+cfg.Frontend.Token)
-	resp, err := client.Do(req)
-	if err != nil {
-		return httpapi.Leaving{}, err
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		httpapi.Leaving
-		Error string `json:"error"`
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer); err != nil || resp.StatusCode != http.StatusOK || answer.Node == "" {
-		return httpapi.Leaving{}, fmt.Errorf("%s: status code %d: %s", req.URL, resp.StatusCode,
-			cmp.Or(answer.Error, "does another program answer there, or an older patroniglue?"))
-	}
-	return answer.Leaving, nil
+	return l, nil
 }

@@ -2,9 +2,7 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 
@@ -12,81 +10,73 @@ import (
 	"patroniglue/internal/config"
 )
 
-// statusReport is what status -json prints.
+// Status is what a daemon knows of its clusters and their nodes.
 type Status struct {
 	Health httpapi.Health      `json:"health"`
 	Nodes  []httpapi.NodeState `json:"nodes"`
 }
 
-// fetchStatus asks for all clusters, or for one.
-func FetchStatus(ctx context.Context, cfg *config.Config, only string) (Status, error) {
-	client, base, err := dial(cfg)
-	if err != nil {
-		return Status{}, err
-	}
-	defer client.CloseIdleConnections()
-	// Patroni answers every path with some JSON, and so may others.
-	other := fmt.Errorf("%s: what answers there is no patroniglue with this configuration", base)
+// Status asks about all clusters or, unless cluster is "", about one.
+func (c *Client) Status(ctx context.Context, cluster string) (Status, error) {
 	var out Status
-	health := base + "/health"
-	if only != "" {
-		health += "?cluster=" + url.QueryEscape(only)
+	query := url.Values{}
+	if cluster != "" {
+		query.Set("cluster", cluster)
 	}
-	if err := getJSON(ctx, client, health, &out.Health); err != nil {
-		return Status{}, err
-	}
-	if len(out.Health.Clusters) == 0 && !cfg.Discovery.On() {
-		return Status{}, other
-	}
-	nodes, err := statusNodes(ctx, cfg, client, base, out.Health.Clusters)
+	// Only with discovery there may be no cluster yet.
+	err := c.get(ctx, "/health", query, &out.Health, func() bool { return len(out.Health.Clusters) > 0 || c.cfg.Discovery.On() })
 	if err != nil {
 		return Status{}, err
 	}
-	for _, n := range nodes {
-		if only != "" && n.cluster != only {
+	members, err := c.members(ctx, out.Health.Clusters)
+	if err != nil {
+		return Status{}, err
+	}
+	for _, m := range members {
+		if cluster != "" && m.cluster != cluster {
 			continue
 		}
-		var st httpapi.NodeState
-		if err := getJSON(ctx, client, base+"/cluster/"+n.cluster+"/node/"+n.node, &st); err != nil {
+		var state httpapi.NodeState
+		err := c.get(ctx, nodePath(m.cluster, m.node), nil, &state, func() bool { return state.Node == m.node })
+		if err != nil {
 			return Status{}, err
 		}
-		if st.Node != n.node {
-			return Status{}, other
-		}
-		out.Nodes = append(out.Nodes, st)
+		out.Nodes = append(out.Nodes, state)
 	}
 	return out, nil
 }
 
-// nodeOf names a node within its cluster.
-type nodeOf struct{ cluster, node string }
+// member is a node by its names.
+type member struct{ cluster, node string }
 
-// statusNodes are those of the configuration and, in clusters where others may be
-// discovered, all that the daemon knows.
-func statusNodes(ctx context.Context, cfg *config.Config, client *http.Client, base string, clusters []httpapi.ClusterHealth) ([]nodeOf, error) {
-	var nodes []nodeOf
-	for _, n := range cfg.Nodes {
-		nodes = append(nodes, nodeOf{n.Cluster, n.Name})
+// members lists the configured nodes and, with discovery, all others that the daemon
+// knows in clusters.
+func (c *Client) members(ctx context.Context, clusters []httpapi.ClusterHealth) ([]member, error) {
+	var configured []member
+	for _, n := range c.cfg.Nodes {
+		configured = append(configured, member{n.Cluster, n.Name})
 	}
-	if !cfg.Discovery.On() {
-		return nodes, nil
+	if !c.cfg.Discovery.On() {
+		return configured, nil
 	}
-	configured := nodes
-	for _, c := range clusters {
-		var out struct {
+	all := slices.Clone(configured)
+	for _, cluster := range clusters {
+		if !config.ValidName(cluster.Cluster) {
+			continue // no patroniglue has a cluster of that name
+		}
+		var liveness struct {
 			Reasons map[string]string `json:"reasons"` // by node
 		}
-		if !config.ValidName(c.Cluster) {
-			continue // no patroniglue of ours
-		}
-		if err := getJSON(ctx, client, base+"/cluster/"+c.Cluster+"/liveness", &out); err != nil {
+		err := c.get(ctx, "/cluster/"+cluster.Cluster+"/liveness", nil, &liveness, func() bool { return true })
+		if err != nil {
 			return nil, err
 		}
-		for _, name := range slices.Sorted(maps.Keys(out.Reasons)) {
-			if n := (nodeOf{c.Cluster, name}); config.ValidName(name) && !slices.Contains(configured, n) {
-				nodes = append(nodes, n)
+		for _, name := range slices.Sorted(maps.Keys(liveness.Reasons)) {
+			m := member{cluster.Cluster, name}
+			if config.ValidName(name) && !slices.Contains(configured, m) {
+				all = append(all, m)
 			}
 		}
 	}
-	return nodes, nil
+	return all, nil
 }

@@ -91,7 +91,10 @@ func TestDiscoveryForgets(t *testing.T) {
 	}
 	is := func(want string) {
 		t.Helper()
-		harness.Until(t, want, func() bool { d.discovered.look(time.Now()); return names() == want })
+		harness.Eventually(t, harness.Soon, func() error {
+			d.discovered.look(time.Now())
+			return harness.Want(names() == want, "nodes %s (got %s)", want, names())
+		})
 	}
 	is("pg1, pg2, pg3")
 	if err := d.sup.WaitReady(ctx); err != nil {
@@ -101,14 +104,18 @@ func TestDiscoveryForgets(t *testing.T) {
 	e.Delete("/service/main/members/pg3")
 	is("pg1, pg2 unlisted, pg3 unlisted")
 	sim.Node("pg3").Close()
-	harness.Until(t, "pg3 answers no more", func() bool { return d.sup.Views()[0].Members[2].Entry.Failures > 0 })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(d.sup.Views()[0].Members[2].Entry.Failures > 0, "that pg3 answers no more")
+	})
 	d.discovered.look(time.Now().Add(discovery.ForgetAfter - time.Minute))
 	if got := names(); got != "pg1, pg2 unlisted, pg3 unlisted" {
 		t.Errorf("after 59 minutes: %s", got)
 	}
 	// By this clock pg2 has not answered for an hour either: give it what it would have.
 	gone := time.Now()
-	harness.Until(t, "pg2 answered since", func() bool { return d.sup.Views()[0].Members[1].Entry.Began.After(gone.Add(time.Second)) })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(d.sup.Views()[0].Members[1].Entry.Began.After(gone.Add(time.Second)), "that pg2 answered since")
+	})
 	d.discovered.look(gone.Add(discovery.ForgetAfter + 500*time.Millisecond))
 	if got := names(); got != "pg1, pg2 unlisted" {
 		t.Errorf("after an hour: %s", got)

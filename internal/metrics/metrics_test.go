@@ -134,9 +134,9 @@ func TestMetrics(t *testing.T) {
 	harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg4/replica") // is no check of anything
 	harness.AskAgent(t, p.Agents[0], "pg1/primary\n")
 	var text string
-	harness.Until(t, "pg2's lag is known, and the agent has counted", func() bool {
+	harness.Eventually(t, harness.Soon, func() error {
 		_, text = harness.Ask(t, nil, "GET", url)
-		return harness.ValueOf(text, `patroniglue_node_lag_bytes{cluster="main",node="pg2"}`) == "0" && harness.ValueOf(text, `patroniglue_agent_answers_total{answer="ready up"}`) == "1"
+		return harness.Want(harness.ValueOf(text, `patroniglue_node_lag_bytes{cluster="main",node="pg2"}`) == "0" && harness.ValueOf(text, `patroniglue_agent_answers_total{answer="ready up"}`) == "1", "that pg2's lag is known and the agent has counted")
 	})
 
 	if resp, body := harness.Ask(t, nil, "HEAD", url); resp.StatusCode != 200 || body != "" {

@@ -160,7 +160,7 @@ func testHostileNode(t *testing.T, words, where string) {
 	for _, args := range [][]string{{"status", "-json"}, {"history", "-json"}} {
 		document(strings.Join(args, " "), printed(args...))
 	}
-	harness.Until(t, "the history file is written", func() bool { return strings.Contains(harness.ReadFile(t, historyFile), "pg2") })
+	harness.AwaitFile(t, historyFile, "pg2")
 	document("the history file", harness.ReadFile(t, historyFile))
 	document("the log", p.Log.String())
 	if !said {

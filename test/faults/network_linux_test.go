@@ -44,7 +44,6 @@ type networked struct {
 	sim *nodetest.Cluster
 	dns *nameServer
 	p   *harness.Program
-	pid int
 }
 
 func startNetworked(t *testing.T) *networked {
@@ -77,10 +76,9 @@ func startNetworked(t *testing.T) *networked {
 		text.WriteString(fmt.Sprintf("[[node]]\nname = '%s'\nurl = 'http://%s.test:%s'\n", node.Name(), node.Name(), harness.PortOf(node.Addr())))
 	}
 	// The resolver's file is another one for this process alone.
-	cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount --bind "$1" /etc/resolv.conf && exec "$2" -config "$3"`, "sh",
+	cmd := exec.Command("nsenter", "--net="+ns.path, "unshare", "--mount", "sh", "-c", `mount --bind "$1" /etc/resolv.conf && exec "$2" -config "$3"`, "sh",
 		harness.WriteFile(t, "resolv.conf", "nameserver 127.0.0.1\n"), harness.BuiltBinary(t), harness.WriteFile(t, "c.toml", text.String()))
-	n.p = harness.StartCommandBy(t, text.String(), cmd, func() error { return ns.do(cmd.Start) })
-	n.pid = cmd.Process.Pid
+	n.p = harness.StartProcess(t, text.String(), cmd)
 	n.says(t, "pg1", 200, "holds the leader lock", "ready up 100% #primary")
 	return n
 }
@@ -190,7 +188,7 @@ func (n *networked) nft(t *testing.T, rules string) {
 // A table that changes while it is read may show one twice.
 func (n *networked) connecting(t *testing.T) int {
 	sockets := make(map[string]bool) // by their own address
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", n.pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", n.p.Process.Pid))
 	if err != nil {
 		t.Error(err)
 	}
@@ -204,7 +202,10 @@ func (n *networked) connecting(t *testing.T) int {
 
 // namespace is a network with nothing but loopback. What is opened or started
 // through it is in it.
-type namespace struct{ calls chan func() }
+type namespace struct {
+	calls chan func()
+	path  string // of the file by which nsenter finds it
+}
 
 func newNamespace(t *testing.T) (*namespace, error) {
 	ns := &namespace{calls: make(chan func())}
@@ -212,6 +213,7 @@ func newNamespace(t *testing.T) (*namespace, error) {
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with this goroutine, as nobody else may have it
 		err := unix.Unshare(unix.CLONE_NEWNET)
+		ns.path = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
 		if err == nil {
 			err = loopbackUp()
 		}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"patroniglue/contrib/lab"
 	"patroniglue/internal/config"
 	"patroniglue/node/nodetest"
 	"patroniglue/test/harness"
@@ -35,11 +36,13 @@ func end(t *testing.T, c *exec.Cmd, s os.Signal) {
 
 // TestWhichChecks is the proof of that table in docs/haproxy.md, for the choices
 // that we do not print.
-func TestWhichChecks(t *testing.T) {
+func TestWhichChecks(t *testing.T) { harness.Matrix(t, testWhichChecks) }
+
+func testWhichChecks(t *testing.T, suite lab.Suite) {
 	t.Run("HTTP only", func(t *testing.T) {
 		t.Parallel()
 		agent := regexp.MustCompile(`(?m)^  default-server (disabled|agent-check.*)\n| agent-send ".*"`)
-		s := harness.StartSmallEdited(t, func(printed string) string {
+		s := harness.StartSmallEdited(t, suite, func(printed string) string {
 			return strings.ReplaceAll(agent.ReplaceAllString(printed, ""), "/health\n", "/replica\n")
 		})
 		s.Keeps(t, harness.Servers("UP DOWN DOWN", "DOWN UP UP"))
@@ -51,7 +54,7 @@ func TestWhichChecks(t *testing.T) {
 	t.Run("agent only", func(t *testing.T) {
 		t.Parallel()
 		check := regexp.MustCompile(`(?m)^  (default-server check|option httpchk|http-check).*\n`)
-		s := harness.StartSmallEdited(t, func(printed string) string { return check.ReplaceAllString(printed, "") })
+		s := harness.StartSmallEdited(t, suite, func(printed string) string { return check.ReplaceAllString(printed, "") })
 		inService := harness.Servers("NONE MAINT MAINT", "MAINT NONE NONE")
 		s.Keeps(t, inService)
 		end(t, s.Supervisor, os.Kill)
@@ -65,7 +68,9 @@ func TestWhichChecks(t *testing.T) {
 
 // TestWhenAPartDies is the proof of that table in docs/haproxy.md, for the rows
 // that need no real database.
-func TestWhenAPartDies(t *testing.T) {
+func TestWhenAPartDies(t *testing.T) { harness.Matrix(t, testWhenAPartDies) }
+
+func testWhenAPartDies(t *testing.T, suite lab.Suite) {
 	primaryOut, allOut := harness.Servers("DOWN MAINT MAINT", "DOWN UP UP"), harness.Servers("DOWN MAINT MAINT", "MAINT DOWN DOWN")
 	tests := []struct {
 		name  string
@@ -160,7 +165,7 @@ func TestWhenAPartDies(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel() // it mostly waits
-			s := harness.StartSmall(t, tt.flags...)
+			s := harness.StartSmall(t, suite, tt.flags...)
 			s.Keeps(t, harness.Normal)
 			if to := s.WritesTo(); to != "pg1" {
 				t.Fatalf("a write reached %q, want pg1", to)
@@ -230,8 +235,10 @@ func docBlocks(t *testing.T, language string) (blocks map[string]docBlock, names
 // TestDocsRescue types what docs/haproxy.md says, block by block, and looks at
 // what HAProxy makes of it. A comment such as "# pg_rw/pg1 is UP" is what must
 // then be so, and stay so.
-func TestDocsRescue(t *testing.T) {
-	s := harness.StartSmall(t)
+func TestDocsRescue(t *testing.T) { harness.Matrix(t, testDocsRescue) }
+
+func testDocsRescue(t *testing.T, suite lab.Suite) {
+	s := harness.StartSmall(t, suite)
 	s.Shows(t, harness.Normal)
 	blocks, names := docBlocks(t, "sh")
 	steps := []struct {
@@ -306,8 +313,8 @@ func TestDocsRescue(t *testing.T) {
 	}
 }
 
-// TestDocsMovingOver: HAProxy takes every file of docs/haproxy.md, the linter
-// says of the old ones what stands there, and the new one is what we print.
+// TestDocsMovingOver: of the files in docs/haproxy.md the linter says of the old
+// ones what stands there, and the new one is what we print.
 func TestDocsMovingOver(t *testing.T) {
 	files, names := docBlocks(t, "haproxy")
 	configs, _ := docBlocks(t, "toml")
@@ -317,11 +324,12 @@ func TestDocsMovingOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	program := func(args ...string) string {
-		var out bytes.Buffer
-		if code := harness.Command(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &out, &out); code > 1 || code == 1 && strings.Contains(out.String(), "patroniglue: ") {
-			t.Fatalf("exit code %d: %s", code, &out)
+		var stdout, stderr bytes.Buffer
+		code := harness.Command(t.Context(), append([]string{"-config", config, "haproxy"}, args...), &stdout, &stderr)
+		if said := stderr.String(); code > 1 || said != "" && !strings.HasSuffix(said, ": nothing was judged\n") {
+			t.Fatalf("exit code %d: %s", code, said)
 		}
-		return out.String()
+		return stdout.String()
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
@@ -329,11 +337,7 @@ func TestDocsMovingOver(t *testing.T) {
 			if err := os.WriteFile(file, []byte(files[name].text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			harness.AcceptedByHAProxy(t, file)
 			got := strings.ReplaceAll(program("-lint", file), file, "haproxy.cfg")
-			if name == "alive" {
-				got = "" // it is no section for databases: nothing was judged
-			}
 			if strings.HasPrefix(name, "before-") == (got == "") {
 				t.Errorf("-lint said %q", got)
 			}
@@ -391,7 +395,7 @@ func TestDocsOtherLoadBalancers(t *testing.T) {
 	}
 	both := func(what, pg1, pg2 string) {
 		t.Helper()
-		harness.Until(t, what, func() bool { return answers("pg1") == pg1 && answers("pg2") == pg2 })
+		harness.Eventually(t, harness.Soon, func() error { return harness.Want(answers("pg1") == pg1 && answers("pg2") == pg2, "that %s", what) })
 	}
 	both("pg1 leads", "200 503 200", "503 200 200")
 	sim.Switchover("pg2")
@@ -498,12 +502,14 @@ func TestDocsProofs(t *testing.T) {
 
 // TestDocsAgentScript puts the program in the place of the script that answers
 // READY and MAINT on each database machine. HAProxy's file stays as it was.
-func TestDocsAgentScript(t *testing.T) {
-	harness.RequireProgram(t, "haproxy")
+func TestDocsAgentScript(t *testing.T) { harness.Matrix(t, testDocsAgentScript) }
+
+func testDocsAgentScript(t *testing.T, suite lab.Suite) {
+	harness.RequireProgramOf(t, suite, "haproxy")
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	configs, _ := docBlocks(t, "toml")
 	files, _ := docBlocks(t, "haproxy")
-	s := &harness.Small{Sim: sim, Dir: t.TempDir()}
+	s := &harness.Small{Suite: suite, Sim: sim, Dir: t.TempDir()}
 	file := harness.Replace(t, files["before-script"].text, "/run/haproxy/admin.sock", s.Path("admin.sock"),
 		"agent-port 5555 ", "", " port 8008", "", "bind :5000", "bind "+harness.FreePort(t)) // on one machine each node has ports of its own
 	for i, n := range sim.Nodes() {

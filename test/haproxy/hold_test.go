@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"patroniglue/contrib/lab"
 	"patroniglue/haproxy"
 	"patroniglue/internal/config"
 	"patroniglue/node/nodetest"
@@ -65,6 +66,7 @@ func (d *database) serve(conn net.Conn) {
 // holding is a simulated cluster, our program, and HAProxy between clients and
 // databases as "patroniglue haproxy -hold" configures it.
 type holding struct {
+	suite     lab.Suite // whose HAProxy it is
 	sim       *nodetest.Cluster
 	databases map[string]*database
 	dir       string // with haproxy.cfg and the Lua file
@@ -74,9 +76,9 @@ type holding struct {
 	log       *harness.Log // what HAProxy says
 }
 
-func newHolding(t *testing.T, hold time.Duration) *holding {
+func newHolding(t *testing.T, suite lab.Suite, hold time.Duration) *holding {
 	t.Helper()
-	h := &holding{sim: harness.NewSimulated(t, "pg1", "pg2"), databases: make(map[string]*database), dir: t.TempDir(), addr: harness.FreePort(t), log: new(harness.Log)}
+	h := &holding{suite: suite, sim: harness.NewSimulated(t, "pg1", "pg2"), databases: make(map[string]*database), dir: t.TempDir(), addr: harness.FreePort(t), log: new(harness.Log)}
 	h.socket = filepath.Join(h.dir, "s")
 	nodes := harness.NodesOf(h.sim, "")
 	for i, n := range h.sim.Nodes() {
@@ -100,9 +102,8 @@ func newHolding(t *testing.T, hold time.Duration) *holding {
 func (h *holding) start(t *testing.T) {
 	t.Helper()
 	file := filepath.Join(h.dir, "haproxy.cfg")
-	path := harness.RequireProgram(t, "haproxy")
-	harness.AcceptedByHAProxy(t, file)
-	h.haproxy = exec.CommandContext(t.Context(), path, "-W", "-f", file)
+	harness.AcceptedByHAProxy(t, h.suite, file)
+	h.haproxy = h.suite.Command(t.Context(), []string{h.dir}, "haproxy", "-W", "-f", file)
 	h.haproxy.Stdout, h.haproxy.Stderr = h.log, h.log
 	h.haproxy.Cancel = func() error { return h.haproxy.Process.Signal(syscall.SIGTERM) } // takes its workers with it
 	h.haproxy.WaitDelay = 5 * time.Second
@@ -122,12 +123,18 @@ func (h *holding) start(t *testing.T) {
 // untilServed waits until that many servers are in service for writes.
 func (h *holding) untilServed(t *testing.T, servers int) {
 	t.Helper()
-	harness.Until(t, fmt.Sprintf("%d servers in service", servers), func() bool { return h.stat("BACKEND", "act") == servers })
+	harness.Eventually(t, harness.Soon, func() error {
+		got := h.stat("BACKEND", "act")
+		return harness.Want(got == servers, "%d servers in service (got %v)", servers, got)
+	})
 }
 
 func (h *holding) untilWaiting(t testing.TB, clients int) {
 	t.Helper()
-	harness.Until(t, fmt.Sprintf("%d connections in HAProxy", clients), func() bool { return h.stat("FRONTEND", "scur") == clients })
+	harness.Eventually(t, harness.Soon, func() error {
+		got := h.stat("FRONTEND", "scur")
+		return harness.Want(got == clients, "%d connections in HAProxy (got %v)", clients, got)
+	})
 }
 
 // says gives HAProxy's answer to commands.
@@ -263,16 +270,20 @@ func (h *holding) wantAccepted(t *testing.T, want map[string]int64) {
 // were refused. It is written at most once a second.
 func (h *holding) wantLogged(t *testing.T, line string) {
 	t.Helper()
-	harness.Until(t, "HAProxy logs "+line, func() bool { return strings.Contains(h.log.String(), "\n"+line+"\n") })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(strings.Contains(h.log.String(), "\n"+line+"\n"), "that HAProxy logs %s", line)
+	})
 	if n := strings.Count(h.log.String(), "\n"+line+"\n"); n > 5 {
 		t.Errorf("logged %d times for 100 connections, want once a second: %s", n, line)
 	}
 }
 
 // TestHold: while there is no primary nobody is refused.
-func TestHold(t *testing.T) {
+func TestHold(t *testing.T) { harness.Core(t, testHold) }
+
+func testHold(t *testing.T, suite lab.Suite) {
 	const waiting, leaving = 2500, 500
-	h := newHolding(t, 20*time.Second)
+	h := newHolding(t, suite, 20*time.Second)
 	h.start(t)
 
 	// Nothing passes while there are two.
@@ -323,8 +334,10 @@ func TestHold(t *testing.T) {
 }
 
 // TestHoldLimit: at its end connections are refused, and one line says why.
-func TestHoldLimit(t *testing.T) {
-	h := newHolding(t, time.Second)
+func TestHoldLimit(t *testing.T) { harness.Core(t, testHoldLimit) }
+
+func testHoldLimit(t *testing.T, suite lab.Suite) {
+	h := newHolding(t, suite, time.Second)
 	h.start(t)
 	h.sim.Kill("pg1")
 	h.untilServed(t, 0)
@@ -343,8 +356,10 @@ func TestHoldLimit(t *testing.T) {
 
 // TestHoldCostsNothing: with a primary no connection enters Lua; this Lua refuses
 // them all. Without exactly one nothing passes, even when Lua fails.
-func TestHoldCostsNothing(t *testing.T) {
-	h := newHolding(t, time.Second)
+func TestHoldCostsNothing(t *testing.T) { harness.Core(t, testHoldCostsNothing) }
+
+func testHoldCostsNothing(t *testing.T, suite lab.Suite) {
+	h := newHolding(t, suite, time.Second)
 	const lua = `
 local refuses = true
 core.register_action("hold", { "tcp-req" }, function()
@@ -362,7 +377,9 @@ end, 1)
 	wantAnswers(t, h.connectMany(t, 100), map[string]int{"pg1": 100})
 	h.second(t)
 	wantAnswers(t, h.connectMany(t, 2), map[string]int{"": 2})
-	harness.Until(t, "Lua has failed", func() bool { return strings.Contains(h.log.String(), "this is broken") })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(strings.Contains(h.log.String(), "this is broken"), "that Lua has failed")
+	})
 	h.wantAccepted(t, map[string]int64{"pg1": 100, "pg2": 0})
 }
 
@@ -399,7 +416,7 @@ func measured(b *testing.B, hold time.Duration) *holding {
 		h.haproxy.Process.Kill()
 		h.haproxy.Wait()
 	})
-	harness.Until(b, "HAProxy answers", func() bool { return h.stat("BACKEND", "act") == 0 })
+	harness.Eventually(b, harness.Soon, func() error { return harness.Want(h.stat("BACKEND", "act") == 0, "that HAProxy answers") })
 	h.must(b, "disable agent pg_rw/pg1; disable health pg_rw/pg1; set server pg_rw/pg1 health up")
 	return h
 }

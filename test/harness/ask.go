@@ -78,15 +78,6 @@ func AskAgent(t *testing.T, addr, send string) string {
 	return line
 }
 
-func Refuses(addr string) bool {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
-	if err != nil {
-		return true
-	}
-	conn.Close()
-	return false
-}
-
 // HalfRequest opens a connection on which a request has begun.
 func HalfRequest(t *testing.T, addr string) net.Conn {
 	t.Helper()

@@ -24,13 +24,13 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// browser is a headless Chromium that can reach nothing but this machine.
-type browser struct {
+// Browser is a headless Chromium that can reach nothing but this machine.
+type Browser struct {
 	ctx context.Context
 	axe string // axe-core's source
 }
 
-func StartBrowser(t *testing.T) *browser {
+func StartBrowser(t *testing.T) *Browser {
 	t.Helper()
 	axe, err := os.ReadFile("testdata/axe/node_modules/axe-core/axe.min.js")
 	switch {
@@ -58,7 +58,7 @@ func StartBrowser(t *testing.T) *browser {
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("starting the browser: %v", err)
 	}
-	return &browser{ctx: ctx, axe: string(axe)}
+	return &Browser{ctx: ctx, axe: string(axe)}
 }
 
 // Tab is one page in it. When its test ends there was nothing on its console,
@@ -74,7 +74,7 @@ type Tab struct {
 	wrong   []string // guarded by mu
 }
 
-func (b *browser) Open(t *testing.T, url string) *Tab {
+func (b *Browser) Open(t *testing.T, url string) *Tab {
 	t.Helper()
 	p := b.Blank(t)
 	p.Navigate(t, url)
@@ -82,7 +82,7 @@ func (b *browser) Open(t *testing.T, url string) *Tab {
 }
 
 // Blank has no page yet. It is in a window of its own, unless told otherwise.
-func (b *browser) Blank(t *testing.T, options ...chromedp.ContextOption) *Tab {
+func (b *Browser) Blank(t *testing.T, options ...chromedp.ContextOption) *Tab {
 	t.Helper()
 	p := &Tab{axe: b.axe}
 	ctx, end := chromedp.NewContext(b.ctx, append(options, chromedp.WithListener(p.hear))...)
@@ -205,26 +205,29 @@ func Evaluate[T any](t *testing.T, p *Tab, expression string) T {
 	return v
 }
 
-// Until waits for an expression to be true. A page that is being loaded answers
+// Await waits for an expression to be true. A page that is being loaded answers
 // nothing, or for the one before.
-func (p *Tab) Until(t *testing.T, expression string) {
+func (p *Tab) Await(t *testing.T, expression string) {
 	t.Helper()
-	Until(t, expression, func() bool {
+	Eventually(t, Soon, func() error {
 		ok, err := tryToEvaluate[bool](p, expression)
-		return ok && err == nil
+		if err != nil {
+			return fmt.Errorf("%s: %w", expression, err)
+		}
+		return Want(ok, "%s", expression)
 	})
 }
 
 // Says waits for a text in what the selector finds, however it is broken into lines.
 func (p *Tab) Says(t *testing.T, selector, text string) {
 	t.Helper()
-	p.Until(t, fmt.Sprintf("document.querySelector(%q).textContent.replace(/\\s+/g, ' ').includes(%q)", selector, text))
+	p.Await(t, fmt.Sprintf("document.querySelector(%q).textContent.replace(/\\s+/g, ' ').includes(%q)", selector, text))
 }
 
 // IsLive waits until the page's script has heard of the server.
 func (p *Tab) IsLive(t *testing.T) {
 	t.Helper()
-	p.Until(t, "document.documentElement.dataset.live === 'yes'")
+	p.Await(t, "document.documentElement.dataset.live === 'yes'")
 }
 
 // Occupy does what somebody does who reads: scrolls down, opens the details of a

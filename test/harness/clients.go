@@ -28,8 +28,11 @@ type Attempt struct {
 
 // Try connects to addr and runs sql, which returns the server's port. Simple
 // protocol, no retry: what an application sees.
-func (e *Cluster) Try(addr, sql string) (a Attempt) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func (e *Cluster) Try(addr, sql string) Attempt { return e.TryWithin(5*time.Second, addr, sql) }
+
+// TryWithin is Try with another limit than five seconds.
+func (e *Cluster) TryWithin(limit time.Duration, addr, sql string) (a Attempt) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	a.Begun = time.Now()
 	defer func() { a.Ended = time.Now() }()

@@ -68,6 +68,18 @@ func WriteFile(t *testing.T, name, text string) string {
 	return path
 }
 
+// AwaitFile waits until a file has the text in it.
+func AwaitFile(t testing.TB, path, text string) {
+	t.Helper()
+	Eventually(t, Soon, func() error {
+		got, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return Want(strings.Contains(string(got), text), "%s in %s (got %s)", text, path, got)
+	})
+}
+
 // Replace edits a configuration, and fails when it has nothing to edit.
 func Replace(t *testing.T, text string, oldNew ...string) string {
 	t.Helper()

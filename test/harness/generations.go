@@ -1,6 +1,8 @@
 package harness
 
 import (
+	"io"
+	"os"
 	"testing"
 
 	"patroniglue/contrib/lab"
@@ -27,5 +29,22 @@ func over(t *testing.T, suites []lab.Suite, test func(t *testing.T, s lab.Suite)
 			t.Parallel()
 			test(t, s)
 		})
+	}
+}
+
+// RequireProgramOf makes sure that a program of the suite can be run. Where it cannot the
+// test is skipped, unless build.sh said that all is there.
+func RequireProgramOf(t testing.TB, s lab.Suite, name string) {
+	t.Helper()
+	if s.String() == lab.Bookworm.String() {
+		RequireProgram(t, name)
+		return
+	}
+	switch err := s.Make(t.Context(), io.Discard); {
+	case err == nil:
+	case os.Getenv("PATRONIGLUE_LAB") == "required":
+		t.Fatal(err)
+	default:
+		t.Skipf("NOT TESTED: %v", err)
 	}
 }

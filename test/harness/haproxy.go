@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"fmt"
 	"io"
@@ -18,12 +19,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"patroniglue/contrib/lab"
 	"patroniglue/node/nodetest"
 )
 
 // Small is a simulated cluster of pg1, pg2 and pg3, the program as a process of
 // its own, and a real HAProxy with what "patroniglue haproxy" prints. pg1 leads.
 type Small struct {
+	Suite      lab.Suite // whose HAProxy it is
 	Sim        *nodetest.Cluster
 	Dir        string // has c.toml, haproxy.cfg and admin.sock
 	HTTP       string // of the program, host:port
@@ -33,16 +36,16 @@ type Small struct {
 	HAProxy    *exec.Cmd
 }
 
-func StartSmall(t *testing.T, flags ...string) *Small {
+func StartSmall(t *testing.T, suite lab.Suite, flags ...string) *Small {
 	t.Helper()
-	return StartSmallEdited(t, func(printed string) string { return printed }, flags...)
+	return StartSmallEdited(t, suite, func(printed string) string { return printed }, flags...)
 }
 
-func StartSmallEdited(t *testing.T, edit func(printed string) string, flags ...string) *Small {
+func StartSmallEdited(t *testing.T, suite lab.Suite, edit func(printed string) string, flags ...string) *Small {
 	t.Helper()
-	RequireProgram(t, "haproxy")
+	RequireProgramOf(t, suite, "haproxy")
 	agent := FreePort(t)
-	s := &Small{Sim: NewSimulated(t, "pg1", "pg2", "pg3"), Dir: t.TempDir(), HTTP: FreePort(t), Agents: startRelay(t, agent)}
+	s := &Small{Suite: suite, Sim: NewSimulated(t, "pg1", "pg2", "pg3"), Dir: t.TempDir(), HTTP: FreePort(t), Agents: startRelay(t, agent)}
 	text := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n[cache]\nttl = '2s'\n", PortOf(s.HTTP)) + FastPolls + NodesOf(s.Sim, "")
 	for i, n := range s.Sim.Nodes() {
 		text = Replace(t, text, fmt.Sprintf("10.0.0.%d:5432", 11+i), listenAs(t, n.Name()))
@@ -118,12 +121,12 @@ func (s *Small) Write(t *testing.T, name, text string) {
 
 func (s *Small) StartSupervisor(t *testing.T) {
 	t.Helper()
-	s.Supervisor = launch(t, BuiltBinary(t), "-config", s.Path("c.toml"))
+	s.Supervisor = launch(t, exec.Command(BuiltBinary(t), "-config", s.Path("c.toml")))
 }
 
 func (s *Small) StartHAProxy(t *testing.T, args ...string) {
 	t.Helper()
-	s.HAProxy = launch(t, RequireProgram(t, "haproxy"), append([]string{"-db", "-f", s.Path("haproxy.cfg")}, args...)...)
+	s.HAProxy = launch(t, s.Suite.Command(context.Background(), []string{s.Dir}, "haproxy", append([]string{"-db", "-f", s.Path("haproxy.cfg")}, args...)...))
 }
 
 // reload is what systemctl reload haproxy does.
@@ -134,9 +137,8 @@ func (s *Small) reload(t *testing.T) {
 	old.Wait()
 }
 
-func launch(t *testing.T, name string, args ...string) *exec.Cmd {
+func launch(t *testing.T, c *exec.Cmd) *exec.Cmd {
 	t.Helper()
-	c := exec.Command(name, args...)
 	c.Stderr = new(bytes.Buffer)
 	c.WaitDelay = time.Second
 	if err := c.Start(); err != nil {
@@ -309,11 +311,17 @@ func (s *Small) Types(t *testing.T, helper, block string) {
 // is asked for. All else is an error.
 var obeyed = regexp.MustCompile(`^$|^50 \(initial 100\)$|^# pxname,svname,status\n(?s:.*)pg_rw,pg1,UP`)
 
-// AcceptedByHAProxy fails for everything that haproxy -c says beside "valid".
-func AcceptedByHAProxy(t *testing.T, file string) {
+// AcceptedByHAProxy fails for everything that haproxy -c says beside "valid". Paths in
+// the file are relative to its directory.
+func AcceptedByHAProxy(t *testing.T, s lab.Suite, file string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), RequireProgram(t, "haproxy"), "-c", "-f", file).CombinedOutput()
-	if err != nil || strings.TrimSpace(string(out)) != "Configuration file is valid" {
+	RequireProgramOf(t, s, "haproxy")
+	dir := filepath.Dir(file)
+	cmd := s.Command(t.Context(), []string{dir}, "haproxy", "-c", "-f", file)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	// Since 2.8 it says so only when it is asked to.
+	if said := strings.TrimSpace(string(out)); err != nil || said != "" && said != "Configuration file is valid" {
 		t.Errorf("haproxy -c: %v, it said:\n%s", err, out)
 	}
 }

@@ -16,7 +16,113 @@ import (
 	"patroniglue/node/nodetest"
 )
 
-// Shell runs a documented line against p and gives its exit code and what it said.
+// Program is the daemon under test, in this process or in one of its own. A test has one of
+//
+//   - [Start]: in this process, and every node was polled. It is the fastest, and
+//     -race and -cover see it. Take it where nothing needs one of the others.
+//   - [Begin]: the same, without any waiting, for programs that are not ready soon.
+//   - [StartProcess]: in a process of its own, for signals, kill -9, restarts, memory and
+//     whatever is put around a process.
+//   - [StartCluster]: over a real Patroni cluster.
+type Program struct {
+	Path   string        // the configuration that it was started with, and that a reload reads
+	Config string        // the same with the port that was chosen, for commands that ask it
+	HTTP   string        // host:port of the frontend
+	Agents []string      // host:port of each agent listener, in the order in which they answered
+	Log    *Log          // what it logs
+	Ended  chan struct{} // closed when it has ended
+
+	End func() // ends a program in this process as a signal does
+
+	Process *os.Process // nil when it runs in this process
+	cmd     *exec.Cmd
+
+	code   int  // its exit code, read after Ended is closed
+	begun  int  // where its last start is in the log
+	mayEnd bool // the test has waited for its end or killed it
+}
+
+// Start runs the program in this process until the test ends, over a configuration
+// text in a file of that name, and returns when every node was polled.
+func Start(t *testing.T, name, text string, flags ...string) *Program {
+	t.Helper()
+	p := Begin(t, name, text, flags...)
+	p.awaitReady(t, text)
+	p.Config = WriteFile(t, name, strings.Replace(text, "port = 0", "port = "+PortOf(p.HTTP), 1))
+	return p
+}
+
+// Begin is [Start] that waits for nothing: only Path, Log, End and Ended are known.
+func Begin(t *testing.T, name, text string, flags ...string) *Program {
+	t.Helper()
+	return begin(t, WriteFile(t, name, text), flags...)
+}
+
+func begin(t *testing.T, path string, flags ...string) *Program {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	p := &Program{Path: path, Log: new(Log), Ended: make(chan struct{}), End: func() { cancel(errors.New("the test ends it")) }}
+	go func() {
+		defer close(p.Ended)
+		p.code = Command(ctx, append([]string{"-config", path}, flags...), io.Discard, p.Log)
+	}()
+	t.Cleanup(func() {
+		p.End()
+		if err := p.Wait(); err != nil {
+			t.Errorf("run: %v, want nil", err)
+		}
+		p.Log.showIfFailed(t)
+	})
+	return p
+}
+
+// awaitReady waits until every node was polled and all agents of the configuration
+// text answer, and then knows where.
+func (p *Program) awaitReady(t *testing.T, text string) {
+	t.Helper()
+	agents := strings.Count(text, "agent = ") + strings.Count(text, "listen = ") - strings.Count(text, "[operator]")
+	var log *Log
+	Eventually(t, Soon, func() error {
+		select {
+		case <-p.Ended:
+			p.mayEnd = true
+			t.Fatalf("the program ended with exit code %d:\n%s", p.code, p.Log)
+		default:
+		}
+		log = p.Log.after(p.begun)
+		p.Agents = log.Values("listener", "message", "answering agent checks")
+		ready := len(log.Lines("message", "ready: every node was polled")) > 0
+		return Want(ready && len(p.Agents) >= agents, "a program that is ready with %d agent listeners (got %t, %q)", agents, ready, p.Agents)
+	})
+	p.HTTP = log.Values("http", "message", "supervising")[0]
+}
+
+// Wait waits at most ten seconds for the end of the program. It is nil when the exit
+// code is 0.
+func (p *Program) Wait() error {
+	p.mayEnd = true
+	select {
+	case <-p.Ended:
+		if p.code != 0 {
+			return fmt.Errorf("exit code %d, want 0", p.code)
+		}
+		return nil
+	case <-time.After(10 * time.Second):
+		return errors.New("it still runs after 10 s")
+	}
+}
+
+// Command runs a command beside the program, such as status, and returns its exit code
+// and output.
+func (p *Program) Command(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = Command(t.Context(), append([]string{"-config", p.Config}, args...), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// Shell runs a line of the documentation against the program, and returns its exit code
+// and output.
 func (p *Program) Shell(t *testing.T, line string) (int, string) {
 	t.Helper()
 	line = strings.NewReplacer("localhost:8009", p.HTTP, "-p 8009", "-p "+PortOf(p.HTTP), "-p 5555", "-p "+PortOf(p.Agents[0])).Replace(line)
@@ -31,156 +137,41 @@ func (p *Program) Shell(t *testing.T, line string) (int, string) {
 	return cmd.ProcessState.ExitCode(), out.String()
 }
 
-// Program is the real run in this process, or its binary, over a configuration
-// whose HTTP port the kernel chooses.
-type Program struct {
-	Path   string // of its configuration
-	Config string // a file for status: with the port that was chosen
-	HTTP   string // host:port
-	Agents []string
-	Log    *Log
-	End    func()
-	Ended  chan struct{} // closed when it has
-	code   int           // its exit code, read after ended is closed
-}
-
-// startProgram runs a configuration until the test ends, in a file of that name,
-// and returns when every node was polled.
-func Start(t *testing.T, name, text string, flags ...string) *Program {
-	t.Helper()
-	p := Begin(t, name, text, flags...)
-	p.awaitReady(t, text, strings.Count(text, "agent = ")+strings.Count(text, "listen = ")-strings.Count(text, "[operator]"))
-	p.Config = WriteFile(t, name, strings.Replace(text, "port = 0", "port = "+PortOf(p.HTTP), 1))
-	return p
-}
-
-// beginProgram is startProgram that waits for nothing.
-func Begin(t *testing.T, name, text string, flags ...string) *Program {
-	t.Helper()
-	path := WriteFile(t, name, text)
-	ctx, cancel := context.WithCancelCause(context.Background())
-	p := &Program{Path: path, Log: new(Log), Ended: make(chan struct{}), End: func() { cancel(errors.New("the test ends it")) }}
-	go func() {
-		defer close(p.Ended)
-		p.code = Command(ctx, append([]string{"-config", path}, flags...), io.Discard, p.Log)
-	}()
-	t.Cleanup(func() {
-		p.End()
-		if err := p.Wait(); err != nil {
-			t.Errorf("run: %v, want nil", err)
-		}
-		if t.Failed() {
-			t.Logf("log:\n%s", p.Log)
-		}
-	})
-	return p
-}
-
-func (p *Program) awaitReady(t *testing.T, text string, agents int) {
-	t.Helper()
-	Until(t, "the program is ready", func() bool {
-		select {
-		case <-p.Ended:
-			t.Fatalf("the program ended with exit code %d:\n%s", p.code, p.Log)
-		default:
-		}
-		p.Agents = p.Log.Values("listener", "message", "answering agent checks")
-		return len(p.Agents) >= agents && len(p.Log.Lines("message", "ready: every node was polled")) > 0
-	})
-	p.HTTP = p.Log.Values("http", "message", "supervising")[0]
-}
-
-// Wait is nil when the program has ended with exit code 0.
-func (p *Program) Wait() error {
-	select {
-	case <-p.Ended:
-		if p.code != 0 {
-			return fmt.Errorf("exit code %d, want 0", p.code)
-		}
-		return nil
-	case <-time.After(10 * time.Second):
-		return errors.New("it still runs after 10 s")
-	}
-}
-
-// run is a command beside the running program, with its exit code.
-func (p *Program) Command(t *testing.T, args ...string) (code int, stdout, stderr string) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	code = Command(t.Context(), append([]string{"-config", p.Config}, args...), &out, &errs)
-	return code, out.String(), errs.String()
-}
-
-// Command is the program without its process, with its exit code.
+// Command runs the program without a process and returns its exit code.
 func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return entry(ctx, "test", args, stdout, stderr)
 }
 
-// looksEvery is how often the daemon looks at the files that its configuration names.
+// LooksEvery is how often the daemon looks at the files that its configuration names.
 const LooksEvery = 2 * time.Second
 
-// StartBinary is startProgram in a process of its own.
-func StartBinary(t *testing.T, text string) (*Program, *exec.Cmd) {
-	t.Helper()
-	path := WriteFile(t, "c.toml", text)
-	cmd := exec.Command(BuiltBinary(t), "-config", path)
-	p := StartCommand(t, text, cmd)
-	p.Path = path
-	return p, cmd
-}
-
-// StartCommand is startBinary with a command line of its own; text is the
-// configuration there.
-func StartCommand(t *testing.T, text string, cmd *exec.Cmd) *Program {
-	t.Helper()
-	return StartCommandBy(t, text, cmd, cmd.Start)
-}
-
-func StartCommandBy(t *testing.T, text string, cmd *exec.Cmd, start func() error) *Program {
-	t.Helper()
-	p := &Program{Log: new(Log), Ended: make(chan struct{})}
-	cmd.Stderr = p.Log
-	if err := start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(p.Ended)
-		_ = cmd.Wait() // its exit code tells
-		p.code = cmd.ProcessState.ExitCode()
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // an error: it has ended
-		<-p.Ended
-		if t.Failed() {
-			t.Logf("log:\n%s", p.Log)
-		}
-	})
-	p.awaitReady(t, text, strings.Count(text, "listen = ")-strings.Count(text, "[operator]"))
-	return p
-}
-
-// maxResident is what an idle daemon may keep in memory.
+// MaxResident is what an idle daemon may keep in memory.
 const MaxResident = 30 << 20
 
-// UntilBody waits for an answer to GET path that has all of the parts.
-func (p *Program) UntilBody(t *testing.T, path string, parts ...string) {
+// AwaitBody waits until the answer to GET path has all of the parts.
+func (p *Program) AwaitBody(t *testing.T, path string, parts ...string) {
 	t.Helper()
-	var body string
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		_, body = Ask(t, nil, "GET", "http://"+p.HTTP+path)
-		missing := ""
+	Eventually(t, 30*time.Second, func() error {
+		_, body, err := TryToAsk(t.Context(), nil, "GET", "http://"+p.HTTP+path)
 		for _, part := range parts {
-			if !strings.Contains(body, part) {
-				missing = part
+			if err == nil && !strings.Contains(body, part) {
+				err = fmt.Errorf("GET %s: want %q (got %s)", path, part, body)
 			}
 		}
-		if missing == "" {
-			return
+		return err
+	})
+}
+
+// AwaitStatus waits until GET path has the status.
+func (p *Program) AwaitStatus(t *testing.T, path string, status int) {
+	t.Helper()
+	Eventually(t, Soon, func() error {
+		resp, body, err := TryToAsk(t.Context(), nil, "GET", "http://"+p.HTTP+path)
+		if err == nil && resp.StatusCode != status {
+			err = fmt.Errorf("GET %s: want status %d (got %s: %s)", path, status, resp.Status, body)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("GET %s lacks %q for 30 s:\n%s\nlog:\n%s", path, missing, body, p.Log)
-		}
-	}
+		return err
+	})
 }
 
 // StartLeaving runs the program over pg1, the primary, and pg2, with the token
@@ -193,7 +184,7 @@ func StartLeaving(t *testing.T, frontend string) (*Program, *nodetest.Cluster) {
 	return p, sim
 }
 
-// LeavingRecords gives what became of announcements, oldest first.
+// LeavingRecords returns the outcome of each announcement of pg1, oldest first.
 func (p *Program) LeavingRecords() []string {
 	var records []string
 	afters := p.Log.Values("after", "change", "leaving", "node", "pg1") // before reasons, which may have one more already
@@ -209,32 +200,32 @@ const (
 	NotLoadedAnew = "the configuration is not loaded anew: all stays as it was"
 )
 
-// Reload writes another configuration and sends SIGHUP, to this process where
-// the program runs in it, and waits for the log to say what became of it.
+// Reload writes another configuration, sends SIGHUP to the program's process and waits
+// until the log has the message, one of those above.
 func (p *Program) Reload(t *testing.T, text, message string) {
-	t.Helper()
-	p.ReloadBy(t, os.Getpid(), text, message)
-}
-
-func (p *Program) ReloadBy(t *testing.T, pid int, text, message string) {
 	t.Helper()
 	before := len(p.Log.Lines("message", message))
 	if err := os.WriteFile(p.Path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	pid := os.Getpid()
+	if p.Process != nil {
+		pid = p.Process.Pid
+	}
 	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	Until(t, message, func() bool { return len(p.Log.Lines("message", message)) > before })
+	p.Log.Await(t, before+1, "message", message)
 }
 
-// Status is that of a GET.
+// Status returns the status of GET path.
 func (p *Program) Status(t *testing.T, path string) int {
 	t.Helper()
 	resp, _ := Ask(t, nil, "GET", "http://"+p.HTTP+path)
 	return resp.StatusCode
 }
 
+// NodeTable is the [[node]] table of a simulated member, with more keys.
 func NodeTable(n *nodetest.Node, name, more string) string {
 	return fmt.Sprintf("[[node]]\nname = '%s'\nurl = '%s'\n%s\n", name, n.URL(), more)
 }

@@ -102,9 +102,9 @@ func TestPage(t *testing.T) {
 		t.Run(trouble.name, func(t *testing.T) {
 			page := b.Open(t, "http://"+p.HTTP+"/ui/"+trouble.name)
 			page.IsLive(t)
-			page.Until(t, fmt.Sprintf("document.querySelector('#banner[data-cluster=%q]').dataset.level === %q", trouble.name, trouble.level))
+			page.Await(t, fmt.Sprintf("document.querySelector('#banner[data-cluster=%q]').dataset.level === %q", trouble.name, trouble.level))
 			for _, code := range trouble.codes {
-				page.Until(t, fmt.Sprintf("document.querySelector('#banner li[data-code=%q]') !== null", code))
+				page.Await(t, fmt.Sprintf("document.querySelector('#banner li[data-code=%q]') !== null", code))
 			}
 			for _, text := range trouble.says {
 				page.Says(t, "main", text)
@@ -120,14 +120,14 @@ func TestPage(t *testing.T) {
 		page := b.Open(t, "http://"+p.HTTP+"/")
 		page.IsLive(t)
 		for _, trouble := range troubles {
-			page.Until(t, fmt.Sprintf("document.querySelector('#cluster-%s').dataset.level === %q", trouble.name, trouble.level))
+			page.Await(t, fmt.Sprintf("document.querySelector('#cluster-%s').dataset.level === %q", trouble.name, trouble.level))
 		}
 		page.IsWellMade(t, harness.Viewports...)
 	})
 	t.Run("certificate ends", func(t *testing.T) {
 		page := b.Open(t, "https://"+secure.HTTP+"/")
 		page.IsLive(t)
-		page.Until(t, "document.querySelector('#own li[data-code=certificate_expiring]') !== null")
+		page.Await(t, "document.querySelector('#own li[data-code=certificate_expiring]') !== null")
 		page.IsWellMade(t, harness.Viewports...)
 	})
 	t.Run("no such cluster", func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestPage(t *testing.T) {
 		page.Walks(t, "a.skip", "tbody[data-node=pg1] summary", "tbody[data-node=pg3] summary", "footer a")
 		harness.Evaluate[chromedp.Void](t, page, "document.querySelector('tbody[data-node=pg2] summary').focus()")
 		page.Do(t, chromedp.KeyEvent(kb.Enter))
-		page.Until(t, "document.querySelector('tbody[data-node=pg2] details').open")
+		page.Await(t, "document.querySelector('tbody[data-node=pg2] details').open")
 
 		page.Navigate(t, "http://"+p.HTTP+"/")
 		page.IsLive(t)
@@ -159,7 +159,7 @@ func TestPage(t *testing.T) {
 		}
 		first := tabs[0]
 		harness.Call(t, first, cdppage.BringToFront, cdp.Empty{})
-		first.Until(t, "source.readyState === EventSource.OPEN && !resting")
+		first.Await(t, "source.readyState === EventSource.OPEN && !resting")
 	})
 	t.Run("without scripts", func(t *testing.T) {
 		page := b.Blank(t)
@@ -202,7 +202,7 @@ func TestPageOfMany(t *testing.T) {
 	t.Run("all", func(t *testing.T) {
 		page := b.Open(t, "http://"+p.HTTP+"/")
 		page.IsLive(t)
-		page.Until(t, rows+".length === 200")
+		page.Await(t, rows+".length === 200")
 		levels := harness.Evaluate[[]string](t, page, "[...document.querySelectorAll('[id^=cluster-]')].map(r => r.dataset.level)")
 		order := []string{"critical", "warning", "ok"}
 		if !slices.IsSortedFunc(levels, func(a, b string) int { return cmp.Compare(slices.Index(order, a), slices.Index(order, b)) }) || levels[0] == "ok" {
@@ -215,9 +215,9 @@ func TestPageOfMany(t *testing.T) {
 		page.IsLive(t)
 		harness.Evaluate[chromedp.Void](t, page, "window.mark = true")
 		page.Do(t, chromedp.SendKeys(chromedp.CSS("#filter input[name=q]"), "hop-01"))
-		page.Until(t, rows+".length === 10")
+		page.Await(t, rows+".length === 10")
 		page.Do(t, chromedp.Click(chromedp.CSS("#filter input[name=trouble]")))
-		page.Until(t, rows+".join() === 'shop-014'")
+		page.Await(t, rows+".join() === 'shop-014'")
 		page.Do(t, chromedp.Clear(chromedp.CSS("#filter input[name=q]")))
 		if !harness.Evaluate[bool](t, page, "window.mark") {
 			t.Error("it was loaded again, want that it is filtered in place")
@@ -228,9 +228,9 @@ func TestPageOfMany(t *testing.T) {
 		page.WithoutScripts(t)
 		page.Navigate(t, "http://"+p.HTTP+"/")
 		page.Do(t, chromedp.SendKeys(chromedp.CSS("#filter input[name=q]"), "db01"), chromedp.Click(chromedp.CSS("#filter button")))
-		page.Until(t, rows+".length === 10")
+		page.Await(t, rows+".length === 10")
 		page.Do(t, chromedp.Click(chromedp.CSS("#filter input[name=trouble]")), chromedp.Click(chromedp.CSS("#filter button")))
-		page.Until(t, rows+".join() === 'shop-014'")
+		page.Await(t, rows+".join() === 'shop-014'")
 	})
 }
 
@@ -240,9 +240,7 @@ func TestPageReconnects(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
 	addr := harness.FreePort(t)
 	config := "[frontend]\nhost = '127.0.0.1'\nport = " + harness.PortOf(addr) + "\n" + harness.FastPolls + harness.NodesOf(sim, "")
-	path := harness.WriteFile(t, "c.toml", config)
-	program := harness.StartProcess(t, new(harness.LogLines), harness.BuiltBinary(t), "-config", path)
-	harness.Until(t, "the program answers", func() bool { return !harness.Refuses(addr) })
+	program := harness.StartProcess(t, config, nil)
 	page := harness.StartBrowser(t).Open(t, "http://"+addr+"/")
 	page.IsLive(t)
 	page.Says(t, "#banner", "pg1 is primary")
@@ -250,24 +248,24 @@ func TestPageReconnects(t *testing.T) {
 
 	page.Allow("net::ERR_CONNECTION_REFUSED", "net::ERR_INCOMPLETE_CHUNKED_ENCODING", "net::ERR_CONNECTION_RESET") // the page goes on trying
 	program.Kill(t)
-	page.Until(t, "document.documentElement.dataset.live === 'no'")
+	page.Await(t, "document.documentElement.dataset.live === 'no'")
 	page.Says(t, "#live", "Not live since")
 	page.IsWellMade(t, harness.NarrowLight, harness.WideDark)
 	page.As(t, harness.NarrowLight)
 	sim.Switchover("pg2")
-	program.Start(t)
+	program.Restart(t)
 	page.IsLive(t)
 	page.Says(t, "#banner", "pg2 is primary")
-	page.Until(t, "document.getElementById('live').hidden")
+	page.Await(t, "document.getElementById('live').hidden")
 	page.IsUndisturbed(t)
 
 	program.Kill(t)
 	text, _, _ := strings.Cut(config, "[[node]]\nname = 'pg3'")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(program.Path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	program.Start(t)
-	page.Until(t, "document.querySelectorAll('tbody[data-node]').length === 2")
+	program.Restart(t)
+	page.Await(t, "document.querySelectorAll('tbody[data-node]').length === 2")
 	page.IsLive(t)
 	page.Allow() // nothing fails any more
 	sim.Switchover("pg1")

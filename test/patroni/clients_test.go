@@ -56,6 +56,12 @@ func (e suite) clients(t *testing.T) {
 		e.shows(t, c, `"pause":true`)
 	})
 	t.Run("switchover scheduled", func(t *testing.T) {
+		harness.Eventually(t, 20*time.Second, func() error { // Patroni 4 schedules none while it believes in the pause
+			if d := e.document(t, c.Primary); d.Pause {
+				return fmt.Errorf("%s is still paused", c.Primary.Name)
+			}
+			return nil
+		})
 		e.change(t, c.Primary, "POST", "/switchover", `{"leader": "`+c.Primary.Name+`", "scheduled_at": "`+later+`"}`)
 		defer e.change(t, c.Primary, "DELETE", "/switchover", "")
 		harness.Eventually(t, 20*time.Second, func() error {

@@ -27,7 +27,8 @@ func TestConformance(t *testing.T) {
 
 func (e suite) conforms(t *testing.T) {
 	c := e.patroniHealthy(t)
-	t.Logf("Patroni %s", e.document(t, c.Primary).Patroni.Version)
+	version := e.document(t, c.Primary).Patroni.Version
+	t.Logf("Patroni %s", version)
 	t.Run("settled", func(t *testing.T) { e.conformance(t, c) })
 	t.Run("after a switchover", func(t *testing.T) {
 		if err := e.Lab.Switchover(t.Context(), c.Replicas[0].Name); err != nil {
@@ -74,20 +75,20 @@ func (e suite) conforms(t *testing.T) {
 			}
 			return true
 		}},
-		// It follows a cluster that does not exist. Patroni 4.1 gives the lock to another member, 3.0 and 4.0 do not.
+		// It follows a cluster that does not exist.
 		{"standby cluster", `{"standby_cluster": {"host": "127.0.0.1", "port": 1}, "postgresql": {"parameters": {"max_locks_per_transaction": 64}}}`, 0, func(t *testing.T) bool {
 			now := harness.HealthyCluster{Major: c.Major}
 			for _, n := range all {
 				switch d := e.document(t, n); {
 				case d.State != "running" || d.PendingRestart:
 					return false
-				case d.Role == "standby_leader" && e.Must(t, n.REST, "GET", "/standby-leader").Status == http.StatusOK:
+				case d.Role == "standby_leader" && len(d.Replication) == 2 && e.Must(t, n.REST, "GET", "/standby-leader").Status == http.StatusOK:
 					now.Primary = n
-				default:
+				case d.Role == "replica" && len(d.Replication) == 0: // nobody follows the former leader any more
 					now.Replicas = append(now.Replicas, n)
 				}
 			}
-			if len(now.Replicas) != 2 {
+			if now.Primary.Name == "" || len(now.Replicas) != 2 {
 				return false
 			}
 			c = now
@@ -97,6 +98,9 @@ func (e suite) conforms(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			if c.Major < tt.major {
 				t.Skipf("Patroni %d has no such thing", c.Major)
+			}
+			if tt.name == "standby cluster" && !strings.HasPrefix(version, "3.") && !strings.HasPrefix(version, "4.0.") {
+				t.Skip("NOT COMPARED: since 4.1 the lock goes to another member, and who follows whom goes on changing")
 			}
 			e.change(t, c.Primary, "PATCH", "/config", tt.config)
 			harness.Eventually(t, 60*time.Second, func() error {
@@ -131,6 +135,8 @@ type patroniDocument struct {
 	SyncStandby    bool `json:"sync_standby"`
 	QuorumStandby  bool `json:"quorum_standby"`
 	PendingRestart bool `json:"pending_restart"`
+	Timeline       json.Number
+	Replication    []struct{ State string }
 	Patroni        struct{ Version string }
 }
 

@@ -25,7 +25,8 @@ func TestFaultsOfTheCluster(t *testing.T) {
 }
 
 func testFaultsOfTheCluster(t *testing.T, s lab.Suite) {
-	e := suite{harness.StartEndToEnd(t, s)}
+	e := suite{harness.StartCluster(t, lab.Options{Suite: s}, "")}
+	e.StartHAProxy(t)
 	t.Run("Patroni restarted under it", e.patroniRestarted)
 	t.Run("pause", e.paused)
 	t.Run("DCS frozen without failsafe mode", e.dcsFrozen)
@@ -38,7 +39,8 @@ func TestFaultsOfPostgreSQL(t *testing.T) {
 }
 
 func testFaultsOfPostgreSQL(t *testing.T, s lab.Suite) {
-	e := suite{harness.StartEndToEnd(t, s)}
+	e := suite{harness.StartCluster(t, lab.Options{Suite: s}, "")}
+	e.StartHAProxy(t)
 	t.Run("PostgreSQL crash loop", e.crashLoop)
 	t.Run("failed promotion", e.failedPromotion)
 	t.Run("all nodes gone at once", e.allGone)

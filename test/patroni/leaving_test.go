@@ -57,7 +57,7 @@ func (e suite) leaving(t *testing.T) {
 	}
 
 	var ended []string
-	for _, line := range e.Log.Lines() {
+	for _, line := range e.Program.Log.Lines() {
 		var change struct{ Change, After, Reason string }
 		if json.Unmarshal([]byte(line), &change) == nil && change.Change == "leaving" && change.After == "no" {
 			ended = append(ended, change.Reason)

@@ -19,11 +19,11 @@ func (e *behindHAProxy) page(t *testing.T) {
 		t.Fatal(err)
 	}
 	page.Says(t, "#banner", to.Name+" is primary")
-	page.Until(t, fmt.Sprintf("document.querySelector('tbody[data-leader]').dataset.node === %q", to.Name))
+	page.Await(t, fmt.Sprintf("document.querySelector('tbody[data-leader]').dataset.node === %q", to.Name))
 	page.Says(t, "#changes", "became "+to.Name+" after ") // so long
-	page.Until(t, "document.querySelector('#intervals li.none') !== null")
+	page.Await(t, "document.querySelector('#intervals li.none') !== null")
 	e.well(t)
-	page.Until(t, "document.getElementById('banner').dataset.level === 'ok'")
+	page.Await(t, "document.getElementById('banner').dataset.level === 'ok'")
 	page.IsUndisturbed(t)
 	page.IsWellMade(t, harness.NarrowLight)
 }

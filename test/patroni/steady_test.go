@@ -2,15 +2,9 @@ package patroni
 
 import (
 	"bytes"
-	"cmp"
-	"context"
 	"encoding/json"
-	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -32,11 +26,13 @@ func TestEndToEnd(t *testing.T) {
 }
 
 func testEndToEnd(t *testing.T, s lab.Suite) {
-	e := suite{harness.StartEndToEnd(t, s)}
+	e := suite{harness.StartCluster(t, lab.Options{Suite: s}, "")}
+	e.StartHAProxy(t)
 	t.Run("steady state", e.steadyState)
 	t.Run("quiet", e.quiet)
 	t.Run("status", e.status)
 	t.Run("clients of Patroni", e.clients)
+	t.Run("check_patroni", e.checkPatroni)
 	t.Run("HAProxy", e.haproxy)
 	t.Run("switchover", e.switchover)
 	t.Run("leaving", e.leaving)
@@ -91,7 +87,7 @@ func refusesTags(check string) bool {
 // quiet: no check makes a line in the log.
 func (e suite) quiet(t *testing.T) {
 	c := e.Healthy(t)
-	before := e.Log.Lines()
+	before := e.Program.Log.Lines()
 	for i := range 100 {
 		n := e.Lab.Nodes[i%3]
 		check := node.CheckNames()[i%len(node.CheckNames())]
@@ -101,7 +97,7 @@ func (e suite) quiet(t *testing.T) {
 		}
 	}
 	e.Healthy(t) // nothing happened meanwhile that is worth a line
-	if added := e.Log.Lines()[len(before):]; len(added) != 0 {
+	if added := e.Program.Log.Lines()[len(before):]; len(added) != 0 {
 		t.Errorf("200 checks while %s leads made %d log lines, want none:\n%s", c.Primary.Name, len(added), strings.Join(added, "\n"))
 	}
 }
@@ -186,215 +182,15 @@ func (e suite) haproxy(t *testing.T) {
 	e.HAProxyShows(t, e.Normal(e.Healthy(t)))
 }
 
-// switchover: never two primaries, and the new one is ours at most 300 ms after
-// it is Patroni's.
-func (e suite) switchover(t *testing.T) {
-	const rounds, limit = 3, 300 * time.Millisecond
-	var delays []time.Duration
-	for i := range rounds {
-		c := e.Healthy(t)
-		to := c.Replicas[i%len(c.Replicas)]
-		w := e.Watch(t)
-		delay, err := e.timeSwitchover(t.Context(), to)
-		e.Healthy(t)
-		samples := w.Stop()
-		if err != nil {
-			t.Fatalf("from %s to %s: %v", c.Primary.Name, to.Name, err)
-		}
-		harness.NeverTwo(t, samples)
-		t.Logf("from %s to %s: primary here %v after Patroni's own answer; %s", c.Primary.Name, to.Name, delay.Round(time.Millisecond), harness.Gap(samples))
-		delays = append(delays, delay)
-		e.HAProxyShows(t, e.Normal(e.Healthy(t)))
-	}
-	slices.Sort(delays)
-	t.Logf("median %v of %v", delays[rounds/2], delays)
-	if delays[rounds/2] > limit {
-		t.Errorf("the new primary passed %v after Patroni's own answer (median of %v), want at most %v", delays[rounds/2], delays, limit)
-	}
-}
-
-// timeSwitchover gives the time from Patroni's first answer that to is primary,
-// with a role that says so too, to ours.
-func (e suite) timeSwitchover(ctx context.Context, to lab.Node) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, 45*time.Second)
-	defer cancel()
-	var patroni, ours time.Time
-	var failed error
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		patroni = harness.FirstTime(ctx, 20*time.Millisecond, func() bool {
-			a, err := e.Ask(to.REST, "GET", "/primary")
-			if err != nil || a.Status != http.StatusOK {
-				return false
-			}
-			var doc struct{ Role string }
-			return json.Unmarshal(a.Body, &doc) == nil && (doc.Role == "primary" || doc.Role == "master")
-		})
-	})
-	wg.Go(func() {
-		ours = harness.FirstTime(ctx, 5*time.Millisecond, func() bool {
-			a, err := e.Ask(e.Lab.HTTP, "HEAD", "/node/"+to.Name+"/primary")
-			failed = cmp.Or(failed, err)
-			return a.Status == http.StatusOK
-		})
-	})
-	err := e.Lab.Switchover(ctx, to.Name)
-	if err != nil {
-		cancel()
-	}
-	wg.Wait()
-	switch {
-	case cmp.Or(err, failed) != nil:
-		return 0, cmp.Or(err, failed)
-	case patroni.IsZero() || ours.IsZero():
-		return 0, fmt.Errorf("seen as primary: by Patroni %t, here %t", !patroni.IsZero(), !ours.IsZero())
-	}
-	return ours.Sub(patroni), nil
-}
-
-// shortFreeze: a Patroni that hangs for less than the TTL changes no answer.
-func (e suite) shortFreeze(t *testing.T) {
-	c := e.Healthy(t)
-	w := e.Watch(t)
-	if err := e.Lab.Freeze(t.Context(), c.Primary.Name, 2*time.Second); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := e.Ask(c.Primary.REST, "GET", "/primary"); err != nil {
-		t.Fatal(err) // answered when it goes on
-	}
-	time.Sleep(time.Second)
-	samples := w.Stop()
-	harness.NeverTwo(t, samples)
-	for _, s := range samples {
-		if !slices.Equal(s.HTTP, []string{c.Primary.Name}) || !slices.Equal(s.Agent, s.HTTP) {
-			t.Errorf("%s: primary by HTTP %v, by agent %v, want %s throughout", s, s.HTTP, s.Agent, c.Primary.Name)
-		}
-		if len(s.Replicas) != 2 {
-			t.Errorf("%s: replicas %v, want two throughout", s, s.Replicas)
-		}
-	}
-}
-
-// longFreeze: what was known ends with the TTL, and comes back.
-func (e suite) longFreeze(t *testing.T) {
-	c := e.Healthy(t)
-	w := e.Watch(t)
-	name := c.Primary.Name
-	// Above our TTL of 5 s, and below Patroni's of 20 s even when its lock was about to be renewed (loop_wait 3 s).
-	// All that is to be seen is seen earlier, and then it goes on.
-	const freeze = 12 * time.Second
-	began := time.Now()
-	if err := e.Lab.Freeze(t.Context(), name, freeze); err != nil {
-		t.Fatal(err)
-	}
-	var said string
-	harness.Eventually(t, freeze, func() error {
-		a, err := e.Ask(e.Lab.HTTP, "GET", "/node/"+name+"/primary")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if a.Status == http.StatusOK {
-			return fmt.Errorf("%s is still primary", name)
-		}
-		said = a.Reason(t)
-		return nil
-	})
-	t.Logf("out %v after the freeze: %q", time.Since(began).Round(10*time.Millisecond), said)
-	if !strings.HasPrefix(said, "stale: last answer ") || !strings.Contains(said, "ttl 5s") {
-		t.Errorf("reason %q, want that the answer is stale and how old it is", said)
-	}
-	if line, err := e.AskAgent(name + "/primary"); err != nil || !strings.HasPrefix(line, "ready down #stale: last answer ") {
-		t.Errorf("agent: %q, %v, want ready down #stale...", line, err)
-	}
-	if line, err := e.AskAgent(name + "/replica"); err != nil || !strings.HasPrefix(line, "ready down #stale: last answer ") {
-		t.Errorf("agent about replica: %q, %v, want ready down #stale...", line, err)
-	}
-	want := e.Normal(c)
-	want[lab.WriteBackend+"/"+name], want[lab.ReadBackend+"/"+name] = "DOWN", "DOWN"
-	e.HAProxyShows(t, want)
-	if err := e.Lab.Thaw(t.Context(), name); err != nil {
-		t.Fatal(err)
-	}
-
-	after := e.Healthy(t)
-	if after.Primary.Name != name {
-		t.Errorf("primary after a freeze below Patroni's ttl: %s, want still %s", after.Primary.Name, name)
-	}
-	if line, err := e.AskAgent(name + "/primary"); err != nil || line != "ready up 100% #primary" {
-		t.Errorf("agent after the thaw: %q, %v", line, err)
-	}
-	samples := w.Stop()
-	harness.NeverTwo(t, samples)
-	for _, s := range samples {
-		if len(s.Replicas) != 2 {
-			t.Errorf("%s: replicas %v, want two throughout", s, s.Replicas)
-		}
-	}
-}
-
-// postgresKilled: Patroni goes on saying that a node is primary whose PostgreSQL
-// is gone (#2756); we do not.
-func (e suite) postgresKilled(t *testing.T) {
-	c := e.Healthy(t)
-	name := c.Primary.Name
-	// Something to recover, or it is back before anybody has looked.
-	if _, err := e.Lab.Query(t.Context(), c.Primary.SQL, "insert into lab (said) select repeat('x', 1000) from generate_series(1, 100000)"); err != nil {
-		t.Fatal(err)
-	}
-	w := e.Watch(t)
-	if err := e.Lab.KillPostgres(t.Context(), name); err != nil {
-		t.Fatal(err)
-	}
-	killed := time.Now()
-	var noticed time.Duration
-	reasons := make(map[string]bool)
-	harness.Eventually(t, 60*time.Second, func() error {
-		ours, err := e.Ask(e.Lab.HTTP, "GET", "/node/"+name+"/primary")
-		if err != nil {
-			t.Fatal(err)
-		}
-		patroni, err := e.Ask(c.Primary.REST, "GET", "/primary")
-		if ours.Status == http.StatusServiceUnavailable && err == nil && patroni.Status == http.StatusOK {
-			if len(reasons) == 0 {
-				noticed = time.Since(killed)
-			}
-			reasons[ours.Reason(t)] = true
-		}
-		switch {
-		case len(reasons) == 0:
-			return fmt.Errorf("%s was never seen out of service (%d) while Patroni answers 200 (%d, %v)", name, ours.Status, patroni.Status, err)
-		case ours.Status != http.StatusOK && patroni.Status == http.StatusOK:
-			return fmt.Errorf("%s is not primary again: %s", name, ours.Reason(t))
-		}
-		return nil // it came back, or another one leads
-	})
-	after := e.Healthy(t)
-	samples := w.Stop()
-	harness.NeverTwo(t, samples)
-	t.Logf("primary %s, afterwards %s; out of service %v after the kill; %s; said meanwhile: %q",
-		name, after.Primary.Name, noticed.Round(10*time.Millisecond), harness.Gap(samples), slices.Sorted(maps.Keys(reasons)))
-	for reason := range reasons {
-		if !strings.Contains(reason, "PostgreSQL") && !strings.Contains(reason, "not promoted yet") {
-			t.Errorf("reason %q, want one that tells of PostgreSQL", reason)
-		}
-	}
-	e.HAProxyShows(t, e.Normal(after))
-}
-
 // stops: the end of its context ends the program in good order.
 func (e suite) stops(t *testing.T) {
 	e.Healthy(t)
 	begun := time.Now()
-	e.Cancel()
-	select {
-	case code := <-e.Ended:
-		if code != 0 {
-			t.Errorf("run: exit code %d, want 0", code)
-		}
-		t.Logf("stopped after %v", time.Since(begun).Round(time.Millisecond))
-	case <-time.After(10 * time.Second):
-		t.Fatal("the program still runs 10 s after its context ended")
+	e.Program.End()
+	if err := e.Program.Wait(); err != nil {
+		t.Fatal(err)
 	}
+	t.Logf("stopped after %v", time.Since(begun).Round(time.Millisecond))
 	for _, addr := range []string{e.Lab.HTTP, e.Lab.Agent} {
 		if _, err := e.Ask(addr, "GET", "/livez"); err == nil {
 			t.Errorf("%s still answers", addr)

@@ -37,9 +37,9 @@ func TestDaemonAnswers(t *testing.T) {
 	}
 
 	var body string
-	harness.Until(t, "pg2's lag is known", func() bool { // its first poll may have come before the primary's
+	harness.Eventually(t, harness.Soon, func() error { // its first poll may have come before the primary's
 		_, body = harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg2")
-		return strings.Contains(body, `"lag_bytes":0`)
+		return harness.Want(strings.Contains(body, `"lag_bytes":0`), "that pg2's lag is known")
 	})
 	var state map[string]any
 	if err := json.Unmarshal([]byte(body), &state); err != nil {
@@ -71,7 +71,7 @@ func TestDaemonDedicatedAgents(t *testing.T) {
 		fmt.Fprintf(&text, "[[node]]\nname = '%s'\nurl = '%s'\nagent = { primary = '%s', replica = '%s' }\n", n.Name(), n.URL(), primary[n.Name()], replica[n.Name()])
 	}
 	p := harness.Start(t, "c.toml", text.String())
-	harness.Until(t, "four agents answer", func() bool { return len(p.Log.Lines("message", "answering agent checks")) == 4 })
+	p.Log.Await(t, 4, "message", "answering agent checks")
 	// Whatever is or is not sent.
 	for _, send := range []string{"", "pg2/replica\n", "nonsense"} {
 		for addr, want := range map[string]string{

@@ -98,14 +98,15 @@ func TestCertificates(t *testing.T) {
 
 	make("front", 90)
 	const over, wrong = "no longer wrong with the supervisor itself", "something is wrong with the supervisor itself"
-	harness.Until(t, "the log says that the frontend's certificate is renewed", func() bool {
-		return slices.Equal(p.Log.Values("reason", "message", over, "level", "info"), []string{own[0].Text})
+	harness.Eventually(t, harness.Soon, func() error {
+		got := p.Log.Values("reason", "message", over, "level", "info")
+		return harness.Want(slices.Equal(got, []string{own[0].Text}), "that only %q is resolved (got %q)", own[0].Text, got)
 	})
 	make("front", -1)
 	expired := 0
-	harness.Until(t, "the log says that it is over", func() bool {
+	harness.Eventually(t, harness.Soon, func() error {
 		expired = len(p.Log.Lines("message", wrong, "level", "error"))
-		return expired > 0
+		return harness.Want(expired > 0, "an error in the log that the certificate has expired")
 	})
 	time.Sleep(2 * harness.LooksEvery)
 	if n := len(p.Log.Lines("message", wrong)); expired != 1 || n != 3 || len(p.Log.Lines("message", over)) != 1 {
@@ -160,7 +161,7 @@ func TestCertificatesRenewed(t *testing.T) {
 	}
 	const unusable = "files that the configuration names have changed and cannot be used: all stays as it was"
 	replace("self.crt") // its key has not come yet
-	harness.Until(t, "half a pair is refused", func() bool { return len(p.Log.Lines("message", unusable, "level", "error")) == 1 })
+	p.Log.Await(t, 1, "message", unusable, "level", "error")
 	if !shown().Equal(old) {
 		t.Error("half a pair is shown")
 	}
@@ -173,13 +174,13 @@ func TestCertificatesRenewed(t *testing.T) {
 		t.Errorf("half a pair is logged %d times, want once", n)
 	}
 	replace("self.key")
-	harness.Until(t, "the renewed certificate is shown", func() bool { return shown().Equal(renewed) })
+	harness.Eventually(t, harness.Soon, func() error { return harness.Want(shown().Equal(renewed), "that the renewed certificate is shown") })
 	stillOpen()
 	if _, body := harness.Ask(t, &tls.Config{InsecureSkipVerify: true}, "GET", "https://"+p.HTTP+"/health"); strings.Contains(body, "reload_failed") {
 		t.Errorf("/health: %s", body)
 	}
-	harness.Until(t, "the log says that half a pair is over, once", func() bool {
-		return len(p.Log.Lines("message", "no longer wrong with the supervisor itself")) == 1
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(len(p.Log.Lines("message", "no longer wrong with the supervisor itself")) == 1, "that the log says that half a pair is over, once")
 	})
 	if got := p.Log.Values("changed", "message", harness.LoadedAnew); len(got) != 1 || !strings.Contains(got[0], "self.crt") || strings.Contains(got[0], "frontend") {
 		t.Errorf("changed: %q, want the two files", got)
@@ -213,5 +214,5 @@ func TestAuthorityRenewed(t *testing.T) {
 	if err := os.WriteFile(file, []byte(harness.ReadFile(t, ca.File("ca.crt"))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	harness.Until(t, "pg1 is believed", func() bool { return p.Status(t, "/node/pg1/primary") == 200 })
+	p.AwaitStatus(t, "/node/pg1/primary", 200)
 }

@@ -18,9 +18,8 @@ func TestDemo(t *testing.T) {
 	go func() {
 		ended <- harness.Command(ctx, []string{"demo", "-listen", "127.0.0.1:0", "-agent", "127.0.0.1:0"}, &stdout, &log)
 	}()
-	harness.Until(t, "the demo is ready", func() bool {
-		return len(log.Lines("message", "ready: every node was polled")) > 0 && len(log.Lines("message", "answering agent checks")) > 0
-	})
+	log.Await(t, 1, "message", "ready: every node was polled")
+	log.Await(t, 1, "message", "answering agent checks")
 	http, agent := log.Values("http", "message", "supervising")[0], log.Values("listener", "message", "answering agent checks")[0]
 	for _, want := range []string{"http://" + http + "/\n", "curl -i http://" + http + "/node/pg1/primary\n", "/dev/tcp/127.0.0.1/" + harness.PortOf(agent), "Ctrl-C"} {
 		if !strings.Contains(stdout.String(), want) {

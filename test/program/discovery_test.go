@@ -21,43 +21,40 @@ func TestDiscovery(t *testing.T) {
 		e.Announce("main", name, sim.Node(name).URL())
 	}
 	p := harness.Start(t, "c.toml", harness.Discovering(t, e, ""))
-	harness.Until(t, "the primary is known", func() bool { return p.Status(t, "/cluster/main/node/pg1/primary") == 200 })
-	harness.Until(t, "all is ready", func() bool { return p.Status(t, "/readyz") == 200 })
+	p.AwaitStatus(t, "/cluster/main/node/pg1/primary", 200)
+	p.AwaitStatus(t, "/readyz", 200)
 	if got := p.Status(t, "/cluster/main/node/pg3/replica"); got != 404 {
 		t.Errorf("GET of pg3, which nobody announced: %d, want 404", got)
 	}
 	e.Announce("main", "pg3", sim.Node("pg3").URL())
-	harness.Until(t, "pg3 is watched", func() bool { return p.Status(t, "/node/pg3/replica") == 200 })
+	p.AwaitStatus(t, "/node/pg3/replica", 200)
 
 	// One that moves is the same node.
-	harness.Until(t, "all is quiet", func() bool {
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
-		return strings.Contains(body, `"level":"ok"`)
-	})
+	p.AwaitBody(t, "/health", `"level":"ok"`)
 	_, before := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history?node=pg2")
 	moved := strings.Replace(sim.Node("pg2").URL(), "127.0.0.1", "localhost", 1)
 	e.Announce("main", "pg2", moved)
-	p.UntilBody(t, "/node/pg2", `"url":"`+moved+`"`, `"fresh":true`)
+	p.AwaitBody(t, "/node/pg2", `"url":"`+moved+`"`, `"fresh":true`)
 	if _, after := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history?node=pg2"); after != before {
 		t.Errorf("history of a node that moved:\n%s\nbefore:\n%s", after, before)
 	}
 
 	e.DeleteAll("/service/")
-	p.UntilBody(t, "/health", `"code":"unlisted"`, `"node":"pg1"`, `"node":"pg2"`, `"node":"pg3"`, "but it answers", `"code":"discovery_problem"`, "no member is listed below")
+	p.AwaitBody(t, "/health", `"code":"unlisted"`, `"node":"pg1"`, `"node":"pg2"`, `"node":"pg3"`, "but it answers", `"code":"discovery_problem"`, "no member is listed below")
 	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/replica": 200, "/node/pg3/replica": 200} {
 		if got := p.Status(t, path); got != want {
 			t.Errorf("GET %s with all keys gone: %d, want %d", path, got, want)
 		}
 	}
 	sim.Node("pg3").Close()
-	harness.Until(t, "pg3 answers no more", func() bool { return p.Status(t, "/node/pg3/replica") == 503 })
-	p.UntilBody(t, "/node/pg3/replica", "unlisted: the DCS does not list it since ", "connection refused")
-	p.UntilBody(t, "/metrics", `patroniglue_node_unlisted{cluster="main",node="pg3"} 1`, `patroniglue_discovery_members{state="unlisted"} 3`, "\npatroniglue_discovery_up 1\n", "\npatroniglue_discovery_problems 1\n", "\npatroniglue_discovery_restarts_total 0\n", "\npatroniglue_discovery_last_heard_timestamp_seconds ")
-	p.UntilBody(t, "/ui/main", "the DCS does not list it since")
+	p.AwaitStatus(t, "/node/pg3/replica", 503)
+	p.AwaitBody(t, "/node/pg3/replica", "unlisted: the DCS does not list it since ", "connection refused")
+	p.AwaitBody(t, "/metrics", `patroniglue_node_unlisted{cluster="main",node="pg3"} 1`, `patroniglue_discovery_members{state="unlisted"} 3`, "\npatroniglue_discovery_up 1\n", "\npatroniglue_discovery_problems 1\n", "\npatroniglue_discovery_restarts_total 0\n", "\npatroniglue_discovery_last_heard_timestamp_seconds ")
+	p.AwaitBody(t, "/ui/main", "the DCS does not list it since")
 
 	e.Announce("main", "pg1", sim.Node("pg1").URL())
 	e.Announce("main", "pg2", sim.Node("pg2").URL())
-	p.UntilBody(t, "/metrics", `patroniglue_discovery_members{state="unlisted"} 1`, `patroniglue_discovery_members{state="listed"} 2`)
+	p.AwaitBody(t, "/metrics", `patroniglue_discovery_members{state="unlisted"} 1`, `patroniglue_discovery_members{state="listed"} 2`)
 }
 
 // A leader key that changes makes its cluster be polled at once, also when its polls
@@ -71,15 +68,15 @@ func TestDiscoveryLeader(t *testing.T) {
 	e.Put("/service/main/leader", "pg1")
 	slow := "[backend]\ninterval = '1h'\nprimary-interval = '1h'\nfast-interval = '10ms'\n[cache]\nttl = '3h'\n"
 	p := harness.Start(t, "c.toml", strings.Replace(harness.Discovering(t, e, ""), harness.FastPolls, slow, 1))
-	harness.Until(t, "the primary is known", func() bool { return p.Status(t, "/cluster/main/node/pg1/primary") == 200 })
-	harness.Until(t, "all is ready", func() bool { return p.Status(t, "/readyz") == 200 })
+	p.AwaitStatus(t, "/cluster/main/node/pg1/primary", 200)
+	p.AwaitStatus(t, "/readyz", 200)
 	time.Sleep(1500 * time.Millisecond) // until all is settled, and polls are an hour apart
 	sim.Switchover("pg2")
 	if got := p.Status(t, "/cluster/main/node/pg1/primary"); got != 200 {
 		t.Fatalf("polls are not far apart: pg1 is %d", got)
 	}
 	e.Put("/service/main/leader", "pg2")
-	harness.Until(t, "the new primary is known", func() bool { return p.Status(t, "/cluster/main/node/pg2/primary") == 200 })
+	p.AwaitStatus(t, "/cluster/main/node/pg2/primary", 200)
 	if got := p.Status(t, "/cluster/main/node/pg1/primary"); got != 503 {
 		t.Errorf("the old primary: %d, want 503", got)
 	}
@@ -113,13 +110,13 @@ func TestDiscoveryRefuses(t *testing.T) {
 	e.Put("/service/main/0/members/pg1", discoverytest.Document("http://127.0.0.1:1"))
 	e.Announce("main", "named", "http://"+strings.Replace(l.Addr().String(), "127.0.0.2", "pg.example", 1))
 	p := harness.Start(t, "c.toml", harness.Discovering(t, e, "allow = ['127.0.0.1']\nrewrite = { 'pg.example' = '127.0.0.2' }"))
-	harness.Until(t, "the primary is known", func() bool { return p.Status(t, "/node/pg1/primary") == 200 })
-	p.UntilBody(t, "/node/outside/replica", "is not asked: it is not in discovery.allow")
-	p.UntilBody(t, "/node/named/replica", "is not asked: it is not in discovery.allow")
-	p.UntilBody(t, "/node/twin/replica", "main/pg1 announces this address too")
-	p.UntilBody(t, "/node/words/replica", "its document is no JSON object")
-	p.UntilBody(t, "/health", `evil\\x1b[31m`, "groups of Citus are not discovered")
-	p.UntilBody(t, "/", "groups of Citus are not discovered", "evil\\x1b[31m&lt;b&gt;")
+	p.AwaitStatus(t, "/node/pg1/primary", 200)
+	p.AwaitBody(t, "/node/outside/replica", "is not asked: it is not in discovery.allow")
+	p.AwaitBody(t, "/node/named/replica", "is not asked: it is not in discovery.allow")
+	p.AwaitBody(t, "/node/twin/replica", "main/pg1 announces this address too")
+	p.AwaitBody(t, "/node/words/replica", "its document is no JSON object")
+	p.AwaitBody(t, "/health", `evil\\x1b[31m`, "groups of Citus are not discovered")
+	p.AwaitBody(t, "/", "groups of Citus are not discovered", "evil\\x1b[31m&lt;b&gt;")
 	select {
 	case <-contacted:
 		t.Error("an address outside of allow was contacted")
@@ -142,11 +139,11 @@ func TestDiscoveryLater(t *testing.T) {
 	e.Stop()
 	agent := harness.FreePort(t)
 	p := harness.Begin(t, "c.toml", harness.Discovering(t, e, "")+"[agent]\nlisten = '"+agent+"'\n"+harness.NodeTable(sim.Node("pg1"), "pg1", "cluster = 'main'"))
-	harness.Until(t, "its ports are open", func() bool { return len(p.Log.Lines("message", "answering agent checks")) > 0 })
+	p.Log.Await(t, 1, "message", "answering agent checks")
 	p.HTTP = p.Log.Values("http", "message", "supervising")[0]
-	harness.Until(t, "the configured node is known", func() bool { return p.Status(t, "/node/pg1/primary") == 200 })
-	p.UntilBody(t, "/readyz", "discovery: no answer from etcd yet: etcd at "+e.URL+": ", "connection refused")
-	p.UntilBody(t, "/health", `"code":"discovery_stale"`, "no answer from etcd yet")
+	p.AwaitStatus(t, "/node/pg1/primary", 200)
+	p.AwaitBody(t, "/readyz", "discovery: no answer from etcd yet: etcd at "+e.URL+": ", "connection refused")
+	p.AwaitBody(t, "/health", `"code":"discovery_stale"`, "no answer from etcd yet")
 	if got := p.Status(t, "/cluster/main/node/pg2/replica"); got != 503 {
 		t.Errorf("GET of a node that may exist: %d, want 503", got)
 	}
@@ -154,8 +151,8 @@ func TestDiscoveryLater(t *testing.T) {
 		t.Errorf("agent: %q", got)
 	}
 	e.Run()
-	harness.Until(t, "the others are known", func() bool { return p.Status(t, "/cluster/main/node/pg2/replica") == 200 })
-	harness.Until(t, "all is ready", func() bool { return p.Status(t, "/readyz") == 200 })
+	p.AwaitStatus(t, "/cluster/main/node/pg2/replica", 200)
+	p.AwaitStatus(t, "/readyz", 200)
 	if got := len(p.Log.Lines("message", "discovery: etcd is not heard, members stay as known")); got != 1 {
 		t.Errorf("that etcd is not heard is logged %d times, want once", got)
 	}
@@ -170,8 +167,8 @@ func TestDiscoveryLater(t *testing.T) {
 	// A configured node is where the configuration says.
 	e.Announce("main", "pg1", "http://127.0.0.1:1")
 	e.Announce("main", "pg2", strings.Replace(sim.Node("pg2").URL(), "127.0.0.1", "localhost", 1)) // seen later
-	p.UntilBody(t, "/node/pg2", `"url":"http://localhost:`)
-	p.UntilBody(t, "/node/pg1", `"url":"`+sim.Node("pg1").URL()+`"`)
+	p.AwaitBody(t, "/node/pg2", `"url":"http://localhost:`)
+	p.AwaitBody(t, "/node/pg1", `"url":"`+sim.Node("pg1").URL()+`"`)
 
 	// A reload changes nothing of what is known.
 	p.Reload(t, strings.Replace(harness.ReadFile(t, p.Path), "[discovery]", "[discovery]\nallow = ['127.0.0.0/8']", 1), harness.LoadedAnew)
@@ -223,7 +220,10 @@ func TestDiscoveryFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "members.json")
 	text := harness.Discovering(t, e, "file = '"+file+"'")
 	first := harness.Start(t, "c.toml", text)
-	harness.Until(t, "members are kept", func() bool { kept, _ := os.ReadFile(file); return strings.Count(string(kept), `"api_url"`) == 3 })
+	harness.Eventually(t, harness.Soon, func() error {
+		kept, err := os.ReadFile(file)
+		return harness.Want(strings.Count(string(kept), `"api_url"`) == 3, "three members in the file (got %v, %s)", err, kept)
+	})
 	first.End()
 	<-first.Ended
 	e.Stop()
@@ -232,14 +232,14 @@ func TestDiscoveryFile(t *testing.T) {
 	if got := p.Status(t, "/cluster/main/node/pg1/primary"); got != 200 {
 		t.Errorf("GET of the primary after a start without etcd: %d", got)
 	}
-	p.UntilBody(t, "/health", `"code":"discovery_stale"`, "members stay as known: etcd at ")
+	p.AwaitBody(t, "/health", `"code":"discovery_stale"`, "members stay as known: etcd at ")
 	if got := p.Status(t, "/readyz"); got != 200 {
 		t.Errorf("GET /readyz: %d", got)
 	}
 	e.Run()
 	e.Delete("/service/main/members/pg3")
-	p.UntilBody(t, "/health", `"code":"unlisted"`, "but it answers")
-	harness.Until(t, "that it is unlisted is saved", func() bool { kept, _ := os.ReadFile(file); return strings.Contains(string(kept), `"unlisted"`) })
+	p.AwaitBody(t, "/health", `"code":"unlisted"`, "but it answers")
+	harness.AwaitFile(t, file, `"unlisted"`)
 	p.End()
 	<-p.Ended
 	e.Stop()
@@ -248,7 +248,5 @@ func TestDiscoveryFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = harness.Begin(t, "c.toml", text)
-	harness.Until(t, "the file is refused", func() bool {
-		return len(p.Log.Lines("message", "discovery: the members that were known are not read", "error", `member "pg1" of "main": want each once, with valid names and addresses`)) == 1
-	})
+	p.Log.Await(t, 1, "message", "discovery: the members that were known are not read", "error", `member "pg1" of "main": want each once, with valid names and addresses`)
 }

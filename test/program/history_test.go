@@ -33,11 +33,15 @@ func TestHistoryCommand(t *testing.T) {
 	}
 
 	sim.Kill("pg1")
-	harness.Until(t, "there is no leader", func() bool { return has(print(), "- leader pg1 none .*") })
+	harness.Eventually(t, harness.Soon, func() error {
+		lines := print()
+		return harness.Want(has(lines, "- leader pg1 none .*"), "that there is no leader (got %q)", lines)
+	})
 	sim.Promote("pg2")
-	harness.Until(t, "there is a leader again", func() bool {
-		return has(print(), `- leader none pg2 after [0-9.]+m?s without one`) &&
-			has(print(), `- primary none pg2 after [0-9.]+m?s without one`)
+	harness.Eventually(t, harness.Soon, func() error {
+		lines := print()
+		return harness.Want(has(lines, `- leader none pg2 after [0-9.]+m?s without one`) && has(lines, `- primary none pg2 after [0-9.]+m?s without one`),
+			"that pg2 leads and is primary (got %q)", lines)
 	})
 	lines := print()
 	if fields(lines[0]) != "TIME CLUSTER NODE CHANGE BEFORE AFTER WHY" {
@@ -101,24 +105,22 @@ func TestDaemonHistoryFile(t *testing.T) {
 		}
 		return h
 	}
-	end := func(p *harness.Program, signal func(os.Signal) error) {
+	end := func(p *harness.Program) {
 		t.Helper()
-		if err := signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
+		p.Signal(t, syscall.SIGTERM)
 		if err := p.Wait(); err != nil {
 			t.Fatal(err)
 		}
 	}
 
-	p, cmd := harness.StartBinary(t, config)
+	p := harness.StartProcess(t, config, nil)
 	before := known(p).Changes
-	end(p, cmd.Process.Signal)
+	end(p)
 	if got := harness.LinesOf(t, path); len(got) < len(before) {
 		t.Errorf("the file has %d lines, /history had %d", len(got), len(before))
 	}
 
-	p, cmd = harness.StartBinary(t, config)
+	p = harness.StartProcess(t, config, nil)
 	after := known(p).Changes
 	if len(after) <= len(before) {
 		t.Fatalf("%d changes after a restart, %d before", len(after), len(before))
@@ -127,15 +129,10 @@ func TestDaemonHistoryFile(t *testing.T) {
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	p.Signal(t, syscall.SIGHUP)
 	sim.Kill("pg2")
-	harness.Until(t, "the file is there again", func() bool {
-		text, err := os.ReadFile(path)
-		return err == nil && strings.Contains(string(text), `"node":"pg2","kind":"answering","before":"yes","after":"no"`)
-	})
-	end(p, cmd.Process.Signal)
+	harness.AwaitFile(t, path, `"node":"pg2","kind":"answering","before":"yes","after":"no"`)
+	end(p)
 	all := append(harness.LinesOf(t, path+".1"), harness.LinesOf(t, path)...)
 	var last uint64
 	for _, line := range all {

@@ -47,13 +47,18 @@ func TestLeavingCommand(t *testing.T) {
 	if code, _, stderr = p.Command(t, "leaving", "pg1", "-for", "100ms", "-wait", "0s"); code != 0 {
 		t.Errorf("leaving pg1 -for 100ms: exit code %d, stderr %q", code, stderr)
 	}
-	harness.Until(t, "everybody is told that the time is over", func() bool { return agrees(200, isPrimary, "holds the leader lock") })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(agrees(200, isPrimary, "holds the leader lock"), "that everybody is told that the time is over")
+	})
 
 	if code, _, stderr = p.Command(t, "leaving", "pg1", "-wait", "0s"); code != 0 {
 		t.Errorf("leaving pg1: exit code %d, stderr %q", code, stderr)
 	}
 	sim.Switchover("pg2")
-	harness.Until(t, "the announcement is over", func() bool { return len(p.LeavingRecords()) == 6 })
+	harness.Eventually(t, harness.Soon, func() error {
+		got := p.LeavingRecords()
+		return harness.Want(len(got) == 6, "six records of announcements (got %q)", got)
+	})
 	got := p.LeavingRecords()
 	if last := got[5]; last != "no: it has stopped claiming" && last != "no: pg2 is elected" {
 		t.Errorf("ended by a switchover: %q", last)
@@ -63,10 +68,7 @@ func TestLeavingCommand(t *testing.T) {
 		t.Errorf("recorded %q, want %q", got, want)
 	}
 
-	harness.Until(t, "pg2 leads", func() bool {
-		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg2/primary")
-		return resp.StatusCode == 200
-	})
+	p.AwaitStatus(t, "/node/pg2/primary", 200)
 	for _, test := range []struct {
 		args []string
 		want string
@@ -100,7 +102,7 @@ func TestLeavingCommandRefused(t *testing.T) {
 	text := "[frontend]\nhost = '127.0.0.1'\ntoken-file = '" + other + "'\nport = "
 	for port, want := range map[string]string{
 		harness.PortOf(p.HTTP):                 "status code 401: want the bearer token of token-file in [frontend]\n",
-		harness.PortOf(sim.Node("pg1").Addr()): "does another program answer there, or an older patroniglue?\n",
+		harness.PortOf(sim.Node("pg1").Addr()): "does another program answer there, or a patroniglue with another version or configuration?\n",
 	} {
 		q := &harness.Program{Config: harness.WriteFile(t, "c.toml", text+port+"\n"+harness.NodesOf(sim, ""))}
 		if code, stdout, stderr := q.Command(t, "leaving", "pg1"); code != 1 || stdout != "" || !strings.HasSuffix(stderr, want) {

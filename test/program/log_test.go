@@ -21,7 +21,7 @@ func TestDaemonLog(t *testing.T) {
 				flags = append(flags, "-debug")
 			}
 			p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""), flags...)
-			harness.Until(t, "health is ok", func() bool { return len(p.Log.Lines("message", "cluster health is ok")) == 1 })
+			p.Log.Await(t, 1, "message", "cluster health is ok")
 
 			before := p.Log.Lines()
 			for i := range 200 {
@@ -38,9 +38,12 @@ func TestDaemonLog(t *testing.T) {
 
 			sim.Kill("pg3")
 			down := []string{"node", "pg3", "change", "known", "after", "out", "level", "warn", "message", "node counts as down"}
-			harness.Until(t, "pg3 counts as down", func() bool { return len(p.Log.Lines(down...)) > 0 })
+			p.Log.Await(t, 1, down...)
 			polls := sim.Node("pg1").Requests("/primary")
-			harness.Until(t, "ten polls", func() bool { return sim.Node("pg1").Requests("/primary") > polls+10 })
+			harness.Eventually(t, harness.Soon, func() error {
+				got := sim.Node("pg1").Requests("/primary") - polls
+				return harness.Want(got > 10, "ten more polls (got %d)", got)
+			})
 			if n := len(p.Log.Lines(down...)); n != 1 {
 				t.Errorf("a node's end is logged %d times", n)
 			}
@@ -50,8 +53,8 @@ func TestDaemonLog(t *testing.T) {
 			}
 
 			sim.Switchover("pg2")
-			harness.Until(t, "a new leader", func() bool { return len(p.Log.Lines("message", "new leader", "after", "pg2")) > 0 })
-			harness.Until(t, "pg1 is a replica", func() bool { return len(p.Log.Lines("node", "pg1", "change", "role", "after", "replica")) > 0 })
+			p.Log.Await(t, 1, "message", "new leader", "after", "pg2")
+			p.Log.Await(t, 1, "node", "pg1", "change", "role", "after", "replica")
 			for _, fields := range [][]string{
 				{"change", "leader", "after", "pg1"}, {"change", "leader", "after", "pg2"}, {"change", "role", "node", "pg2", "after", "primary"},
 				{"change", "role", "node", "pg1", "after", "replica"}, {"change", "timeline", "node", "pg2", "after", "2"},
@@ -82,8 +85,9 @@ func TestDaemonQuiet(t *testing.T) {
 	var log harness.Log
 	ended := make(chan int, 1)
 	go func() { ended <- harness.Command(ctx, []string{"-quiet", "-config", path}, io.Discard, &log) }()
-	harness.Until(t, "both are polled", func() bool {
-		return sim.Node("pg1").Requests("/primary") > 3 && sim.Node("pg2").Requests("/primary") > 3
+	harness.Eventually(t, harness.Soon, func() error {
+		pg1, pg2 := sim.Node("pg1").Requests("/primary"), sim.Node("pg2").Requests("/primary")
+		return harness.Want(pg1 > 3 && pg2 > 3, "some polls of both nodes (got %d, %d)", pg1, pg2)
 	})
 	cancel()
 	if code := <-ended; code != 0 {

@@ -28,8 +28,8 @@ func TestLogrotate(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "history.jsonl")
 			sim := harness.NewSimulated(t, "pg1", "pg2")
-			p, cmd := harness.StartBinary(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+"[history]\nfile = '"+path+"'\n"+harness.NodesOf(sim, ""))
-			text := edit(shipped, cmd.Process.Pid)
+			p := harness.StartProcess(t, "[frontend]\n"+harness.AnyPort+harness.FastPolls+"[history]\nfile = '"+path+"'\n"+harness.NodesOf(sim, ""), nil)
+			text := edit(shipped, p.Process.Pid)
 			text = harness.Replace(t, text, "/var/lib/patroniglue/", dir+"/")
 			text = harness.Replace(t, text, "\tsu patroniglue patroniglue\n", "") // the user is made by the package
 			conf := harness.WriteFile(t, "logrotate.conf", text)
@@ -37,20 +37,14 @@ func TestLogrotate(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			has := func(file, words string) func() bool {
-				return func() bool {
-					text, err := os.ReadFile(file)
-					return err == nil && strings.Contains(string(text), words)
-				}
-			}
 			const began = `"kind":"leader","before":"none","after":"pg1"`
-			harness.Until(t, "the history begins", has(path, began))
+			harness.AwaitFile(t, path, began)
 			harness.Must(t, logrotate, "-s", filepath.Join(dir, "state"), "-f", conf)
-			if !has(path+".1", began)() {
-				t.Errorf("what was rotated is\n%s", harness.ReadFile(t, path+".1"))
+			if rotated := harness.ReadFile(t, path+".1"); !strings.Contains(rotated, began) {
+				t.Errorf("what was rotated is\n%s", rotated)
 			}
 			sim.Kill("pg2")
-			harness.Until(t, "a change is in the new file", has(path, `"node":"pg2","kind":"answering","before":"yes","after":"no"`))
+			harness.AwaitFile(t, path, `"node":"pg2","kind":"answering","before":"yes","after":"no"`)
 			var said cluster.History
 			_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history?limit=1000")
 			if err := json.Unmarshal([]byte(body), &said); err != nil {

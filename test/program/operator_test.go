@@ -53,7 +53,7 @@ func TestOperator(t *testing.T) {
 			}
 		}
 	}
-	harness.Until(t, "health is ok", func() bool { return p.Status(t, "/health?strict") == 200 })
+	p.AwaitStatus(t, "/health?strict", 200)
 	commands(0, "")
 
 	reload(front + operator("") + rest)
@@ -101,13 +101,13 @@ func TestOperator(t *testing.T) {
 	// A certificate that is renewed is in use soon, by itself.
 	renewed, _ := self.Make(t, "self", harness.ServerCert())
 	roots.AddCert(renewed)
-	harness.Until(t, "the renewed certificate is shown", func() bool {
+	harness.Eventually(t, harness.Soon, func() error {
 		c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{self.Load(t, "self")}})
 		if err != nil {
-			return false
+			return err
 		}
 		defer c.Close()
-		return c.ConnectionState().PeerCertificates[0].Equal(renewed)
+		return harness.Want(c.ConnectionState().PeerCertificates[0].Equal(renewed), "that the renewed certificate is shown")
 	})
 	reload(front + guarded + rest)
 
@@ -120,7 +120,7 @@ func TestOperator(t *testing.T) {
 
 	reload(front + rest)
 	on(p.HTTP, map[string]int{"/": 200, "/health": 200})
-	harness.Until(t, "the operator's port is closed", func() bool { return harness.Refuses(addr) })
+	harness.AwaitClosed(t, addr)
 	commands(0, "")
 	if log := fmt.Sprint(p.Log); strings.Contains(log, harness.AliceHash) || strings.Contains(log, "canary") || strings.Contains(log, "correct horse") || strings.Contains(log, "the-token") {
 		t.Error("the log has a secret")

@@ -55,7 +55,7 @@ func TestReload(t *testing.T) {
 		shared := harness.FreePort(t)
 		p.Reload(t, frontend+harness.FastPolls+"[agent]\nlisten = '"+shared+"'\n"+both+harness.NodeTable(pg3, "pg3", "cluster = 'main'\nagent = { replica = '"+second+"' }"), harness.LoadedAnew)
 		agent(second, "ready up 100% #replica\n")
-		harness.Until(t, "the old port is closed", func() bool { return harness.Refuses(first) })
+		harness.AwaitClosed(t, first)
 		if got := harness.AskAgent(t, shared, "pg1/primary\n"); got != "ready up 100% #primary\n" {
 			t.Errorf("shared agent: %q", got)
 		}
@@ -69,7 +69,7 @@ func TestReload(t *testing.T) {
 		if !strings.Contains(body, `member's name is \"pg3\", want \"other\"`) {
 			t.Errorf("GET /node/other/replica: %s", body)
 		}
-		harness.Until(t, "the old port is closed", func() bool { return harness.Refuses(second) })
+		harness.AwaitClosed(t, second)
 	})
 	t.Run("moved to another cluster", func(t *testing.T) {
 		p.Reload(t, frontend+harness.FastPolls+both+harness.NodeTable(pg3, "pg3", ""), harness.LoadedAnew)
@@ -86,11 +86,11 @@ func TestReload(t *testing.T) {
 	t.Run("url, ttl and rules changed", func(t *testing.T) {
 		wrong := strings.Replace(both, pg2.URL(), "http://127.0.0.1:1", 1)
 		p.Reload(t, frontend+harness.FastPolls+"[cache]\nttl = '3s'\n[checks]\nfallback = 'primary'\n"+wrong, harness.LoadedAnew)
-		harness.Until(t, "pg2 is out, and the primary serves reads", func() bool {
-			return p.Status(t, "/node/pg2/replica") == 503 && p.Status(t, "/node/pg1/replica") == 200
-		})
+		p.AwaitStatus(t, "/node/pg2/replica", 503)
+		p.AwaitStatus(t, "/node/pg1/replica", 200) // there is no other
 		p.Reload(t, frontend+harness.FastPolls+both, harness.LoadedAnew)
-		harness.Until(t, "pg2 is back", func() bool { return p.Status(t, "/node/pg2/replica") == 200 && p.Status(t, "/node/pg1/replica") == 503 })
+		p.AwaitStatus(t, "/node/pg2/replica", 200)
+		p.AwaitStatus(t, "/node/pg1/replica", 503)
 	})
 	t.Run("token and allow list", func(t *testing.T) {
 		leaving := func() int {
@@ -115,9 +115,7 @@ func TestReload(t *testing.T) {
 	})
 	t.Run("the frontend on all addresses, and back", func(t *testing.T) {
 		p.Reload(t, strings.Replace(frontend, "127.0.0.1", "", 1)+harness.FastPolls+both, harness.LoadedAnew)
-		harness.Until(t, "the old port is closed", func() bool {
-			return len(p.Log.Lines("message", harness.LoadedAnew, "http", "[::]:"+harness.PortOf(p.HTTP))) == 1
-		})
+		p.Log.Await(t, 1, "message", harness.LoadedAnew, "http", "[::]:"+harness.PortOf(p.HTTP))
 		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 			t.Errorf("GET /node/pg1/primary: %d", got)
 		}
@@ -155,22 +153,19 @@ func TestReload(t *testing.T) {
 		if got := p.Status(t, "/node/pg1/primary"); got != 200 {
 			t.Errorf("GET /node/pg1/primary: %d", got)
 		}
-		harness.Until(t, "the old port is closed", func() bool { return harness.Refuses(old) })
+		harness.AwaitClosed(t, old)
 		frontend = strings.Replace(frontend, harness.PortOf(old), harness.PortOf(moved), 1)
 	})
 	t.Run("history", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "history.jsonl")
 		p.Reload(t, frontend+harness.FastPolls+"[history]\nfile = '"+file+"'\nsize = 5\n"+both, harness.LoadedAnew)
-		harness.Until(t, "the file has what is kept", func() bool {
+		harness.Eventually(t, harness.Soon, func() error {
 			text, err := os.ReadFile(file)
-			return err == nil && strings.Count(string(text), "\n") == 5
+			return harness.Want(strings.Count(string(text), "\n") == 5, "five changes in the file (got %v, %s)", err, text)
 		})
 		p.Reload(t, frontend+harness.FastPolls+both, harness.LoadedAnew)
 		sim.Kill("pg2")
-		harness.Until(t, "pg2's end is kept", func() bool {
-			_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/history?node=pg2")
-			return strings.Contains(body, `"kind":"known","before":"fresh","after":"out"`)
-		})
+		p.AwaitBody(t, "/history?node=pg2", `"kind":"known","before":"fresh","after":"out"`)
 		if text := harness.ReadFile(t, file); strings.Count(text, "\n") != 5 {
 			t.Errorf("the file that is none any more has\n%s", text)
 		}

@@ -117,7 +117,9 @@ func TestSecrets(t *testing.T) {
 	if err := os.WriteFile(token, []byte("canary-token-1\ncanary-token-2"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	harness.Until(t, "the token that changed is refused", func() bool { return strings.Contains(p.Log.String(), "have changed and cannot be used") })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(strings.Contains(p.Log.String(), "have changed and cannot be used"), "that the log refuses the changed token")
+	})
 	ask("with a file that is refused", "GET", page, harness.BasicAuth("alice", "correct horse"))
 	said["the log"] = p.Log.String()
 	for what, out := range said {

@@ -20,22 +20,22 @@ func TestDaemonEnds(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
 	p.End()
-	harness.Until(t, "nothing listens", func() bool { return harness.Refuses(p.HTTP) && harness.Refuses(p.Agents[0]) })
+	harness.AwaitClosed(t, p.HTTP, p.Agents[0])
 	if err := p.Wait(); err != nil {
 		t.Errorf("run: %v, want nil", err)
 	}
 	if got := p.Log.Values("cause", "message", "stopping"); !slices.Equal(got, []string{"the test ends it"}) {
 		t.Errorf("stopping is logged with the causes %q", got)
 	}
-	harness.Until(t, "all goroutines end", func() bool {
+	harness.Eventually(t, harness.Soon, func() error {
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
 		for _, ours := range []string{"patroniglue/cluster.", "patroniglue/httpapi.", "patroniglue/agentapi.", "patroniglue/internal/daemon.", "patroniglue/internal/history."} {
 			if bytes.Contains(stacks, []byte(ours)) {
-				return false
+				return fmt.Errorf("a goroutine is still in %s", ours)
 			}
 		}
-		return true
+		return nil
 	})
 }
 
@@ -44,10 +44,8 @@ func TestSignals(t *testing.T) {
 	config := "[frontend]\n" + harness.AnyPort + harness.FastPolls + harness.NodesOf(sim, "")
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(s.String(), func(t *testing.T) {
-			p, cmd := harness.StartBinary(t, config)
-			if err := cmd.Process.Signal(s); err != nil {
-				t.Fatal(err)
-			}
+			p := harness.StartProcess(t, config, nil)
+			p.Signal(t, s)
 			if err := p.Wait(); err != nil {
 				t.Errorf("%v, want exit code 0", err)
 			}
@@ -60,12 +58,10 @@ func TestSignals(t *testing.T) {
 		})
 	}
 	t.Run("while a request does not end", func(t *testing.T) {
-		p, cmd := harness.StartBinary(t, config)
+		p := harness.StartProcess(t, config, nil)
 		harness.HalfRequest(t, p.HTTP)
 		begun := time.Now()
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
+		p.Signal(t, syscall.SIGTERM)
 		if err := p.Wait(); err != nil {
 			t.Errorf("%v, want exit code 0", err)
 		}
@@ -74,17 +70,17 @@ func TestSignals(t *testing.T) {
 		}
 	})
 	t.Run("twice", func(t *testing.T) {
-		p, cmd := harness.StartBinary(t, config)
+		p := harness.StartProcess(t, config, nil)
 		harness.HalfRequest(t, p.HTTP) // else it would end at the first
 		begun := time.Now()
 		for range 100 {
-			if cmd.Process.Signal(syscall.SIGTERM) != nil {
+			if p.Process.Signal(syscall.SIGTERM) != nil {
 				break // it has ended
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
 		_ = p.Wait() // it says that the exit code is none
-		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
+		if status := p.State().Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
 			t.Errorf("exit code %d, signal %v, want death by SIGTERM", status.ExitStatus(), status.Signal())
 		}
 		if took := time.Since(begun); took > 2*time.Second {
@@ -98,9 +94,9 @@ func TestResidentMemory(t *testing.T) {
 		t.Skip("MEMORY NOT TESTED: want Linux's /proc")
 	}
 	sim := harness.NewSimulated(t, "pg1", "pg2", "pg3")
-	_, cmd := harness.StartBinary(t, "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.NodesOf(sim, ""))
+	p := harness.StartProcess(t, "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.NodesOf(sim, ""), nil)
 	time.Sleep(3 * time.Second)
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,14 +21,14 @@ import (
 )
 
 // activated starts the binary as systemd does, with listening sockets.
-func activated(t *testing.T, text string, sockets ...*os.File) (*harness.Program, *exec.Cmd) {
+func activated(t *testing.T, text string, sockets ...*os.File) *harness.Program {
 	t.Helper()
 	path := harness.WriteFile(t, "c.toml", text)
 	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=`+fmt.Sprint(len(sockets))+` exec "$0" -config "$1"`, harness.BuiltBinary(t), path)
 	cmd.ExtraFiles = sockets
-	p := harness.StartCommand(t, text, cmd)
+	p := harness.StartProcess(t, text, cmd)
 	p.Path = path
-	return p, cmd
+	return p
 }
 
 // With sockets from systemd no connection is refused while the daemon restarts:
@@ -51,7 +51,7 @@ func TestSocketActivation(t *testing.T) {
 		files, addrs = append(files, f), append(addrs, ln.Addr().String())
 	}
 	text := "[frontend]\nhost = 'localhost'\nport = " + harness.PortOf(addrs[0]) + "\n[agent]\nlisten = '" + addrs[1] + "'\n" + harness.FastPolls + harness.NodesOf(sim, "")
-	p, cmd := activated(t, text, files...)
+	p := activated(t, text, files...)
 	if got := p.Log.Values("socket", "level", "error", "message", "systemd passed a socket that fits no address of the configuration, so nobody answers there: want localhost:"+
 		harness.PortOf(addrs[0])+" (frontend.port), "+addrs[1]+" (agent.listen)"); !slices.Equal(got, addrs[2:]) {
 		t.Errorf("the socket that fits nothing is logged as %q, want %s", got, addrs[2])
@@ -98,14 +98,12 @@ func TestSocketActivation(t *testing.T) {
 	}
 	for range 5 {
 		time.Sleep(200 * time.Millisecond)
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
+		p.Signal(t, syscall.SIGTERM)
 		if err := p.Wait(); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(100 * time.Millisecond) // RestartSec
-		p, cmd = activated(t, text, files...)
+		p = activated(t, text, files...)
 	}
 
 	// A reload to the socket that was of no use, and back.
@@ -113,11 +111,11 @@ func TestSocketActivation(t *testing.T) {
 	cancel()
 	clients.Wait()
 	for range 2 {
-		p.ReloadBy(t, cmd.Process.Pid, other, harness.LoadedAnew)
+		p.Reload(t, other, harness.LoadedAnew)
 		if got := harness.AskAgent(t, addrs[2], "pg1/primary\n"); got != "ready up 100% #primary\n" {
 			t.Errorf("agent: %q", got)
 		}
-		p.ReloadBy(t, cmd.Process.Pid, text, harness.LoadedAnew)
+		p.Reload(t, text, harness.LoadedAnew)
 		if got := harness.AskAgent(t, addrs[1], "pg1/primary\n"); got != "ready up 100% #primary\n" {
 			t.Errorf("agent: %q", got)
 		}

@@ -24,7 +24,7 @@ func TestStackedPrograms(t *testing.T) {
 		fmt.Fprintf(&above, "[[node]]\nname = '%s'\ncluster = 'main'\nurl = 'http://%s/node/%[1]s'\n", n.Name(), lower.HTTP)
 	}
 	upper := harness.Start(t, "upper.toml", above.String())
-	harness.Until(t, "the upper one is content", func() bool { return upper.Status(t, "/health?strict") == 200 })
+	upper.AwaitStatus(t, "/health?strict", 200)
 	for path, want := range map[string]int{"/node/pg1/primary": 200, "/node/pg2/primary": 503, "/node/pg2/replica": 200} {
 		if got := upper.Status(t, path); got != want {
 			t.Errorf("GET %s: %d, want %d", path, got, want)
@@ -35,13 +35,15 @@ func TestStackedPrograms(t *testing.T) {
 	}
 
 	c.Switchover("pg2")
-	harness.Until(t, "the upper one knows of the switchover", func() bool { return upper.Status(t, "/node/pg2/primary") == 200 })
-	harness.Until(t, "the upper one is content", func() bool { return upper.Status(t, "/health?strict") == 200 })
+	upper.AwaitStatus(t, "/node/pg2/primary", 200)
+	upper.AwaitStatus(t, "/health?strict", 200)
 
 	c.Node("pg1").Freeze()
-	harness.Until(t, "the lower one has noticed", func() bool { return stateOfNode(t, lower, "pg1").Failures > 0 })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(stateOfNode(t, lower, "pg1").Failures > 0, "that the lower one knows of a failed poll")
+	})
 	known := *stateOfNode(t, lower, "pg1").PolledAt
-	harness.Until(t, "it is stale above", func() bool {
+	harness.Eventually(t, harness.Soon, func() error {
 		if at := *stateOfNode(t, upper, "pg1").PolledAt; at.After(known) {
 			t.Errorf("the upper one knows pg1 from %s, the lower one from %s", at, known)
 		}
@@ -50,12 +52,9 @@ func TestStackedPrograms(t *testing.T) {
 		if passes && asked.Sub(known) > ttl {
 			t.Errorf("pg1 passes %s after it was asked last, the ttl is %s", asked.Sub(known), ttl)
 		}
-		return !passes
+		return harness.Want(!passes, "that pg1 is stale above")
 	})
-	harness.Until(t, "the upper one says what the lower one says", func() bool {
-		_, body := harness.Ask(t, nil, "GET", "http://"+upper.HTTP+"/node/pg1/replica")
-		return strings.Contains(body, "the supervisor there does not believe it: stale: last answer ")
-	})
+	upper.AwaitBody(t, "/node/pg1/replica", "the supervisor there does not believe it: stale: last answer ")
 	_, page := harness.Ask(t, nil, "GET", "http://"+upper.HTTP+"/")
 	_, health := harness.Ask(t, nil, "GET", "http://"+upper.HTTP+"/health")
 	_, status, _ := upper.Command(t, "status")
@@ -66,9 +65,9 @@ func TestStackedPrograms(t *testing.T) {
 	}
 
 	c.Node("pg1").SetFault(nodetest.None)
-	harness.Until(t, "the upper one is content", func() bool { return upper.Status(t, "/health?strict") == 200 })
+	upper.AwaitStatus(t, "/health?strict", 200)
 	lower.End()
-	harness.Until(t, "without the lower one nothing passes", func() bool { return upper.Status(t, "/primary") == http.StatusServiceUnavailable })
+	upper.AwaitStatus(t, "/primary", http.StatusServiceUnavailable)
 }
 
 // nodeFacts are some of what /node/{node} tells.

@@ -49,17 +49,11 @@ func TestStatus(t *testing.T) {
 	}
 	level := func(want string) {
 		t.Helper()
-		harness.Until(t, "health is "+want, func() bool {
-			_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
-			return strings.Contains(body, `"level":"`+want+`","supervisor"`)
-		})
+		p.AwaitBody(t, "/health", `"level":"`+want+`","supervisor"`)
 	}
 
 	level("ok")
-	harness.Until(t, "pg2's lag is known", func() bool { // its first poll may have come before the primary's
-		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg2")
-		return strings.Contains(body, `"lag_bytes":0`)
-	})
+	p.AwaitBody(t, "/node/pg2", `"lag_bytes":0`) // its first poll may have come before the primary's
 	check(0, cluster.OK,
 		"Cluster main: ok",
 		"NODE POSTGRES ROLE STATE TL LAG AGE PRIMARY REPLICA WHY",
@@ -79,7 +73,8 @@ func TestStatusOfAnother(t *testing.T) {
 	config := fmt.Sprintf("[frontend]\nhost = '127.0.0.1'\nport = %s\n", harness.PortOf(sim.Node("pg1").Addr())) + harness.NodesOf(sim, "")
 	p := &harness.Program{Config: harness.WriteFile(t, "c.toml", config)}
 	code, stdout, stderr := p.Command(t, "status")
-	want := "patroniglue: asking the running daemon: " + sim.Node("pg1").URL() + ": what answers there is no patroniglue with this configuration\n"
+	want := "patroniglue: asking the running daemon: " + sim.Node("pg1").URL() +
+		"/health: status code 200: does another program answer there, or a patroniglue with another version or configuration?\n"
 	if code != 3 || stdout != "" || stderr != want {
 		t.Errorf("status of a Patroni: exit code %d, stdout %q, stderr %q, want 3 and %q", code, stdout, stderr, want)
 	}
@@ -131,9 +126,9 @@ func TestStatusOfOneCluster(t *testing.T) {
 		"west": {1, "PATRONIGLUE WARNING - west: primary w1, 0 replicas, node_down w2: "},
 		"":     {1, "PATRONIGLUE WARNING - west: primary w1, 0 replicas, node_down w2: "},
 	} {
-		harness.Until(t, "status -cluster "+name+" says "+want.line, func() bool {
+		harness.Eventually(t, harness.Soon, func() error {
 			code, stdout, _ := p.Command(t, "status", "-nagios", "-cluster", name)
-			return code == want.code && strings.HasPrefix(stdout, want.line) && strings.Contains(stdout, "main_") == (name != "west")
+			return harness.Want(code == want.code && strings.HasPrefix(stdout, want.line) && strings.Contains(stdout, "main_") == (name != "west"), "%d and %s of status -cluster %s (got %d and %s)", want.code, want.line, name, code, stdout)
 		})
 	}
 }

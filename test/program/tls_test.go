@@ -24,7 +24,10 @@ func TestFrontendTLS(t *testing.T) {
 	if _, _, err := harness.TryToAsk(t.Context(), &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS12}, "GET", "https://"+p.HTTP+"/livez"); err == nil {
 		t.Error("TLS 1.2 is taken, though tls-min-version is TLSv1.3")
 	}
-	harness.Until(t, "health is ok", func() bool { code, _, _ := p.Command(t, "status"); return code == 0 })
+	harness.Eventually(t, harness.Soon, func() error {
+		code, _, stderr := p.Command(t, "status")
+		return harness.Want(code == 0, "exit code 0 of status (got %d, %s)", code, stderr)
+	})
 	if n := len(p.Log.Lines("level", "info")); n > 20 {
 		t.Errorf("%d lines at info", n)
 	}
@@ -55,7 +58,10 @@ func TestFrontendClientCertificates(t *testing.T) {
 			t.Errorf("with %s certificate: %s: %s, want an error", name, resp.Status, body)
 		}
 	}
-	harness.Until(t, "status by the server's own certificate", func() bool { code, _, _ := p.Command(t, "status"); return code == 0 })
+	harness.Eventually(t, harness.Soon, func() error {
+		code, _, stderr := p.Command(t, "status")
+		return harness.Want(code == 0, "exit code 0 of status (got %d, %s)", code, stderr)
+	})
 }
 
 func TestBackendTLS(t *testing.T) {

@@ -33,10 +33,10 @@ func watched(t *testing.T, version string) (*nodetest.Cluster, *harness.Program)
 	sim := nodetest.Options{Version: version}.NewCluster("main", "pg1", "pg2", "pg3")
 	t.Cleanup(sim.Close)
 	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[agent]\nlisten = '127.0.0.1:0'\n"+harness.FastPolls+harness.NodesOf(sim, ""))
-	harness.Until(t, "all is well", func() bool {
+	harness.Eventually(t, harness.Soon, func() error {
 		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health?strict")
 		_, list := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/cluster") // lag is known when a replica was polled after the primary
-		return resp.StatusCode == http.StatusOK && !strings.Contains(list, "unknown")
+		return harness.Want(resp.StatusCode == http.StatusOK && !strings.Contains(list, "unknown"), "a healthy cluster whose lag is known (got %s, %s)", resp.Status, list)
 	})
 	return sim, p
 }
@@ -59,10 +59,7 @@ func TestMonitoringPlugins(t *testing.T) {
 
 	sim.Kill("pg1")
 	sim.Kill("pg2")
-	harness.Until(t, "it is critical", func() bool {
-		resp, _ := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
-		return resp.StatusCode == http.StatusServiceUnavailable
-	})
+	p.AwaitStatus(t, "/health", http.StatusServiceUnavailable)
 	is(2, " CRITICAL", lines...)
 	is(2, " CRITICAL", "check_http -H localhost -p 8009 -u /node/nosuch/primary -e ' 200 '")
 	is(1, " WARNING", "check_http -H localhost -p 8009 -u /node/nosuch/primary")
@@ -94,10 +91,7 @@ func TestNagiosPerformanceData(t *testing.T) {
 	for _, kill := range []string{"", "pg3", "pg1"} {
 		if kill != "" {
 			sim.Kill(kill)
-			harness.Until(t, kill+" is out", func() bool {
-				_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
-				return strings.Contains(body, `"node":"`+kill+`"`)
-			})
+			p.AwaitBody(t, "/health", `"node":"`+kill+`"`)
 		}
 		_, said, _ := p.Command(t, "status", "-nagios")
 		text, data, _ := strings.Cut(strings.TrimSuffix(said, "\n"), "|")
@@ -173,9 +167,9 @@ func TestCheckPatroni(t *testing.T) {
 				s.SyncStandby, s.Extra = true, map[string]any{"pending_restart": true, "scheduled_restart": map[string]any{"schedule": "2026-12-01T03:00:00+00:00"}}
 			})
 			node := func(name string) patroniClient { return patroniClient{t, "http://" + p.HTTP + "/node/" + name} }
-			harness.Until(t, "pg2 is synchronous", func() bool {
+			harness.Eventually(t, harness.Soon, func() error {
 				doc, err := node("pg2").get("sync")
-				return err == nil && doc["sync_standby"] == true
+				return harness.Want(err == nil && doc["sync_standby"] == true, "that pg2 is synchronous (got %v, %v)", doc, err)
 			})
 			for _, base := range []string{"", "/cluster/main", "/node/pg1"} {
 				c := patroniClient{t, "http://" + p.HTTP + base}
@@ -215,18 +209,18 @@ func TestCheckPatroni(t *testing.T) {
 			// With a node down its own address is no use for the cluster; the cluster's is.
 			sim.Kill("pg1")
 			sim.Promote("pg2")
-			harness.Until(t, "pg2 leads pg3", func() bool {
+			harness.Eventually(t, harness.Soon, func() error {
 				n, err := patroniClient{t, "http://" + p.HTTP}.replicas()
-				return n == 1 && err == nil
+				return harness.Want(n == 1 && err == nil, "one replica of pg2 (got %d, %v)", n, err)
 			})
-			harness.Until(t, "a dead node's address has no /patroni", func() bool {
+			harness.Eventually(t, harness.Soon, func() error {
 				_, err := node("pg1").replicas()
-				return err != nil
+				return harness.Want(err != nil, "an error from /patroni of a dead node")
 			})
 			sim.SetPause(true)
-			harness.Until(t, "cluster_is_in_maintenance", func() bool {
+			harness.Eventually(t, harness.Soon, func() error {
 				list, err := patroniClient{t, "http://" + p.HTTP}.get("cluster")
-				return err == nil && list["pause"] == true
+				return harness.Want(err == nil && list["pause"] == true, "that cluster_is_in_maintenance (got %v, %v)", list, err)
 			})
 		})
 	}

@@ -159,14 +159,15 @@ func TestCallback(t *testing.T) {
 	polls := func() int { return sim.Node("pg2").Requests("/primary") }
 	refresh := func(env ...string) string {
 		t.Helper()
-		harness.Until(t, "pg2 is polled no more", func() bool {
+		harness.Eventually(t, harness.Soon, func() error {
 			before := polls()
 			time.Sleep(500 * time.Millisecond)
-			return polls() == before
+			after := polls()
+			return harness.Want(after == before, "that pg2 is polled no more (got %d polls, then %d)", before, after)
 		})
 		before := polls()
 		stderr, _ := hook(t, append([]string{"PATRONIGLUE_NODE=pg1"}, env...), "patroni-callback", "on_role_change", "primary", "main")
-		harness.Until(t, "pg2 is polled", func() bool { return polls() > before })
+		harness.Eventually(t, harness.Soon, func() error { return harness.Want(polls() > before, "that pg2 is polled") })
 		return stderr
 	}
 	if stderr := refresh("PATRONIGLUE_URLS=http://" + p.HTTP); stderr != "" {

@@ -316,7 +316,7 @@ func runPackage(t *testing.T) string {
 	cmd := exec.Command("setpriv", append(args, strings.Fields(line)...)...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"NOTIFY_SOCKET=" + systemd.LocalAddr().String(), "WATCHDOG_USEC=500000"}
-	p := harness.StartCommand(t, text, cmd)
+	p := harness.StartProcess(t, text, cmd)
 	for _, want := range []string{"READY=1", "STATUS=main: ok, leader pg1", "WATCHDOG=1"} {
 		told(want)
 	}
@@ -329,7 +329,7 @@ func runPackage(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	process := harness.ReadFile(t, fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	process := harness.ReadFile(t, fmt.Sprintf("/proc/%d/status", p.Process.Pid))
 	for _, want := range []string{"Uid:\t" + account.Uid + "\t", "Gid:\t" + account.Gid + "\t", "CapEff:\t0000000000000000\n", "NoNewPrivs:\t1\n"} {
 		if !strings.Contains(process, want) {
 			t.Errorf("the process has no %q:\n%s", want, process)
@@ -338,9 +338,7 @@ func runPackage(t *testing.T) string {
 	if out := harness.Must(t, "/usr/bin/patroniglue", "-version"); !regexp.MustCompile(`^patroniglue \d+\.\d+\.\d`).MatchString(out) {
 		t.Errorf("-version: %s", out)
 	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	p.Signal(t, syscall.SIGTERM)
 	told("STOPPING=1")
 	if err := p.Wait(); err != nil {
 		t.Errorf("stopped: %v, want exit code 0", err)

@@ -112,9 +112,9 @@ func TestGrafanaDashboard(t *testing.T) {
 	isAnswered := func(what, expr string) {
 		t.Helper()
 		expr = strings.NewReplacer("$job", "patroniglue", "$cluster", ".*", "$__rate_interval", "10s", "$__range", "10s").Replace(expr)
-		harness.Until(t, what+" is not empty: "+expr, func() bool {
+		harness.Eventually(t, harness.Soon, func() error {
 			harness.Ask(t, trust, "GET", "https://"+p.HTTP+"/node/pg1/primary") // so that there is a rate
-			return len(queryPrometheus(t, prometheus, expr)) > 0
+			return harness.Want(len(queryPrometheus(t, prometheus, expr)) > 0, "that %s is not empty: %s", what, expr)
 		})
 	}
 	for _, v := range dashboard.Templating.List {
@@ -128,7 +128,9 @@ func TestGrafanaDashboard(t *testing.T) {
 		}
 	}
 	for _, record := range []string{"cluster_node:patroniglue_knowledge_age:ttl_ratio", "cluster:patroniglue_poll_duration_seconds:p99_rate5m", "patroniglue_agent_answers:rate5m"} {
-		harness.Until(t, record+" is recorded", func() bool { return len(queryPrometheus(t, prometheus, record)) > 0 })
+		harness.Eventually(t, harness.Soon, func() error {
+			return harness.Want(len(queryPrometheus(t, prometheus, record)) > 0, "that %s is recorded", record)
+		})
 	}
 }
 
@@ -155,7 +157,9 @@ func startPrometheus(t *testing.T, program, target, cafile string) string {
 			t.Logf("prometheus:\n%s", &log)
 		}
 	})
-	harness.Until(t, "prometheus has scraped", func() bool { return len(queryPrometheus(t, addr, `up{job="patroniglue"} == 1`)) > 0 })
+	harness.Eventually(t, harness.Soon, func() error {
+		return harness.Want(len(queryPrometheus(t, addr, `up{job="patroniglue"} == 1`)) > 0, "that Prometheus has scraped the program")
+	})
 	return addr
 }
 

@@ -110,9 +110,9 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 `
 	cmd := exec.Command("unshare", "--mount", "sh", "-c", script, "sh", dir, unitSystemCalls(t), config)
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin"}
-	p := harness.StartCommand(t, text, cmd)
+	p := harness.StartProcess(t, text, cmd)
 
-	process := harness.ReadFile(t, fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	process := harness.ReadFile(t, fmt.Sprintf("/proc/%d/status", p.Process.Pid))
 	for _, want := range []string{"Uid:\t65534\t65534\t", "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
 		if !strings.Contains(process, want) {
 			t.Errorf("the process has no %q:\n%s", want, process)
@@ -144,15 +144,11 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 		}
 	}
 	all()
-	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	harness.Until(t, "it reloads", func() bool { return len(p.Log.Lines("message", harness.LoadedAnew)) == 1 })
+	p.Signal(t, syscall.SIGHUP)
+	p.Log.Await(t, 1, "message", harness.LoadedAnew)
 	all()
-	harness.Until(t, "the history is kept", func() bool { return strings.Contains(harness.ReadFile(t, state+"/history.jsonl"), `"kind":"leader"`) })
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	harness.AwaitFile(t, state+"/history.jsonl", `"kind":"leader"`)
+	p.Signal(t, syscall.SIGTERM)
 	if err := p.Wait(); err != nil {
 		t.Errorf("stopped: %v, want exit code 0", err)
 	}

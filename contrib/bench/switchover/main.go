@@ -50,6 +50,7 @@ type options struct {
 	reads    bool
 	markdown bool
 	program  string
+	suite    lab.Suite
 	keep     string
 }
 
@@ -77,6 +78,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	fs.BoolVar(&loss, "loss", false, "kill -9 the primary's PostgreSQL and Patroni instead of a planned switchover")
 	fs.BoolVar(&o.markdown, "markdown", false, "print markdown")
 	fs.StringVar(&o.program, "program", "", "measure this patroniglue, not the one of this checkout")
+	fs.StringVar((*string)(&o.suite), "suite", lab.Bookworm.String(), "whose etcd, Patroni, PostgreSQL and HAProxy: bookworm is this machine's; trixie, forky")
 	fs.StringVar(&o.keep, "keep", "", "copy the logs of every switchover to this `DIR`")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -123,7 +125,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if os.Geteuid() != 0 {
 		return errors.New("want root, to run PostgreSQL as its own user")
 	}
-	if err := lab.Check(ctx, lab.ETCD, lab.Patroni, lab.HAProxy); err != nil {
+	labOptions := lab.Options{Suite: o.suite, Parts: []string{lab.ETCD, lab.Patroni, lab.HAProxy}}
+	if err := labOptions.Check(ctx); err != nil {
 		return err
 	}
 	for _, name := range os.Environ() { // PGHOST and its like are not meant for this cluster
@@ -131,7 +134,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			os.Unsetenv(name)
 		}
 	}
-	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // Debian's HAProxy is not in everybody's
 
 	dir, err := os.MkdirTemp("", "patroniglue-bench-")
 	if err != nil {
@@ -158,11 +160,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 
 	fmt.Fprintln(stderr, "starting the cluster")
-	b.lab, err = lab.Start(ctx, lab.Options{Parts: []string{lab.ETCD, lab.Patroni}, Callback: callback + " {node} {http}"})
+	labOptions.Parts, labOptions.Visible, labOptions.Callback = []string{lab.ETCD, lab.Patroni}, []string{dir}, callback+" {node} {http}"
+	b.lab, err = lab.Start(ctx, labOptions)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.lab.Close()) }()
+	parts, err := o.suite.Versions(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "%s: Patroni %s, PostgreSQL %s, HAProxy %s\n\n", o.suite, parts.Patroni, parts.PostgreSQL, parts.HAProxy)
 
 	var results []result
 	for _, v := range o.variants {

@@ -192,7 +192,7 @@ func (b *bench) start(ctx context.Context, v variant) (p processes, err error) {
 		if p.config, err = b.writeDaemonConfig(dir, v); err != nil {
 			return p, err
 		}
-		p.daemon, err = b.spawn("patroniglue", b.program, "-config", p.config)
+		p.daemon, err = b.spawn("patroniglue", exec.Command(b.program, "-config", p.config))
 		if err != nil {
 			return p, err
 		}
@@ -209,7 +209,7 @@ func (b *bench) start(ctx context.Context, v variant) (p processes, err error) {
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return p, err
 	}
-	p.haproxy, err = b.spawn("haproxy", "haproxy", "-db", "-f", config)
+	p.haproxy, err = b.spawn("haproxy", b.lab.Suite.Command(context.Background(), []string{dir}, "haproxy", "-db", "-f", config))
 	return p, err
 }
 
@@ -277,8 +277,8 @@ type line struct {
 }
 
 // spawn starts a child. It belongs to the lab, so that "lab down" ends it whatever becomes of this process.
-func (b *bench) spawn(name, program string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
+func (b *bench) spawn(name string, cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), "PATRONIGLUE_LAB="+b.lab.Dir)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	p.cmd.WaitDelay = time.Second                           // for what it may leave behind

@@ -437,7 +437,22 @@ func TestTLS(t *testing.T) {
 	})
 	t.Run("wrong name", func(t *testing.T) {
 		wantFailure(t, poll(t, s.URL, with(&tls.Config{RootCAs: pool, ServerName: "pg1.lan"})), KindTLS,
-			"tls: failed to verify certificate: x509: certificate is valid for example.com, *.example.com, not pg1.lan")
+			`tls: failed to verify certificate: x509: certificate is valid for example.com, *.example.com, not pg1.lan: want server-name = "example.com", or verify = "ca"`)
+	})
+	t.Run("another name, which is expected", func(t *testing.T) {
+		if err := poll(t, s.URL, with(&tls.Config{RootCAs: pool, ServerName: "pg1.example.com"})); err != nil {
+			t.Error(err)
+		}
+	})
+	anyName := func(tr *Transport) { tr.AnyName = true }
+	t.Run("any name", func(t *testing.T) {
+		if err := poll(t, s.URL, with(&tls.Config{RootCAs: pool, ServerName: "pg1.lan"}), anyName); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("any name of an unknown authority", func(t *testing.T) {
+		wantFailure(t, poll(t, s.URL, with(&tls.Config{RootCAs: x509.NewCertPool()}), anyName), KindTLS,
+			"tls: failed to verify certificate: x509: certificate signed by unknown authority")
 	})
 	t.Run("too old", func(t *testing.T) {
 		wantFailure(t, poll(t, s.URL, with(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10})), KindTLS,

@@ -177,7 +177,7 @@ func (v *View) conditions(now time.Time, add func(Level, string, string, string)
 		d := &m.Entry.Value.Document
 		paused = paused || d.Pause
 		failsafe = failsafe || d.Failsafe
-		// A certificate that has ended fails the poll, unless the node is polled with "insecure".
+		// A certificate that has ended fails the poll, unless the node is polled with verify = "none".
 		if r, ok := CertificateReason("the certificate of its REST API", m.Entry.Value.CertificateEnds, now, Warning); ok {
 			add(r.Level, r.Code, m.Name, r.Text)
 		}

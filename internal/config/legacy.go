@@ -68,7 +68,10 @@ func (c *Config) readLegacyBackend(t *table) *url.URL {
 	}
 	t.integer("port", &port, 1, math.MaxUint16)
 	t.choice("scheme", &c.Backend.Scheme, "http", "https")
-	t.boolean("insecure", &c.Backend.Insecure)
+	var insecure bool
+	if t.boolean("insecure", &insecure); insecure {
+		c.Backend.Verify = "none"
+	}
 	t.rejectUnknown()
 	return &url.URL{Scheme: c.Backend.Scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}
 }

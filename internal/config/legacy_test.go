@@ -57,7 +57,7 @@ cache:
 				c.Frontend.Certfile, c.Frontend.Keyfile = "a.crt", "a.key"
 				c.Frontend.TLSMinVersion = tls.VersionTLS11
 				c.Frontend.TLSCiphers = []uint16{tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256}
-				c.Backend.Scheme, c.Backend.Insecure = "https", true
+				c.Backend.Scheme, c.Backend.Verify = "https", "none"
 				c.Backend.Interval, c.Backend.Timeout = 2500*time.Millisecond/3, 2500*time.Millisecond
 				c.Cache.TTL = 2500 * time.Millisecond
 				c.Nodes[0].URL = mustURL(t, "https://[::1]:8008")

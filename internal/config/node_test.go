@@ -14,7 +14,7 @@ func TestConfigNodeMistakes(t *testing.T) {
 		{"empty list", "node = []", `node: want at least one [[node]], or [discovery] (got nothing)`},
 		{"no list", "[node]", `node: want a list of tables, each [[node]] (got a table)`},
 		{"no tables", "node = ['http://pg1']", `node: want tables, each [[node]] (got a list)`},
-		{"unknown key", "[[node]]\nttl = 1\n" + good, `node[1].ttl: unknown key, want one of name, cluster, scheme, cafile, certfile, keyfile, insecure, interval, primary-interval, fast-interval, timeout, fall, url, host, port, postgres, agent`},
+		{"unknown key", "[[node]]\nttl = 1\n" + good, `node[1].ttl: unknown key, want one of name, cluster, scheme, cafile, certfile, keyfile, server-name, verify, insecure, interval, primary-interval, fast-interval, timeout, fall, url, host, port, postgres, agent`},
 
 		{"no name", "[[node]]\nurl = 'http://pg1'", `node[1].name: want the name of the Patroni member (got nothing)`},
 		{"empty name", "[[node]]\nurl = 'http://pg1'\nname = ''", `node[1].name: ` + wantName + ` (got "")`},

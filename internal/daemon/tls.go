@@ -20,7 +20,7 @@ import (
 // backendTLS is all that makes one node's transport differ from another's.
 type backendTLS struct {
 	cafile, certfile, keyfile string
-	insecure                  bool
+	serverName, verify        string
 	contents                  [sha256.Size]byte // of the three files
 	allow                     string            // who may be dialled
 }
@@ -28,14 +28,15 @@ type backendTLS struct {
 // transport dials nobody but allow, where that is not empty.
 func (p *plan) transport(n *config.Backend, allow []netip.Prefix, before *plan) (*node.Transport, backendTLS, error) {
 	files := p.cfg.Files
-	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, p.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
+	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.ServerName, n.Verify, p.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
 	t := cmp.Or(p.transports[key], before.transports[key])
 	if t == nil {
 		t = node.NewTransport()
 		if len(allow) > 0 {
 			t.DialContext = (&net.Dialer{KeepAlive: -1, Control: discovery.DialOnly(allow)}).DialContext
 		}
-		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: n.Insecure}
+		t.TLSClientConfig = &tls.Config{ServerName: n.ServerName, InsecureSkipVerify: n.Verify == "none"}
+		t.AnyName = n.Verify == "ca"
 		if n.CAfile != "" {
 			pool, err := authorities(files, n.CAfile)
 			if err != nil {

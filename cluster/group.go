@@ -167,7 +167,7 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 	if o := &before.Value.Document; !before.Known || o.Role != d.Role || o.State != d.State || before.Value.Claims() != r.Claims() {
 		n.since = r.Began
 	}
-	n.refused = g.identify(n, d)
+	n.refused = cmp.Or(g.identify(n, d), g.twin(n, r))
 	g.measure(n, r)
 	// Patroni in failsafe mode answers 503 for a moment when the DCS comes back
 	// (ha.py:351): a leader that still runs as one is polled again first.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patroniglue/node"
 )
 
 // ForgetAfter is how long a member is kept that is neither listed nor answers polls.
@@ -114,9 +116,7 @@ func (b *Book) Forget(now time.Time, answered func(scope, name string) time.Time
 // all supervisors decide alike.
 func distinct(members []Member) {
 	owners := make(map[string]int, len(members))
-	address := func(m *Member) string {
-		return strings.ToLower(joinHostPort(m.API.Hostname(), cmp.Or(m.API.Port(), m.API.Scheme)))
-	}
+	address := func(m *Member) string { return node.Address(m.API) }
 	before := func(a, b *Member) bool {
 		if unlisted := !a.Unlisted.IsZero(); unlisted != !b.Unlisted.IsZero() {
 			return !unlisted

@@ -62,7 +62,7 @@ func (c *Client) Poll(ctx context.Context) (Report, error) {
 		}
 		return Report{}, &Failure{KindDocument, fmt.Errorf("status code %d with a bad document: %w", resp.status, err)}
 	}
-	r.Status, r.Clock, r.Raw, r.CertificateEnds = resp.status, resp.date, bytes.Clone(bytes.TrimSpace(resp.body)), resp.ends
+	r.Status, r.Peer, r.Clock, r.Raw, r.CertificateEnds = resp.status, resp.peer, resp.date, bytes.Clone(bytes.TrimSpace(resp.body)), resp.ends
 	if r.Document.Role == RoleStandbyLeader {
 		leader, err := c.health(ctx, "/leader")
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"runtime/debug"
@@ -152,7 +153,8 @@ func TestPoll(t *testing.T) {
 			tt.want.Began, tt.want.Took = got.Began, got.Took
 			tt.want.Clock = time.Date(2026, 11, 22, 12, 51, 1, 0, time.UTC)
 			tt.want.Raw = []byte(strings.TrimSpace(tt.body))
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			tt.want.Peer = netip.MustParseAddrPort(strings.TrimPrefix(m.url, "http://"))
+			if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 				t.Error("(-want +got)\n" + diff)
 			}
 			if diff := cmp.Diff(tt.paths, m.paths()); diff != "" {
@@ -591,6 +593,8 @@ func (c *canned) Read(b []byte) (int, error) {
 }
 
 func (c *canned) Close() error { return nil }
+
+func (c *canned) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 11), Port: 8008} }
 
 // Most of them are net/http's and encoding/json's, so another Go may have others.
 func TestPollAllocations(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 )
@@ -43,9 +44,10 @@ func NewTransport() *Transport {
 type response struct {
 	status int
 	header http.Header
-	date   time.Time     // of the Date header, by the member's clock; zero when not sent
-	age    time.Duration // of the AgeHeader; 0 when not sent
-	ends   time.Time     // as certificateEnds
+	date   time.Time      // of the Date header, by the member's clock; zero when not sent
+	age    time.Duration  // of the AgeHeader; 0 when not sent
+	ends   time.Time      // as certificateEnds
+	peer   netip.AddrPort // zero = unknown
 	body   []byte
 }
 
@@ -67,6 +69,9 @@ func (t *Transport) get(ctx context.Context, u *url.URL, header http.Header) (re
 		err = ctx.Err()
 	}
 	resp.ends = ends
+	if peer, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		resp.peer = peer.AddrPort()
+	}
 	return resp, err
 }
 

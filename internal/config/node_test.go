@@ -43,6 +43,8 @@ func TestConfigNodeMistakes(t *testing.T) {
 
 		{"interval", "[[node]]\ninterval = 'x'\n" + good, `node[1].interval: ` + wantDuration + ` (got "x")`},
 		{"interval and ttl", "[[node]]\ninterval = 5\n" + good, `node[1].interval: want cache.ttl, which is 5s, to be at least 13s (2 * interval 5s + 3s for a poll) (got 5)`},
+		{"url twice", "[[node]]\nname='pg1'\nurl='http://10.0.0.11:8008'\n[[node]]\nname='pg2'\ncluster='other'\nurl='http://[::ffff:10.0.0.11]:8008/'", `node[2].url: want another url for "pg2", it is that of node[1], "pg1" (got "http://[::ffff:10.0.0.11]:8008")`},
+		{"url and host", "[[node]]\nname='pg1'\nhost='PG1'\n[[node]]\nname='pg2'\nurl='http://pg1.:8008'", `node[2].url: want another url for "pg2", it is that of node[1], "pg1" (got "http://pg1.:8008")`},
 		{"timeout and ttl", "backend = {interval=2, timeout='1s'}\n[[node]]\ntimeout = 2\n" + good, `node[1].timeout: want cache.ttl, which is 5s, to be at least 6s (2 * interval 2s + 2s for a poll) (got 2)`},
 		{"primary-interval", "[[node]]\nprimary-interval = 2\n" + good, `node[1].primary-interval: want at most interval, which is 1s (got 2)`},
 		{"keyfile of another", "[backend]\ncertfile = 'a.crt'\nkeyfile = 'a.key'\n[[node]]\nkeyfile = 'b.key'\n" + good, `node[1].certfile: want a certificate and its key in PEM: tls: private key does not match public key (got "a.crt" and "b.key")`},

@@ -26,6 +26,7 @@ func parseTOML(text []byte, readFile func(string) ([]byte, error)) (*Config, err
 	c.readNodes(top.tables("node"), cache)
 	top.rejectUnknown()
 	c.checkNames(r)
+	c.checkURLs(r)
 	c.checkListenAddresses(r)
 	discoveryFailed := slices.ContainsFunc(r.mistakes, func(m mistake) bool { return strings.HasPrefix(m.path, "discovery") })
 	if len(c.Nodes) == 0 && top.isValid("node") && !c.Discovery.On() && !discoveryFailed {

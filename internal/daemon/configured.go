@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"patroniglue/discovery"
 	"patroniglue/internal/config"
+	"patroniglue/node"
 )
 
 // memberOf names a node within its cluster.
@@ -19,7 +19,7 @@ type memberOf struct{ cluster, name string }
 // static is what is configured, which wins over what is discovered.
 type static struct {
 	nodes     map[memberOf]bool
-	addresses map[string]string // whose, by host:port
+	addresses map[string]string // whose, by node.Address
 }
 
 func staticOf(cfg *config.Config) static {
@@ -27,9 +27,7 @@ func staticOf(cfg *config.Config) static {
 	for i := range cfg.Nodes {
 		n := &cfg.Nodes[i]
 		s.nodes[memberOf{n.Cluster, n.Name}] = true
-		if n.URL.Path == "" { // else it is one of several behind another patroniglue
-			s.addresses[strings.ToLower(n.URL.Host)] = n.Cluster + "/" + n.Name
-		}
+		s.addresses[node.Address(n.URL)] = n.Cluster + "/" + n.Name
 	}
 	return s
 }
@@ -42,7 +40,7 @@ func (s *static) judge(m *discovery.Member) (refused string, configured bool) {
 	if m.API == nil {
 		return cmp.Or(m.Problem, "its address was never known"), false
 	}
-	if of := s.addresses[strings.ToLower(m.API.Host)]; of != "" { // under two names one primary would be two
+	if of := s.addresses[node.Address(m.API)]; of != "" { // under two names one primary would be two
 		return fmt.Sprintf("%s is not asked for it: it is that of %s, as configured", m.API.Host, of), false
 	}
 	return "", false

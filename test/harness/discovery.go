@@ -1,12 +1,16 @@
 package harness
 
 import (
+	"strings"
 	"testing"
 
 	"patroniglue/discovery/discoverytest"
 )
 
-// Discovering is a configuration without any node.
+// Discovering is a configuration without any node. Members of a test are on this machine.
 func Discovering(t testing.TB, e *discoverytest.Etcd, more string) string {
+	if !strings.Contains(more, "allow =") {
+		more = "allow = ['127.0.0.0/8', '::1']\n" + more
+	}
 	return "[frontend]\nhost = '127.0.0.1'\nport = " + PortOf(FreePort(t)) + "\n" + FastPolls + "[discovery]\netcd = ['" + e.URL + "']\n" + more + "\n"
 }

@@ -171,7 +171,7 @@ func TestDiscoveryLater(t *testing.T) {
 	p.AwaitBody(t, "/node/pg1", `"url":"`+sim.Node("pg1").URL()+`"`)
 
 	// A reload changes nothing of what is known.
-	p.Reload(t, strings.Replace(harness.ReadFile(t, p.Path), "[discovery]", "[discovery]\nallow = ['127.0.0.0/8']", 1), harness.LoadedAnew)
+	p.Reload(t, strings.Replace(harness.ReadFile(t, p.Path), "'127.0.0.0/8', '::1'", "'127.0.0.0/8'", 1), harness.LoadedAnew)
 	if got := p.Status(t, "/cluster/main/node/pg2/replica"); got != 200 {
 		t.Errorf("GET after a reload: %d", got)
 	}

@@ -220,7 +220,7 @@ func (b *bench) writeDaemonConfig(dir string, v variant) (string, error) {
 	}
 	config := daemonConfig(string(text), v.backend)
 	if v.discovery {
-		config += fmt.Sprintf("\n[discovery]\netcd = [\"http://%s\"]\n", b.lab.ETCD[0])
+		config += fmt.Sprintf("\n[discovery]\netcd = [\"http://%s\"]\nallow = [\"127.0.0.0/8\"]\n", b.lab.ETCD[0])
 	}
 	path := filepath.Join(dir, "patroniglue.toml")
 	return path, os.WriteFile(path, []byte(config), 0o644)

@@ -214,7 +214,9 @@ func TestBook(t *testing.T) {
 func TestOwnAddresses(t *testing.T) {
 	const api = " is not asked: every machine has this address; want restapi.connect_address in Patroni's configuration to be an address that others reach, or this one in discovery.allow"
 	const conn = " is not its PostgreSQL: every machine has this address; want postgresql.connect_address in Patroni's configuration to be an address that others reach, or this one in discovery.allow"
-	notNamed := func(s string) string { return strings.Replace(s, ": every", ": it is not in discovery.allow, and every", 1) }
+	notNamed := func(s string) string {
+		return strings.Replace(s, ": every", ": it is not in discovery.allow, and every", 1)
+	}
 	networks := func(all ...string) (out []netip.Prefix) {
 		for _, s := range all {
 			out = append(out, netip.MustParsePrefix(s))

@@ -34,6 +34,6 @@ const (
 	KindLeaving   = "leaving"  // whether the node's announced stop holds: "no", "yes"; "yes", "yes" when it was announced again
 	KindUnlisted  = "unlisted" // whether the DCS does not list the node any more: "no", "yes"
 	KindReplica   = "replica"  // the replica check's outcome while the role stays
-	KindSettings  = "settings" // whether the cache's TTL is safe: "safe", "unsafe"
+	KindSettings  = "settings" // whether the cache's TTL is safe: "safe", "unsafe", "unknown"
 	KindWatching  = "watching" // whether the supervisor runs, or the cluster is watched: "yes", "no"; a crash leaves no change
 )

@@ -34,7 +34,7 @@ func diff(before, after *View) []Change {
 	if has != "" && !before.PrimaryLost.IsZero() {
 		changes[len(changes)-1].Gap = gap(before.PrimaryLost, at).Seconds()
 	}
-	add("", KindSettings, safeOrUnsafe(before.Unsafe), safeOrUnsafe(after.Unsafe), after.Unsafe)
+	add("", KindSettings, before.safety(), after.safety(), cmp.Or(after.Unsafe, after.Unread))
 	was, is := before.Health(before.At), after.Health(at)
 	add("", KindLevel, was.Level.String(), is.Level.String(), reasonsText(is.Reasons))
 	return changes
@@ -130,9 +130,13 @@ func rightOrWrong(refused string) string {
 	return "wrong"
 }
 
-func safeOrUnsafe(unsafe string) string {
-	if unsafe == "" {
-		return "safe"
+// safety says whether TTL is safe.
+func (v *View) safety() string {
+	switch {
+	case v.Unsafe != "":
+		return "unsafe"
+	case v.Unread != "":
+		return "unknown"
 	}
-	return "unsafe"
+	return "safe"
 }

@@ -33,6 +33,7 @@ type group struct {
 	unsettled  time.Time // when the cluster was last unsettled
 	episode    time.Time // when the present unsettled period began; zero = the cluster is settled
 	settings   node.Settings
+	unread     string        // as View.Unread
 	settingsAt time.Time     // when settings are to be read again
 	arrival    chan struct{} // closed when the next first poll has ended, or the roster was replaced
 }
@@ -166,7 +167,7 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 	if o := &before.Value.Document; !before.Known || o.Role != d.Role || o.State != d.State || before.Value.Claims() != r.Claims() {
 		n.since = r.Began
 	}
-	n.refused = g.identify(n, d)
+	n.refused = cmp.Or(g.identify(n, d), g.twin(n, r))
 	g.measure(n, r)
 	// Patroni in failsafe mode answers 503 for a moment when the DCS comes back
 	// (ha.py:351): a leader that still runs as one is polled again first.
@@ -237,7 +238,7 @@ func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	v := &View{
 		Cluster: g.name, Scope: cmp.Or(g.scope, g.seenScope), SystemID: g.systemID, At: now, TTL: g.ttl,
 		Members: make([]*Member, len(g.nodes)), Leader: d.winner, Judging: d.judging, Split: d.split, Why: d.why,
-		Settings: g.settings, Unsafe: g.unsafe(), index: g.index,
+		Settings: g.settings, Unsafe: g.unsafe(), Unread: g.unread, index: g.index,
 	}
 	standings := g.standings(now, d)
 	for i, n := range g.nodes {

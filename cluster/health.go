@@ -53,6 +53,7 @@ const (
 	CodePaused         = "paused"          // Patroni is paused: no automatic failover
 	CodeFailsafe       = "failsafe"        // Patroni's failsafe mode is active: the DCS is out of reach
 	CodeTTLUnsafe      = "ttl_unsafe"      // the cache's TTL is too long for Patroni's own
+	CodeTTLUnknown     = "ttl_unknown"     // Patroni's ttl or loop_wait cannot be read, so the cache's TTL is not compared with them
 
 	CodeCertificateExpiring = "certificate_expiring" // a certificate, of the node or of the supervisor itself, ends within [ExpiryWarning]
 	CodeCertificateExpired  = "certificate_expired"  // a certificate has ended and is still used
@@ -64,7 +65,7 @@ const (
 // Codes lists every code, in a fixed order.
 var Codes = []string{
 	CodeSplitBrain, CodeNoPrimary, CodeNodeDown, CodeWrongCluster, CodeLeaving, CodeUnlisted, CodeReplicaMissing, CodeWrongTimeline, CodeLag,
-	CodeDCSUnseen, CodePaused, CodeFailsafe, CodeTTLUnsafe, CodeCertificateExpiring, CodeCertificateExpired, CodeReloadFailed,
+	CodeDCSUnseen, CodePaused, CodeFailsafe, CodeTTLUnsafe, CodeTTLUnknown, CodeCertificateExpiring, CodeCertificateExpired, CodeReloadFailed,
 	CodeDiscoveryStale, CodeDiscoveryProblem,
 }
 
@@ -128,6 +129,9 @@ func (v *View) Health(now time.Time) Health {
 	if v.Unsafe != "" {
 		add(Warning, CodeTTLUnsafe, "", v.Unsafe)
 	}
+	if v.Unread != "" {
+		add(Warning, CodeTTLUnknown, "", v.Unread)
+	}
 	return h
 }
 
@@ -173,7 +177,7 @@ func (v *View) conditions(now time.Time, add func(Level, string, string, string)
 		d := &m.Entry.Value.Document
 		paused = paused || d.Pause
 		failsafe = failsafe || d.Failsafe
-		// A certificate that has ended fails the poll, unless the node is polled with "insecure".
+		// A certificate that has ended fails the poll, unless the node is polled with verify = "none".
 		if r, ok := CertificateReason("the certificate of its REST API", m.Entry.Value.CertificateEnds, now, Warning); ok {
 			add(r.Level, r.Code, m.Name, r.Text)
 		}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"regexp"
 	"slices"
 	"testing"
@@ -17,6 +18,13 @@ var clock = regexp.MustCompile(`\d\d:\d\d:\d\d\.\d{3}|[\d.]+s ago|for [\d.]+s`)
 // A code that is never given, or another one than before, makes an alert that
 // never fires.
 func TestHealth(t *testing.T) {
+	unread := func(c *Config) {
+		for _, n := range c.Clusters[0].Nodes {
+			n.Client.(*clustertest.Poller).SetSettings(func() (node.Settings, error) {
+				return node.Settings{}, &node.Failure{Kind: node.KindDocument, Err: errors.New("ttl: want a number")}
+			})
+		}
+	}
 	unsafe := func(c *Config) {
 		for _, n := range c.Clusters[0].Nodes {
 			n.Client.(*clustertest.Poller).SetSettings(func() (node.Settings, error) {
@@ -63,6 +71,8 @@ func TestHealth(t *testing.T) {
 			}},
 		{name: "a TTL that is too long", change: unsafe,
 			want: []Reason{{"ttl_unsafe", Warning, "", "cache ttl 5s is not below 5s (Patroni's ttl 20s - loop_wait 15s): a frozen old primary could be believed after a new one is elected"}}},
+		{name: "a TTL that is no number", change: unread,
+			want: []Reason{{"ttl_unknown", Warning, "", "cache ttl 5s cannot be compared with Patroni's: /config of pg2: ttl: want a number"}}},
 		{name: "an announced stop", act: func(w *world) {
 			if _, err := w.sup.Leave("main", "pg1", time.Minute); err != nil {
 				w.t.Fatal(err)

@@ -2,9 +2,13 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"hash/fnv"
 	"sync"
 	"time"
+
+	"patroniglue/node"
 )
 
 // The times of polling.
@@ -190,14 +194,19 @@ func (g *group) readSettings(ctx context.Context, n *tracked, client Poller) {
 	if n.gone {
 		return
 	}
-	if err != nil {
-		g.settingsAt = now.Add(settingsRetry) // unknown settings only mean that no warning can be given
+	switch f, ok := errors.AsType[*node.Failure](err); {
+	case err == nil:
+		g.settings, g.unread = s, ""
+	case ok && f.Kind == node.KindDocument:
+		g.settingsAt = now.Add(settingsRetry)
+		g.unread = fmt.Sprintf("cache ttl %s cannot be compared with Patroni's: /config of %s: %v", g.ttl, n.name, err)
+	default:
+		g.settingsAt = now.Add(settingsRetry) // the next node may answer
 		return
 	}
 	old := g.view.Load()
 	v := *old
-	g.settings = s
-	v.At, v.Settings, v.Unsafe = time.Now(), s, g.unsafe()
+	v.At, v.Settings, v.Unsafe, v.Unread = time.Now(), g.settings, g.unsafe(), g.unread
 	v.carryOver(old)
 	g.view.Store(&v)
 	g.subs.publish(diff(old, &v))

@@ -314,6 +314,34 @@ func TestSettings(t *testing.T) {
 			t.Errorf("asked %d times, pg1 %d times, want 2 and 0", total, w.fakes["pg1"].SettingsReads())
 		}
 	})
+	inBubble(t, "what Patroni itself cannot read is warned of", func(t *testing.T) {
+		var wrong atomic.Bool
+		wrong.Store(true)
+		settings := func() (node.Settings, error) {
+			if wrong.Load() {
+				return node.Settings{}, &node.Failure{Kind: node.KindDocument, Err: errors.New(`ttl: want a whole number of seconds, at least 1 (got "soon")`)}
+			}
+			return node.Settings{TTL: 30 * time.Second, LoopWait: 10 * time.Second}, nil
+		}
+		w := three(t, func(c *Config) {
+			for _, n := range c.Clusters[0].Nodes {
+				n.Client.(*clustertest.Poller).SetSettings(settings)
+			}
+		})
+		const text = `cache ttl 5s cannot be compared with Patroni's: /config of pg2: ttl: want a whole number of seconds, at least 1 (got "soon")`
+		if h := w.view().Health(time.Now()); h.Level != Warning || !slices.Equal(h.Reasons, []Reason{{"ttl_unknown", Warning, "", text}}) {
+			t.Errorf("%+v", h)
+		}
+		wrong.Store(false)
+		time.Sleep(settingsRetry + 2*time.Second)
+		synctest.Wait()
+		if v := w.view(); v.Unread != "" || v.Settings.TTL != 30*time.Second || v.Health(time.Now()).Level != OK {
+			t.Errorf("%+v, unread %q", v.Settings, v.Unread)
+		}
+		if got, want := ofKind(w.drain(), KindSettings), []string{": unknown -> safe"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
 	inBubble(t, "are read of the one node that is watched", func(t *testing.T) {
 		w := begin(t, config(clustertest.New(t, "pg1", leads(1))))
 		w.settle()
@@ -321,4 +349,27 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%+v", w.view().Settings)
 		}
 	})
+}
+
+// The least ttl that the configuration takes is twice the interval, plus what a poll may
+// take, at most another interval. With it no node that answers becomes stale, however
+// slowly it answers, and one lost poll does not matter.
+func TestLeastTTL(t *testing.T) {
+	for _, delay := range []time.Duration{clustertest.ShortDelay, 500 * time.Millisecond, time.Second} {
+		inBubble(t, delay.String(), func(t *testing.T) {
+			w := three(t, func(c *Config) { c.TTL = 3 * time.Second })
+			w.change("pg2", follows(1).WithDelay(delay))
+			time.Sleep(time.Minute)
+			for range 10 {
+				w.change("pg3", clustertest.Fails(node.KindCut)) // a poll is lost now and then
+				time.Sleep(time.Second)
+				w.change("pg3", follows(1))
+				time.Sleep(time.Minute)
+			}
+			synctest.Wait()
+			if got := ofKind(w.drain(), KindKnown); len(got) > 0 {
+				t.Errorf("%q", got)
+			}
+		})
+	}
 }

@@ -25,6 +25,7 @@ type View struct {
 	Why      string        // the reason in words of Judging, Split, or a claim that was not accepted
 	Settings node.Settings // zero while unknown
 	Unsafe   string        // why TTL is too long for Patroni's own settings; "" when it is not
+	Unread   string        // why the latest settings cannot be read, so Settings are older ones; "" when they can
 	TTL      time.Duration // how long an answer is believed
 
 	// Since when there is no leader, and since when no node passes the check "leader";

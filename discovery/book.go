@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patroniglue/node"
 )
 
 // ForgetAfter is how long a member is kept that is neither listed nor answers polls.
@@ -21,6 +23,7 @@ type Member struct {
 	Problem     string    // in words; "" = none
 	created     int64     // as Announced.Created
 	announced   *url.URL  // before Rules
+	conn        string    // as Postgres, before Rules
 	document    string    // the problem of its present document, where announced is from an earlier one
 }
 
@@ -46,11 +49,11 @@ func (b *Book) Read(s *Snapshot, r *Rules, now time.Time) {
 		if !r.wants(a.Scope) {
 			continue
 		}
-		m := Member{Scope: a.Scope, Name: a.Name, Postgres: a.Postgres, Problem: a.Problem, announced: a.API, created: a.Created}
+		m := Member{Scope: a.Scope, Name: a.Name, Problem: a.Problem, announced: a.API, conn: a.Postgres, created: a.Created}
 		key := [2]string{a.Scope, a.Name}
 		if was := known[key]; was != nil {
 			if a.API == nil && was.announced != nil {
-				m.announced, m.Postgres = was.announced, was.Postgres
+				m.announced, m.conn = was.announced, was.conn
 				m.document = a.Problem + "; it is asked where it was"
 			}
 			delete(known, key)
@@ -114,9 +117,7 @@ func (b *Book) Forget(now time.Time, answered func(scope, name string) time.Time
 // all supervisors decide alike.
 func distinct(members []Member) {
 	owners := make(map[string]int, len(members))
-	address := func(m *Member) string {
-		return strings.ToLower(joinHostPort(m.API.Hostname(), cmp.Or(m.API.Port(), m.API.Scheme)))
-	}
+	address := func(m *Member) string { return node.Address(m.API) }
 	before := func(a, b *Member) bool {
 		if unlisted := !a.Unlisted.IsZero(); unlisted != !b.Unlisted.IsZero() {
 			return !unlisted

@@ -66,7 +66,7 @@ func (b *Book) MarshalJSON() ([]byte, error) {
 	all := []savedMember{}
 	for i := range b.Members {
 		if m := &b.Members[i]; m.announced != nil {
-			all = append(all, savedMember{m.Scope, m.Name, m.announced.String(), m.Postgres, m.Unlisted, m.created})
+			all = append(all, savedMember{m.Scope, m.Name, m.announced.String(), m.conn, m.Unlisted, m.created})
 		}
 	}
 	return json.Marshal(all)
@@ -88,7 +88,7 @@ func (b *Book) UnmarshalJSON(text []byte) error {
 			return fmt.Errorf("member %q of %q: want each once, with valid names and addresses", truncate(k.Name), truncate(k.Scope))
 		}
 		known[place] = true
-		members = append(members, Member{Scope: k.Scope, Name: k.Name, Postgres: k.Postgres, Unlisted: k.Unlisted, announced: api, created: k.Created})
+		members = append(members, Member{Scope: k.Scope, Name: k.Name, Unlisted: k.Unlisted, announced: api, conn: k.Postgres, created: k.Created})
 	}
 	b.Members = members
 	return nil

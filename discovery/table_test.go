@@ -210,6 +210,60 @@ func TestBook(t *testing.T) {
 	}
 }
 
+// An address that every machine has leads to this machine, not to the member.
+func TestOwnAddresses(t *testing.T) {
+	const api = " is not asked: every machine has this address; want restapi.connect_address in Patroni's configuration to be an address that others reach, or this one in discovery.allow"
+	const conn = " is not its PostgreSQL: every machine has this address; want postgresql.connect_address in Patroni's configuration to be an address that others reach, or this one in discovery.allow"
+	notNamed := func(s string) string {
+		return strings.Replace(s, ": every", ": it is not in discovery.allow, and every", 1)
+	}
+	networks := func(all ...string) (out []netip.Prefix) {
+		for _, s := range all {
+			out = append(out, netip.MustParsePrefix(s))
+		}
+		return out
+	}
+	for _, tt := range []struct {
+		api, conn    string
+		rules        Rules
+		wantAPI      string
+		wantPostgres string
+		wantProblem  string
+	}{
+		{"10.0.0.1:8008", "10.0.0.1:5432", Rules{}, "10.0.0.1:8008", "10.0.0.1:5432", ""},
+		{"127.0.0.1:8008", "127.0.0.1:5432", Rules{}, "", "", "127.0.0.1:8008" + api},
+		{"127.0.1.1:8008", "", Rules{}, "", "", "127.0.1.1:8008" + api},
+		{"0.0.0.0:8008", "", Rules{}, "", "", "0.0.0.0:8008" + api},
+		{"[::1]:8008", "", Rules{}, "", "", "[::1]:8008" + api},
+		{"[::]:8008", "", Rules{}, "", "", "[::]:8008" + api},
+		{"[::ffff:127.0.0.1]:8008", "", Rules{}, "", "", "[::ffff:127.0.0.1]:8008" + api},
+		{"localhost:8008", "", Rules{}, "", "", "localhost:8008" + api},
+		{"LocalHost.:8008", "", Rules{APIPort: "9"}, "", "", "LocalHost.:8008" + api},
+		{"pg1.localhost:8008", "", Rules{}, "", "", "pg1.localhost:8008" + api},
+		{"localhost.example:8008", "", Rules{}, "localhost.example:8008", "", ""},
+		{"10.0.0.1:8008", "localhost:5432", Rules{}, "10.0.0.1:8008", "", "localhost:5432" + conn},
+		{"10.0.0.1:8008", "[::1]:5432", Rules{Allow: networks("10.0.0.0/8")}, "10.0.0.1:8008", "", "[::1]:5432" + notNamed(conn)},
+		{"127.0.0.1:8008", "127.0.0.1:5432", Rules{Allow: networks("127.0.0.0/8")}, "127.0.0.1:8008", "127.0.0.1:5432", ""},
+		{"localhost:8008", "localhost:5432", Rules{Allow: networks("::1/128")}, "localhost:8008", "localhost:5432", ""},
+		{"127.0.0.2:8008", "", Rules{Allow: networks("127.0.0.1/32")}, "", "", "127.0.0.2:8008" + notNamed(api)},
+		{"127.0.0.1:8008", "", Rules{Allow: networks("0.0.0.0/0")}, "", "", "127.0.0.1:8008" + notNamed(api)},
+		{"127.0.0.1:8008", "", Rules{Rewrite: map[string]string{"127.0.0.1:8008": "10.0.0.1:8008"}}, "10.0.0.1:8008", "", ""},
+		{"10.0.0.1:8008", "", Rules{Rewrite: map[string]string{"10.0.0.1:8008": "127.0.0.1:18008"}}, "127.0.0.1:18008", "", ""}, // a tunnel
+	} {
+		s := listed("main/pg1=http://" + tt.api)
+		s.Members[0].Postgres = tt.conn
+		var b Book
+		b.Read(s, &tt.rules, time.Time{})
+		m, got := &b.Members[0], ""
+		if m.API != nil {
+			got = m.API.Host
+		}
+		if got != tt.wantAPI || m.Postgres != tt.wantPostgres || m.Problem != tt.wantProblem {
+			t.Errorf("%s and %s: %q, %q, %q, want %q, %q, %q", tt.api, tt.conn, got, m.Postgres, m.Problem, tt.wantAPI, tt.wantPostgres, tt.wantProblem)
+		}
+	}
+}
+
 // What is kept in a file is known again, and nothing else is taken from there.
 func TestKept(t *testing.T) {
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)

@@ -64,7 +64,8 @@ func (b *builder) frontendCheck() string {
 	if frontend.ClientCAfile != "" && b.o.CertFile == "" {
 		b.fail(errors.New("frontend.client-cafile: want -crt FILE, a client certificate for HAProxy's checks"))
 	}
-	return check + b.checkSSL(host, b.o.CAFile, b.o.CAFile == "")
+	verified := certificate{ca: b.o.CAFile, name: host}
+	return check + b.checkSSL(verified, b.o.CAFile == "")
 }
 
 // patroniCheck are the options with which HAProxy checks a node at its Patroni.
@@ -82,20 +83,40 @@ func (b *builder) patroniCheck(n config.Node) (string, error) {
 		// Patroni may not require it, but a check that is refused looks like a dead node.
 		return "", fmt.Errorf("node %q: certfile: want -crt FILE, as HAProxy takes certificate and key from one file", n.Name)
 	}
-	return check + b.checkSSL(host, cmp.Or(b.o.CAFile, n.CAfile, "@system-ca"), n.Insecure && b.o.CAFile == ""), nil
+	wanted := certificate{ca: cmp.Or(b.o.CAFile, n.CAfile, "@system-ca"), name: cmp.Or(n.ServerName, host), sni: n.ServerName}
+	if n.Verify == "ca" {
+		wanted.name = ""
+	}
+	return check + b.checkSSL(wanted, n.Verify == "none" && b.o.CAFile == ""), nil
 }
 
-// checkSSL are the options of a check by https, which ca verifies.
-func (b *builder) checkSSL(host, ca string, unverified bool) string {
-	options := " check-ssl verify required ca-file " + word(ca)
+// certificate is what a server's certificate must be.
+type certificate struct {
+	ca   string // file of the authorities
+	name string // "" = any
+	sni  string // the name that the server is told; "" = none
+}
+
+// checkSSL are the options of a check by https.
+func (b *builder) checkSSL(wanted certificate, unverified bool) string {
+	options := " check-ssl verify required ca-file " + word(wanted.ca)
 	if unverified {
 		b.file.Unverified = true
 		options = " check-ssl verify none"
-	} else if _, err := netip.ParseAddr(host); err != nil {
-		options += " verifyhost " + word(host) // HAProxy compares names only, never IP addresses
+	} else if isName(wanted.name) {
+		options += " verifyhost " + word(wanted.name) // HAProxy compares names only, never IP addresses
+	}
+	if isName(wanted.sni) {
+		options += " check-sni " + word(wanted.sni)
 	}
 	if b.o.CertFile != "" {
 		options += " crt " + word(b.o.CertFile)
 	}
 	return options
+}
+
+// isName reports whether host is neither an IP address nor "".
+func isName(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return host != "" && err != nil
 }

@@ -29,6 +29,7 @@ type fastRequest struct {
 	length   string // the Content-Length header of an answer without a body
 	http10   bool
 	ends     bool // the connection is closed after the answer
+	noHost   bool // it is HTTP/1.1 without Host, which is answered like HTTP/1.0 (host.go)
 }
 
 // parseFast reads a request; ok is false unless it is a fast one. A fast request
@@ -87,7 +88,13 @@ func parseFast(request string) (p fastRequest, ok bool) {
 			return p, false
 		}
 	}
-	return p, host || p.http10
+	if !host && !p.http10 {
+		if connection && !p.ends || len(request) > maxFirst {
+			return p, false // keep-alive of HTTP/1.0 has another answer
+		}
+		p.noHost, p.http10, p.ends = true, true, true
+	}
+	return p, true
 }
 
 // fastTarget reads /node/{node}/{check} and /cluster/{cluster}/node/{node}/{check}.

@@ -97,7 +97,7 @@ func (l *fastListener) answer(v *visit) {
 		if l.stopping.Load() { // stop may have been called before the deadline was set
 			break
 		}
-		n, err := v.Read(in[:])
+		n, err := v.read(in[:])
 		if n == 0 && err != nil {
 			if patience == readHeaderTimeout {
 				l.server.load.unanswered.Add(1)
@@ -105,6 +105,9 @@ func (l *fastListener) answer(v *visit) {
 			break
 		}
 		p, ok := parseFast(string(in[:n]))
+		if p.noHost && v.begun {
+			ok = false
+		}
 		if ok {
 			out = l.server.appendFast(out[:0], &p)
 		}
@@ -118,6 +121,7 @@ func (l *fastListener) answer(v *visit) {
 		if _, err = v.Write(out); err != nil || p.ends {
 			break
 		}
+		v.begun = true
 		if patience != idleTimeout {
 			patience, armed = idleTimeout, time.Time{}
 		}

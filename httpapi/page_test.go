@@ -179,7 +179,11 @@ func TestPageReasons(t *testing.T) {
 		"failsafe": {make: func(_ *stack, c *nodetest.Cluster) { c.LoseDCS(true); time.Sleep(30 * time.Second) }},
 		"leaving":  {make: func(s *stack, _ *nodetest.Cluster) { s.leaving("POST", "/node/pg1/leaving?for=60s") }},
 		"ttl not below": {make: func(_ *stack, c *nodetest.Cluster) {
-			c.SetConfig(func(m map[string]any) { m["ttl"] = 12 })
+			c.SetConfig(func(m map[string]any) { m["ttl"] = "12" }) // Patroni casts it
+			time.Sleep(10 * time.Minute)
+		}},
+		"ttl no number": {make: func(_ *stack, c *nodetest.Cluster) {
+			c.SetConfig(func(m map[string]any) { m["ttl"] = "12s" })
 			time.Sleep(10 * time.Minute)
 		}},
 	} {

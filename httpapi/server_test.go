@@ -54,7 +54,12 @@ func TestRawRequests(t *testing.T) {
 			{"POST /node/pg1/primary HTTP/1.1\r\nhost: glue\r\ncontent-length: 3\r\n\r\nabc", 405, true, false},
 			{"POST /node/pg1/refresh HTTP/1.0\r\n\r\n", 202, true, true},
 			{"CONNECT db:5432 HTTP/1.1\r\nhost: db:5432\r\n\r\n", 404, true, false},
-			{"GET /node/pg1/primary HTTP/1.1\r\n\r\n", 400, true, true}, // RFC 9112: 1.1 needs a host, and net/http insists
+			{"GET /node/pg1/primary HTTP/1.1\r\n\r\n", 200, true, true}, // a check has no use for Host
+			{"OPTIONS / HTTP/1.1\r\n\r\n", 200, false, true},
+			{"GET /node/pg2/primary HTTP/1.1\r\nAccept: a/b, c\r\n\r\n", 503, true, true},
+			{"HEAD /cluster/main/primary HTTP/1.1\r\n\r\n", 200, false, true},
+			{"GET /livez HTTP/1.1\r\n\r\n", 200, true, true},
+			{"GET /history HTTP/1.1\r\n\r\n", 400, true, true}, // RFC 9112: 1.1 needs a host, and net/http insists
 			{"GET /node/pg1/primary\r\n\r\n", 400, true, true},
 			{"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400, true, true},
 		} {

@@ -19,13 +19,23 @@ const pipelinePause = time.Millisecond
 type visit struct {
 	net.Conn
 	unread    []byte      // was read already, and is read again
+	begun     bool        // its first request was read; owned by its reader
 	asked     atomic.Bool // its latest request reached a handler
 	pipelines atomic.Bool // it sends requests without waiting for answers
 }
 
-// Read also notices whether anything follows a request's headers. No request that we
-// answer has a body, so that is the next request. With TLS it cannot be noticed.
+// Read is for net/http.
 func (v *visit) Read(b []byte) (int, error) {
+	if !v.begun {
+		v.begun = true
+		v.readFirst()
+	}
+	return v.read(b)
+}
+
+// read also notices whether anything follows a request's headers. No request that we
+// answer has a body, so that is the next request. With TLS it cannot be noticed.
+func (v *visit) read(b []byte) (int, error) {
 	if len(v.unread) > 0 {
 		n := copy(b, v.unread)
 		v.unread = v.unread[n:]

@@ -3,6 +3,7 @@ package node
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"testing"
 	"time"
 )
@@ -32,5 +33,33 @@ func TestCertificateEnds(t *testing.T) {
 		if got := certificateEnds(tt.s); !got.Equal(tt.want) {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
+	}
+}
+
+// The error of a wrong name says which names there are, and which key helps.
+func TestWrongName(t *testing.T) {
+	ip := net.IPv4(10, 0, 0, 11)
+	for _, tt := range []struct {
+		name, host string
+		cert       x509.Certificate
+		want       string
+	}{
+		{"an address, and names only", "10.0.0.11", x509.Certificate{DNSNames: []string{"pg1.lan", "pg1"}},
+			`certificate is valid for pg1.lan, pg1, not 10.0.0.11: want server-name = "pg1.lan", or verify = "ca"`},
+		{"another address", "10.0.0.12", x509.Certificate{DNSNames: []string{"pg1"}, IPAddresses: []net.IP{ip}},
+			`certificate is valid for pg1, 10.0.0.11, not 10.0.0.12: want server-name = "pg1", or verify = "ca"`},
+		{"a name, and addresses only", "pg1", x509.Certificate{IPAddresses: []net.IP{ip}},
+			`certificate is valid for 10.0.0.11, not pg1: want server-name = "10.0.0.11", or verify = "ca"`},
+		{"a pattern", "10.0.0.11", x509.Certificate{DNSNames: []string{"*.lan"}},
+			`certificate is valid for *.lan, not 10.0.0.11: want server-name = "NAME", or verify = "ca"`},
+		{"many", "pg0", x509.Certificate{DNSNames: []string{"pg1", "pg2", "pg3", "pg4", "pg5", "pg6", "pg7"}},
+			`certificate is valid for pg1, pg2, pg3, pg4, pg5, 2 more, not pg0: want server-name = "pg1", or verify = "ca"`},
+		{"none", "pg1", x509.Certificate{},
+			`certificate has no names, not even pg1 (a common name does not count): want verify = "ca", or a certificate with names`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := &tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: &tt.cert, Host: tt.host}}
+			wantFailure(t, newFailure(err, time.Second), KindTLS, "tls: failed to verify certificate: x509: "+tt.want)
+		})
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -63,7 +62,7 @@ func (c *Client) Poll(ctx context.Context) (Report, error) {
 		}
 		return Report{}, &Failure{KindDocument, fmt.Errorf("status code %d with a bad document: %w", resp.status, err)}
 	}
-	r.Status, r.Clock, r.Raw, r.CertificateEnds = resp.status, resp.date, bytes.Clone(bytes.TrimSpace(resp.body)), resp.ends
+	r.Status, r.Peer, r.Clock, r.Raw, r.CertificateEnds = resp.status, resp.peer, resp.date, bytes.Clone(bytes.TrimSpace(resp.body)), resp.ends
 	if r.Document.Role == RoleStandbyLeader {
 		leader, err := c.health(ctx, "/leader")
 		if err != nil {
@@ -74,36 +73,6 @@ func (c *Client) Poll(ctx context.Context) (Report, error) {
 	}
 	r.Took, r.Began = time.Since(began), began.Add(-resp.age)
 	return r, nil
-}
-
-// Settings are the parts of a cluster's dynamic configuration that bound how
-// long an old primary may be believed.
-type Settings struct {
-	TTL      time.Duration // of the leader key
-	LoopWait time.Duration // between two rounds of Patroni's loop
-}
-
-// Settings reads GET /config. Keys that are not set have Patroni's defaults, 30 s and
-// 10 s (config.py). Any error is a [*Failure].
-func (c *Client) Settings(ctx context.Context) (Settings, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	resp, err := c.get(ctx, "/config")
-	if err != nil {
-		return Settings{}, newFailure(err, c.timeout)
-	}
-	if resp.status != http.StatusOK {
-		return Settings{}, &Failure{KindStatus, fmt.Errorf("status code %d, want 200", resp.status)}
-	}
-	in := struct {
-		TTL      float64 `json:"ttl"`
-		LoopWait float64 `json:"loop_wait"`
-	}{30, 10}
-	if err := json.Unmarshal(resp.body, &in); err != nil {
-		return Settings{}, &Failure{KindDocument, jsonError(err)}
-	}
-	seconds := func(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
-	return Settings{TTL: seconds(in.TTL), LoopWait: seconds(in.LoopWait)}, nil
 }
 
 // health sends a health check, which Patroni answers with 200 or 503.

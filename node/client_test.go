@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"runtime/debug"
@@ -152,7 +153,8 @@ func TestPoll(t *testing.T) {
 			tt.want.Began, tt.want.Took = got.Began, got.Took
 			tt.want.Clock = time.Date(2026, 11, 22, 12, 51, 1, 0, time.UTC)
 			tt.want.Raw = []byte(strings.TrimSpace(tt.body))
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			tt.want.Peer = netip.MustParseAddrPort(strings.TrimPrefix(m.url, "http://"))
+			if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 				t.Error("(-want +got)\n" + diff)
 			}
 			if diff := cmp.Diff(tt.paths, m.paths()); diff != "" {
@@ -437,7 +439,22 @@ func TestTLS(t *testing.T) {
 	})
 	t.Run("wrong name", func(t *testing.T) {
 		wantFailure(t, poll(t, s.URL, with(&tls.Config{RootCAs: pool, ServerName: "pg1.lan"})), KindTLS,
-			"tls: failed to verify certificate: x509: certificate is valid for example.com, *.example.com, not pg1.lan")
+			`tls: failed to verify certificate: x509: certificate is valid for example.com, *.example.com, not pg1.lan: want server-name = "example.com", or verify = "ca"`)
+	})
+	t.Run("another name, which is expected", func(t *testing.T) {
+		if err := poll(t, s.URL, with(&tls.Config{RootCAs: pool, ServerName: "pg1.example.com"})); err != nil {
+			t.Error(err)
+		}
+	})
+	anyName := func(tr *Transport) { tr.AnyName = true }
+	t.Run("any name", func(t *testing.T) {
+		if err := poll(t, s.URL, with(&tls.Config{RootCAs: pool, ServerName: "pg1.lan"}), anyName); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("any name of an unknown authority", func(t *testing.T) {
+		wantFailure(t, poll(t, s.URL, with(&tls.Config{RootCAs: x509.NewCertPool()}), anyName), KindTLS,
+			"tls: failed to verify certificate: x509: certificate signed by unknown authority")
 	})
 	t.Run("too old", func(t *testing.T) {
 		wantFailure(t, poll(t, s.URL, with(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10})), KindTLS,
@@ -493,8 +510,11 @@ func TestSettings(t *testing.T) {
 		want Settings
 	}{
 		{`{"ttl":20,"loop_wait":3,"retry_timeout":4,"postgresql":{"parameters":{}}}`, Settings{20 * time.Second, 3 * time.Second}},
-		{`{"ttl":20.5}`, Settings{20500 * time.Millisecond, 10 * time.Second}},
-		{`{"loop_wait":5,"ttl":null}`, Settings{30 * time.Second, 5 * time.Second}},
+		{`{"ttl":20.5}`, Settings{20 * time.Second, 10 * time.Second}},
+		{`{"ttl":"20","loop_wait":"3"}`, Settings{20 * time.Second, 3 * time.Second}},
+		{`{"ttl":" +1_20\n","loop_wait":true}`, Settings{120 * time.Second, time.Second}},
+		{`{"ttl":"020","loop_wait":"0"}`, Settings{20 * time.Second, 0}},
+		{`{"loop_wait":5}`, Settings{30 * time.Second, 5 * time.Second}},
 		{`{}`, Settings{30 * time.Second, 10 * time.Second}},
 	} {
 		m := newMember(t, func(c net.Conn, _ string) { says(c, 200, tt.body) })
@@ -517,7 +537,14 @@ func TestSettingsFailures(t *testing.T) {
 	}{
 		{"no key", 502, "", KindStatus, "status code 502, want 200"},
 		{"an array", 200, "[]", KindDocument, "want a JSON object, got a JSON array"},
-		{"a string", 200, `{"ttl":"20"}`, KindDocument, `"ttl" is a JSON string, want a number`},
+		{"a string", 200, `{"ttl":"soon"}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got "soon")`},
+		{"a unit", 200, `{"ttl":"30s"}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got "30s")`},
+		{"a point", 200, `{"ttl":"20.5"}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got "20.5")`},
+		{"hexadecimal", 200, `{"loop_wait":"0x10"}`, KindDocument, `loop_wait: want a whole number of seconds, at least 0 (got "0x10")`},
+		{"null", 200, `{"loop_wait":5,"ttl":null}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got null)`},
+		{"a list", 200, `{"ttl":[30]}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got [30])`},
+		{"nothing", 200, `{"ttl":0}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got 0)`},
+		{"huge", 200, `{"ttl":1e300}`, KindDocument, `ttl: want a whole number of seconds, at least 1 (got 1e300)`},
 		{"garbage", 200, "<html>", KindDocument, "reading JSON: invalid character '<' looking for beginning of value"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -566,6 +593,8 @@ func (c *canned) Read(b []byte) (int, error) {
 }
 
 func (c *canned) Close() error { return nil }
+
+func (c *canned) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 11), Port: 8008} }
 
 // Most of them are net/http's and encoding/json's, so another Go may have others.
 func TestPollAllocations(t *testing.T) {

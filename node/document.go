@@ -238,8 +238,6 @@ func jsonError(err error) error {
 		want = "true or false"
 	case reflect.Int64:
 		want = "a whole number"
-	case reflect.Float64:
-		want = "a number"
 	case reflect.String:
 		want = "a string"
 	}

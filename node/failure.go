@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -114,10 +115,11 @@ func newFailure(err error, timeout time.Duration) *Failure {
 	}
 	kind := KindOther
 	var (
-		dns    *net.DNSError
-		netErr net.Error
-		record tls.RecordHeaderError
-		verify *tls.CertificateVerificationError
+		dns      *net.DNSError
+		netErr   net.Error
+		record   tls.RecordHeaderError
+		hostname x509.HostnameError
+		verify   *tls.CertificateVerificationError
 	)
 	switch {
 	case errors.As(err, &dns):
@@ -131,6 +133,8 @@ func newFailure(err error, timeout time.Duration) *Failure {
 		kind = KindReset
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		kind = KindNoRoute
+	case errors.As(err, &hostname):
+		kind, err = KindTLS, wrongName(&hostname)
 	case errors.As(err, &record), errors.As(err, &verify), errors.Is(err, http.ErrSchemeMismatch),
 		strings.Contains(err.Error(), "tls: "): // TLS alerts of the peer have no exported type
 		kind = KindTLS

@@ -2,17 +2,19 @@ package node
 
 import (
 	"net/http"
+	"net/netip"
 	"time"
 )
 
 // Report is the result of one poll that succeeded. It is not changed after
 // [Client.Poll] returned it.
 type Report struct {
-	Began    time.Time     // when the poll began, or if another supervisor answers for the member, when its poll did; belief is counted from here
-	Took     time.Duration // from the start of the poll to the end of the answer
-	Status   int           // of GET /primary: 200 or 503
-	Leader   bool          // GET /leader has status 200; only a standby leader is asked
-	Clock    time.Time     // the member's wall clock by its Date header; zero when not sent
+	Began    time.Time      // when the poll began, or if another supervisor answers for the member, when its poll did; belief is counted from here
+	Took     time.Duration  // from the start of the poll to the end of the answer
+	Status   int            // of GET /primary: 200 or 503
+	Leader   bool           // GET /leader has status 200; only a standby leader is asked
+	Peer     netip.AddrPort // the address that answered; zero = unknown
+	Clock    time.Time      // the member's wall clock by its Date header; zero when not sent
 	Document Document
 	Raw      []byte // the document as it was received: one valid JSON object
 

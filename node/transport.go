@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 )
@@ -26,7 +28,11 @@ const (
 // outlives it.
 type Transport struct {
 	DialContext     func(ctx context.Context, network, addr string) (net.Conn, error)
-	TLSClientConfig *tls.Config // nil = crypto/tls's defaults
+	TLSClientConfig *tls.Config // nil = crypto/tls's defaults; its ServerName, if set, is for all members
+
+	// AnyName accepts a certificate whatever names it has, as long as an authority of
+	// TLSClientConfig signed it. It is libpq's sslmode verify-ca.
+	AnyName bool
 }
 
 // NewTransport returns a Transport that dials by TCP. The caller may set its fields
@@ -38,9 +44,10 @@ func NewTransport() *Transport {
 type response struct {
 	status int
 	header http.Header
-	date   time.Time     // of the Date header, by the member's clock; zero when not sent
-	age    time.Duration // of the AgeHeader; 0 when not sent
-	ends   time.Time     // as certificateEnds
+	date   time.Time      // of the Date header, by the member's clock; zero when not sent
+	age    time.Duration  // of the AgeHeader; 0 when not sent
+	ends   time.Time      // as certificateEnds
+	peer   netip.AddrPort // zero = unknown
 	body   []byte
 }
 
@@ -48,7 +55,7 @@ type response struct {
 func (t *Transport) get(ctx context.Context, u *url.URL, header http.Header) (response, error) {
 	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: header, Close: true}
 	var on step
-	conn, err := t.connect(on.tracing(ctx), u, &on)
+	conn, ends, err := t.connect(on.tracing(ctx), u, &on)
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}
@@ -61,18 +68,22 @@ func (t *Transport) get(ctx context.Context, u *url.URL, header http.Header) (re
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}
+	resp.ends = ends
+	if peer, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		resp.peer = peer.AddrPort()
+	}
 	return resp, err
 }
 
-// connect dials, and makes the TLS handshake for https.
-func (t *Transport) connect(ctx context.Context, u *url.URL, on *step) (net.Conn, error) {
+// connect dials, and makes the TLS handshake for https. ends is as certificateEnds.
+func (t *Transport) connect(ctx context.Context, u *url.URL, on *step) (conn net.Conn, ends time.Time, err error) {
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	conn, err := t.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	conn, err = t.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil || u.Scheme != "https" {
-		return conn, err
+		return conn, time.Time{}, err
 	}
 	on.begins("in the TLS handshake")
 	config := t.TLSClientConfig.Clone()
@@ -82,15 +93,27 @@ func (t *Transport) connect(ctx context.Context, u *url.URL, on *step) (net.Conn
 	if config.ServerName == "" {
 		config.ServerName = u.Hostname()
 	}
+	var chains [][]*x509.Certificate
+	if t.AnyName {
+		config.InsecureSkipVerify = true // of chain and name; the chain is verified here
+		config.VerifyConnection = func(s tls.ConnectionState) (err error) {
+			chains, err = verifyChain(config.RootCAs, s.PeerCertificates)
+			return err
+		}
+	}
 	secure := tls.Client(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		if record, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(record.RecordHeader[:]) == "HTTP/" {
 			err = http.ErrSchemeMismatch
 		}
-		return nil, err
+		return nil, time.Time{}, err
 	}
-	return secure, nil
+	state := secure.ConnectionState()
+	if t.AnyName {
+		state.VerifiedChains = chains
+	}
+	return secure, certificateEnds(&state), nil
 }
 
 // exchange sends the request and reads the whole answer.
@@ -115,10 +138,5 @@ func exchange(conn net.Conn, req *http.Request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	out := response{status: resp.StatusCode, header: resp.Header, body: body}
-	if secure, ok := conn.(*tls.Conn); ok {
-		state := secure.ConnectionState()
-		out.ends = certificateEnds(&state)
-	}
-	return out, nil
+	return response{status: resp.StatusCode, header: resp.Header, body: body}, nil
 }

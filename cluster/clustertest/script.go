@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -29,10 +30,11 @@ type Script struct {
 	CertificateEnds time.Time      // zero = no TLS
 	Document        string         // the whole document, which need not be valid; "" = made of the fields above
 
-	Delay time.Duration // between the request and the answer
-	Hang  bool          // answers nothing before the poll's timeout
-	Deaf  bool          // ends no poll before the next Set, whatever the poll's context and timeout
-	Fail  node.Kind     // fails in this way instead of answering
+	Delay time.Duration  // between the request and the answer
+	Peer  netip.AddrPort // the address that answers; zero = unknown
+	Hang  bool           // answers nothing before the poll's timeout
+	Deaf  bool           // ends no poll before the next Set, whatever the poll's context and timeout
+	Fail  node.Kind      // fails in this way instead of answering
 }
 
 // Primary is a running primary with the given timeline.
@@ -83,6 +85,9 @@ func (s Script) WithStatus(status int) Script { s.Status = status; return s }
 // WithCertificateEnd sets when the certificate that the member shows ends.
 func (s Script) WithCertificateEnd(ends time.Time) Script { s.CertificateEnds = ends; return s }
 
+// WithPeer sets the address that answers.
+func (s Script) WithPeer(peer netip.AddrPort) Script { s.Peer = peer; return s }
+
 // WithReplayed sets the replica's position in the WAL, in bytes.
 func (s Script) WithReplayed(position int64) Script { s.Replayed = position; return s }
 
@@ -109,7 +114,7 @@ func (s *Script) report(name string) (node.Report, error) {
 	if err != nil {
 		return node.Report{}, &node.Failure{Kind: node.KindDocument, Err: err}
 	}
-	return node.Report{Status: s.Status, Leader: s.StandbyLeader, Document: d, Raw: raw, CertificateEnds: s.CertificateEnds}, nil
+	return node.Report{Status: s.Status, Peer: s.Peer, Leader: s.StandbyLeader, Document: d, Raw: raw, CertificateEnds: s.CertificateEnds}, nil
 }
 
 func (s *Script) document(name string) []byte {

@@ -45,6 +45,7 @@ func TestHAProxyConfig(t *testing.T) {
 		{"direct-https", harness.Replace(t, harness.OneCluster, "http://10.0.0.11", "https://localhost", "http://10.0.0.12:8008", "https://10.0.0.12", "10.0.0.11:5432", "localhost:postgresql",
 			`name = "pg2"`, "name = \"pg2\"\ncafile = \"pair.pem\"\ncertfile = \"pair.pem\"\nkeyfile = \"pair.pem\""), []string{"-direct", "-crt", "pair.pem"}},
 		{"direct-insecure", harness.Replace(t, harness.OneCluster, "http:", "https:") + "[backend]\ninsecure = true\n", []string{"-direct", "-dedicated"}},
+		{"direct-verify", harness.Replace(t, harness.OneCluster, "http:", "https:", `name = "pg1"`, "name = \"pg1\"\nserver-name = \"pg1.example\"", `name = "pg2"`, "name = \"pg2\"\nserver-name = \"pg2.example\"\nverify = \"ca\""), []string{"-direct", "-ca", "pair.pem"}},
 		{"direct-stacked", harness.Replace(t, harness.OneCluster, "11:8008", "11:8009/east/node/pg1", "12:8008", "11:8009/east/node/pg2") + "[checks]\nfallback = \"primary\"\n", []string{"-direct"}},
 		{"hold", harness.OneCluster, []string{"-hold", "10s"}},
 		{"hold-cluster", harness.TwoClusters, []string{"-hold", "1m", "-cluster", "west"}},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"time"
 )
@@ -20,10 +21,17 @@ type Backend struct {
 	// Patroni's verify_client: required; both or neither. Default "".
 	Certfile, Keyfile string
 
-	// Insecure ("insecure") accepts any certificate of a node. Default false.
-	Insecure bool
+	// ServerName ("server-name") is the name that a node's certificate must have.
+	// Default "": the host of its url.
+	ServerName string
 
-	// Interval ("interval") is the time between two polls of a node. Default 1s.
+	// Verify ("verify") is what a node's certificate must fulfil, in libpq's words:
+	// "full" (an authority signed it, and it has the name), "ca" (an authority signed
+	// it) or "none". Default "full". "insecure" is the old key for it: true is "none".
+	Verify string
+
+	// Interval ("interval") is the time between two polls of a node. Default 1s. See
+	// Cache.TTL.
 	Interval time.Duration
 
 	// PrimaryInterval ("primary-interval") is the same for the elected primary, at
@@ -53,7 +61,8 @@ func (b *Backend) readKeys(t *table) {
 	t.choice("scheme", &b.Scheme, "http", "https")
 	t.authorities("cafile", &b.CAfile)
 	t.keyPair(&b.Certfile, &b.Keyfile)
-	t.boolean("insecure", &b.Insecure)
+	t.host("server-name", &b.ServerName)
+	b.readVerify(t)
 	t.duration("interval", &b.Interval, 1)
 	t.duration("primary-interval", &b.PrimaryInterval, 1)
 	t.duration("fast-interval", &b.FastInterval, 1)
@@ -61,4 +70,40 @@ func (b *Backend) readKeys(t *table) {
 	t.capDuration("fast-interval", &b.FastInterval, "primary-interval", b.PrimaryInterval)
 	t.duration("timeout", &b.Timeout, 1)
 	t.integer("fall", &b.Fall, 1, math.MaxInt32)
+}
+
+// readVerify reads verify, and insecure if it does not contradict.
+func (b *Backend) readVerify(t *table) {
+	t.choice("verify", &b.Verify, "full", "ca", "none")
+	insecure := b.Verify == "none"
+	t.boolean("insecure", &insecure)
+	switch {
+	case insecure == (b.Verify == "none"):
+	case t.has("verify"):
+		if t.isValid("verify") {
+			t.reject("insecure", fmt.Sprintf("want verify alone, which is %q", b.Verify))
+		}
+	case insecure:
+		b.Verify = "none"
+	default:
+		b.Verify = "full"
+	}
+}
+
+// leastTTL is the shortest cache.ttl for which a node that is well does not become stale
+// between polls: one poll may be lost, and the next one may take as long as a poll takes.
+// That is the timeout, but at most another interval: a Patroni which answers later than
+// that cannot be polled so often.
+func (b *Backend) leastTTL() time.Duration {
+	if b.Interval > math.MaxInt64/3 {
+		return math.MaxInt64
+	}
+	return 2*b.Interval + b.pollTime()
+}
+
+func (b *Backend) pollTime() time.Duration { return min(b.Timeout, b.Interval) }
+
+// ttlSum shows how leastTTL comes about.
+func (b *Backend) ttlSum() string {
+	return fmt.Sprintf("at least %s (2 * interval %s + %s for a poll)", b.leastTTL(), b.Interval, b.pollTime())
 }

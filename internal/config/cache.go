@@ -5,7 +5,8 @@ import "time"
 // Cache is [cache]: how long an answer is believed.
 type Cache struct {
 	// TTL ("ttl") is the time from the start of a node's last good poll until the node
-	// is stale; longer than every interval. Default 5s.
+	// is stale; at least twice the interval of every node, plus its timeout or, if that
+	// is less, its interval. Default 5s.
 	TTL time.Duration
 }
 

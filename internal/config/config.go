@@ -43,6 +43,7 @@ func Default() *Config {
 		Frontend: Frontend{Host: "localhost", Port: 8009, TLSMinVersion: tls.VersionTLS12, FastChecks: true},
 		Backend: Backend{
 			Scheme:          "http",
+			Verify:          "full",
 			Interval:        time.Second,
 			PrimaryInterval: 250 * time.Millisecond,
 			FastInterval:    100 * time.Millisecond,

@@ -22,6 +22,7 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	poll := Backend{
 		Scheme:          "http",
+		Verify:          "full",
 		Interval:        time.Second,
 		PrimaryInterval: 250 * time.Millisecond,
 		FastInterval:    100 * time.Millisecond,
@@ -73,6 +74,7 @@ cafile = "a.crt"
 certfile = "a.crt"
 keyfile = "a.key"
 insecure = true
+server-name = "patroni.example"
 interval = 2
 primary-interval = 0.5
 fast-interval = "50ms"
@@ -134,6 +136,7 @@ cafile = ""
 certfile = "b.crt"
 keyfile = "b.key"
 insecure = false
+server-name = ""
 interval = "200ms"
 timeout = "1s"
 fall = 2
@@ -147,7 +150,7 @@ url = "http://site:8009/node/pg1/"
 		t.Fatal(err)
 	}
 	poll := Backend{
-		Scheme: "https", CAfile: "a.crt", Certfile: "a.crt", Keyfile: "a.key", Insecure: true,
+		Scheme: "https", CAfile: "a.crt", Certfile: "a.crt", Keyfile: "a.key", ServerName: "patroni.example", Verify: "none",
 		Interval: 2 * time.Second, PrimaryInterval: 500 * time.Millisecond, FastInterval: 50 * time.Millisecond,
 		Timeout: 4 * time.Second, Fall: 1,
 	}
@@ -183,7 +186,7 @@ url = "http://site:8009/node/pg1/"
 			{
 				Name: "pg1", Cluster: "other", Scope: "other", Member: "pg1", URL: mustURL(t, "http://[2001:db8::2]:8018"),
 				Backend: Backend{
-					Scheme: "http", Certfile: "b.crt", Keyfile: "b.key",
+					Scheme: "http", Certfile: "b.crt", Keyfile: "b.key", Verify: "full",
 					// primary-interval is lowered to the node's interval, fast-interval is low enough.
 					Interval: 200 * time.Millisecond, PrimaryInterval: 200 * time.Millisecond, FastInterval: 50 * time.Millisecond,
 					Timeout: time.Second, Fall: 2,

@@ -37,7 +37,8 @@ type Discovery struct {
 	Certfile, Keyfile string
 
 	// Allow ("allow") lists the networks of the members that may be polled, as CIDRs
-	// or IP addresses. Default empty: all.
+	// or IP addresses. Default empty: all but those that every machine has, such as
+	// 127.0.0.1, which have to be named.
 	Allow []netip.Prefix
 
 	// APIPort ("api-port") is polled instead of the port that a member announces for

@@ -68,7 +68,10 @@ func (c *Config) readLegacyBackend(t *table) *url.URL {
 	}
 	t.integer("port", &port, 1, math.MaxUint16)
 	t.choice("scheme", &c.Backend.Scheme, "http", "https")
-	t.boolean("insecure", &c.Backend.Insecure)
+	var insecure bool
+	if t.boolean("insecure", &insecure); insecure {
+		c.Backend.Verify = "none"
+	}
 	t.rejectUnknown()
 	return &url.URL{Scheme: c.Backend.Scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}
 }
@@ -97,12 +100,12 @@ func (c *Config) readLegacyCache(t *table) {
 	}
 }
 
-// pollWithinTTL lowers the intervals where a single slow poll would let the node get
-// stale, and reports whether it did.
+// pollWithinTTL lowers the intervals where the ttl is less than leastTTL, and reports
+// whether it did.
 func (c *Config) pollWithinTTL() bool {
 	b := &c.Backend
 	b.Timeout = min(b.Timeout, c.Cache.TTL)
-	if c.Cache.TTL >= 2*b.Interval {
+	if c.Cache.TTL >= b.leastTTL() {
 		return false
 	}
 	b.Interval = c.Cache.TTL / 3

@@ -57,8 +57,8 @@ cache:
 				c.Frontend.Certfile, c.Frontend.Keyfile = "a.crt", "a.key"
 				c.Frontend.TLSMinVersion = tls.VersionTLS11
 				c.Frontend.TLSCiphers = []uint16{tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256}
-				c.Backend.Scheme, c.Backend.Insecure = "https", true
-				c.Backend.Timeout = 2500 * time.Millisecond
+				c.Backend.Scheme, c.Backend.Verify = "https", "none"
+				c.Backend.Interval, c.Backend.Timeout = 2500*time.Millisecond/3, 2500*time.Millisecond
 				c.Cache.TTL = 2500 * time.Millisecond
 				c.Nodes[0].URL = mustURL(t, "https://[::1]:8008")
 				c.Nodes[0].Backend = c.Backend
@@ -67,6 +67,7 @@ cache:
 					"frontend.tls-ciphers[3]: TLS_AES_256_GCM_SHA384 has no effect, Go does not let it be chosen",
 					"frontend.logformat: has no effect, single checks are not logged",
 					"cache.interval: has no effect, answers expire by their ttl and are not swept",
+					"cache.ttl: Patroni is polled every 833ms, so that its answers do not expire between polls",
 				}
 			},
 		},

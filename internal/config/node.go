@@ -164,6 +164,25 @@ func (c *Config) checkNames(r *reader) {
 	}
 }
 
+// checkURLs requires that each node is polled at an address of its own: under two names
+// one Patroni would be two nodes, and as primary two that claim.
+func (c *Config) checkURLs(r *reader) {
+	seen := map[string]int{}
+	for i, n := range c.Nodes {
+		if n.URL == nil {
+			continue // which is a mistake of its own
+		}
+		address := node.Address(n.URL)
+		if j, taken := seen[address]; taken && c.Nodes[j].Name == n.Name && c.Nodes[j].Cluster == n.Cluster {
+			continue // checkNames reports it
+		} else if taken {
+			r.addMistake(fmt.Sprintf("node[%d].url", i+1), "want another url for %q, it is that of node[%d], %q (got %q)", n.Name, j+1, c.Nodes[j].Name, n.URL)
+			continue
+		}
+		seen[address] = i
+	}
+}
+
 // ClusterNames returns the name of each cluster once, in the order of the file.
 func (c *Config) ClusterNames() []string {
 	var names []string

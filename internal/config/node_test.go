@@ -14,7 +14,7 @@ func TestConfigNodeMistakes(t *testing.T) {
 		{"empty list", "node = []", `node: want at least one [[node]], or [discovery] (got nothing)`},
 		{"no list", "[node]", `node: want a list of tables, each [[node]] (got a table)`},
 		{"no tables", "node = ['http://pg1']", `node: want tables, each [[node]] (got a list)`},
-		{"unknown key", "[[node]]\nttl = 1\n" + good, `node[1].ttl: unknown key, want one of name, cluster, scheme, cafile, certfile, keyfile, insecure, interval, primary-interval, fast-interval, timeout, fall, url, host, port, postgres, agent`},
+		{"unknown key", "[[node]]\nttl = 1\n" + good, `node[1].ttl: unknown key, want one of name, cluster, scheme, cafile, certfile, keyfile, server-name, verify, insecure, interval, primary-interval, fast-interval, timeout, fall, url, host, port, postgres, agent`},
 
 		{"no name", "[[node]]\nurl = 'http://pg1'", `node[1].name: want the name of the Patroni member (got nothing)`},
 		{"empty name", "[[node]]\nurl = 'http://pg1'\nname = ''", `node[1].name: ` + wantName + ` (got "")`},
@@ -42,7 +42,10 @@ func TestConfigNodeMistakes(t *testing.T) {
 		{"postgres host", "[[node]]\npostgres = ':5432'\n" + good, `node[1].postgres: want the host and the port of the database, such as "10.0.0.11:5432" (got ":5432")`},
 
 		{"interval", "[[node]]\ninterval = 'x'\n" + good, `node[1].interval: ` + wantDuration + ` (got "x")`},
-		{"interval and ttl", "[[node]]\ninterval = 5\n" + good, `node[1].interval: want less than cache.ttl, which is 5s (got 5)`},
+		{"interval and ttl", "[[node]]\ninterval = 5\n" + good, `node[1].interval: want cache.ttl, which is 5s, to be at least 13s (2 * interval 5s + 3s for a poll) (got 5)`},
+		{"url twice", "[[node]]\nname='pg1'\nurl='http://10.0.0.11:8008'\n[[node]]\nname='pg2'\ncluster='other'\nurl='http://[::ffff:10.0.0.11]:8008/'", `node[2].url: want another url for "pg2", it is that of node[1], "pg1" (got "http://[::ffff:10.0.0.11]:8008")`},
+		{"url and host", "[[node]]\nname='pg1'\nhost='PG1'\n[[node]]\nname='pg2'\nurl='http://pg1.:8008'", `node[2].url: want another url for "pg2", it is that of node[1], "pg1" (got "http://pg1.:8008")`},
+		{"timeout and ttl", "backend = {interval=2, timeout='1s'}\n[[node]]\ntimeout = 2\n" + good, `node[1].timeout: want cache.ttl, which is 5s, to be at least 6s (2 * interval 2s + 2s for a poll) (got 2)`},
 		{"primary-interval", "[[node]]\nprimary-interval = 2\n" + good, `node[1].primary-interval: want at most interval, which is 1s (got 2)`},
 		{"keyfile of another", "[backend]\ncertfile = 'a.crt'\nkeyfile = 'a.key'\n[[node]]\nkeyfile = 'b.key'\n" + good, `node[1].certfile: want a certificate and its key in PEM: tls: private key does not match public key (got "a.crt" and "b.key")`},
 		{"keyfile taken away", "[backend]\ncertfile = 'a.crt'\nkeyfile = 'a.key'\n[[node]]\nkeyfile = ''\n" + good, `node[1].keyfile: want certfile and keyfile or neither (got certfile alone)`},

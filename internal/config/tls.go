@@ -3,7 +3,9 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -83,9 +85,24 @@ func (t *table) keyPair(certFile, keyFile *string) {
 	if !ok || !okKey {
 		return
 	}
+	if isEncrypted(key) {
+		t.reject("keyfile", fmt.Sprintf("want a key without a password, this one is encrypted: openssl pkey -in %s -out NEW", *keyFile))
+		return
+	}
 	if _, err := tls.X509KeyPair(cert, key); err != nil {
 		t.addMistake(t.pathOf("certfile"), "want a certificate and its key in PEM: %v (got %s and %s)", err, showValue(*certFile), showValue(*keyFile))
 	}
+}
+
+// isEncrypted reports whether a password is needed to read a key in PEM: in PKCS #8 the
+// block's name says so, in OpenSSL's older form a header.
+func isEncrypted(key []byte) bool {
+	for block, rest := pem.Decode(key); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
+			return true
+		}
+	}
+	return false
 }
 
 // bothOrNeither reports whether both keys have a value or neither has one; else it

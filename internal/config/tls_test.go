@@ -2,6 +2,8 @@ package config
 
 import (
 	"crypto/tls"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -33,5 +35,27 @@ func TestTLSMistakes(t *testing.T) {
 		{"ciphers no list", "frontend.tls-ciphers = 'AES'", `frontend.tls-ciphers: want a list of cipher suites (got "AES")`},
 	} {
 		t.Run(tt.name, func(t *testing.T) { checkMistake(t, tt.text+harness.OneNode, tt.want) })
+	}
+}
+
+// The key of a daemon has no password: nobody is there to type it.
+func TestEncryptedKey(t *testing.T) {
+	files := harness.NewFiles(t)
+	maps.Copy(files, harness.Files{
+		"pkcs8.key":   "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n",
+		"openssl.key": "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nMAA=\n-----END EC PRIVATE KEY-----\n",
+	})
+	for _, table := range []string{"frontend", "backend", "discovery"} {
+		for _, key := range []string{"pkcs8.key", "openssl.key"} {
+			text := "[discovery]\netcd = ['https://10.0.0.1:2379']\n"
+			if table != "discovery" {
+				text += "[" + table + "]\n"
+			}
+			_, err := parseTOML([]byte(text+"certfile = 'a.crt'\nkeyfile = '"+key+"'"+harness.OneNode), files.Read)
+			want := fmt.Sprintf(`%s.keyfile: want a key without a password, this one is encrypted: openssl pkey -in %s -out NEW (got %q)`, table, key, key)
+			if err == nil || err.Error() != want {
+				t.Errorf("%v, want %s", err, want)
+			}
+		}
 	}
 }

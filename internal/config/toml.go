@@ -26,6 +26,7 @@ func parseTOML(text []byte, readFile func(string) ([]byte, error)) (*Config, err
 	c.readNodes(top.tables("node"), cache)
 	top.rejectUnknown()
 	c.checkNames(r)
+	c.checkURLs(r)
 	c.checkListenAddresses(r)
 	discoveryFailed := slices.ContainsFunc(r.mistakes, func(m mistake) bool { return strings.HasPrefix(m.path, "discovery") })
 	if len(c.Nodes) == 0 && top.isValid("node") && !c.Discovery.On() && !discoveryFailed {
@@ -64,24 +65,42 @@ func (c *Config) readNodes(tables []*table, cache *table) {
 	for _, t := range tables {
 		n := Node{Backend: c.Backend}
 		n.read(t)
-		if t.isValid("interval") && t.has("interval") && cache.isValid("ttl") && n.Interval >= c.Cache.TTL {
-			t.reject("interval", "want less than cache.ttl, which is "+c.Cache.TTL.String())
+		if cache.isValid("ttl") {
+			c.checkNodeTTL(t, &n.Backend)
 		}
 		c.Nodes = append(c.Nodes, n)
 	}
 }
 
-// checkTTL requires ttl > interval, else every node is stale between polls. The
-// mistake is at the key that the file has.
+// checkTTL requires that ttl fits to the interval of [backend], else nodes are stale
+// between polls. The mistake is at the key that the file has.
 func (c *Config) checkTTL(cache, backend *table) {
-	if !cache.isValid("ttl") || !backend.isValid("interval") || c.Cache.TTL > c.Backend.Interval {
+	b := &c.Backend
+	if !cache.isValid("ttl") || !backend.isValid("interval") || !backend.isValid("timeout") || c.Cache.TTL >= b.leastTTL() {
 		return
 	}
 	if backend.has("interval") && !cache.has("ttl") {
-		backend.reject("interval", "want less than cache.ttl, which is "+c.Cache.TTL.String())
+		backend.reject("interval", c.wantTTL(b))
 		return
 	}
-	cache.reject("ttl", "want more than backend.interval, which is "+c.Backend.Interval.String()+", else every node is stale between polls")
+	cache.reject("ttl", "want "+b.ttlSum()+", else nodes are stale between polls")
+}
+
+// checkNodeTTL is checkTTL for the keys that a [[node]] has itself.
+func (c *Config) checkNodeTTL(t *table, b *Backend) {
+	if !t.isValid("interval") || !t.isValid("timeout") || c.Cache.TTL >= b.leastTTL() {
+		return
+	}
+	switch {
+	case t.has("interval"):
+		t.reject("interval", c.wantTTL(b))
+	case t.has("timeout") && c.Cache.TTL >= c.Backend.leastTTL():
+		t.reject("timeout", c.wantTTL(b))
+	}
+}
+
+func (c *Config) wantTTL(b *Backend) string {
+	return fmt.Sprintf("want cache.ttl, which is %s, to be %s", c.Cache.TTL, b.ttlSum())
 }
 
 // syntaxError shows the line that cannot be read. ParseError.ErrorWithPosition

@@ -21,7 +21,7 @@ func TestConfigDurations(t *testing.T) {
 		{`1e2`, 100 * time.Second},
 	} {
 		t.Run(tt.text, func(t *testing.T) {
-			c, err := parseTOML([]byte("cache.ttl = "+tt.text+harness.OneNode), harness.Files{}.Read)
+			c, err := parseTOML([]byte("backend.interval = 0.1\ncache.ttl = "+tt.text+harness.OneNode), harness.Files{}.Read)
 			if err != nil {
 				t.Fatal(err)
 			}

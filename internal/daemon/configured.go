@@ -3,10 +3,10 @@ package daemon
 import (
 	"cmp"
 	"fmt"
-	"strings"
 
 	"patroniglue/discovery"
 	"patroniglue/internal/config"
+	"patroniglue/node"
 )
 
 // memberName names a member within its cluster.
@@ -23,9 +23,7 @@ func configuredOf(cfg *config.Config) configured {
 	for i := range cfg.Nodes {
 		n := &cfg.Nodes[i]
 		c.nodes[memberName{n.Cluster, n.Name}] = true
-		if n.URL.Path == "" { // else it is one of several nodes behind another patroniglue
-			c.owners[strings.ToLower(n.URL.Host)] = n.Cluster + "/" + n.Name
-		}
+		c.owners[node.Address(n.URL)] = n.Cluster + "/" + n.Name
 	}
 	return c
 }
@@ -38,7 +36,7 @@ func (c *configured) refusal(m *discovery.Member) string {
 	if m.API == nil {
 		return cmp.Or(m.Problem, "its address is unknown")
 	}
-	if owner := c.owners[strings.ToLower(m.API.Host)]; owner != "" { // one primary with two names would be two primaries
+	if owner := c.owners[node.Address(m.API)]; owner != "" { // one primary with two names would be two primaries
 		return fmt.Sprintf("%s is not asked for it: it is the configured address of %s", m.API.Host, owner)
 	}
 	return ""

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
+
+	"patroniglue/cluster"
 )
 
 // notifySystemd keeps the systemd informed that started us with Type=notify
@@ -77,14 +79,28 @@ func (d *Daemon) notify(ctx context.Context, watchdog time.Duration, send func(s
 // statusLine is what systemctl status shows: each cluster's health and leader.
 func (d *Daemon) statusLine() string {
 	if pending := d.sup.Pending(); pending != "" {
-		return pending
+		return strings.ToValidUTF8(pending[:min(len(pending), maxStatus)], "")
 	}
 	if !d.sup.Ready() {
 		return "polling every node for the first time"
 	}
-	var clusters []string
-	for _, v := range d.sup.Views() {
-		clusters = append(clusters, fmt.Sprintf("%s: %s, leader %s", v.Cluster, v.Health(time.Now()).Level, cmp.Or(v.Leader, "none")))
-	}
-	return strings.Join(clusters, "; ")
+	return statusOf(d.sup.Views(), time.Now())
 }
+
+func statusOf(views []*cluster.View, now time.Time) string {
+	var clusters []string
+	levels := make(map[cluster.Level]int)
+	for _, v := range views {
+		level := v.Health(now).Level
+		levels[level]++
+		clusters = append(clusters, fmt.Sprintf("%s: %s, leader %s", v.Cluster, level, cmp.Or(v.Leader, "none")))
+	}
+	if line := strings.Join(clusters, "; "); len(line) <= maxStatus {
+		return line
+	}
+	return fmt.Sprintf("%d clusters: %d ok, %d warning, %d critical", len(views), levels[cluster.OK], levels[cluster.Warning], levels[cluster.Critical])
+}
+
+// maxStatus bounds the status: systemd drops a whole notification above 4096 bytes
+// (NOTIFY_BUFFER_MAX), and nobody reads a line of a thousand clusters.
+const maxStatus = 1000

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -116,5 +117,19 @@ func TestNotifyReloading(t *testing.T) {
 	}
 	if log.Len() > 0 {
 		t.Errorf("log: %s", &log)
+	}
+}
+
+// systemd drops a notification of more than 4096 bytes, however many clusters there are.
+func TestStatusOfMany(t *testing.T) {
+	var views []*cluster.View
+	for i := range 300 {
+		views = append(views, &cluster.View{Cluster: fmt.Sprintf("a-long-name-of-a-cluster-%03d", i)})
+	}
+	if got, want := statusOf(views[:2], time.Now()), "a-long-name-of-a-cluster-000: critical, leader none; a-long-name-of-a-cluster-001: critical, leader none"; got != want {
+		t.Errorf("two: %s, want %s", got, want)
+	}
+	if got, want := statusOf(views, time.Now()), "300 clusters: 0 ok, 0 warning, 300 critical"; got != want {
+		t.Errorf("many: %s, want %s", got, want)
 	}
 }

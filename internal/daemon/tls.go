@@ -20,7 +20,7 @@ import (
 // backendTLS is all that makes one node's transport differ from another's.
 type backendTLS struct {
 	cafile, certfile, keyfile string
-	insecure                  bool
+	serverName, verify        string
 	contents                  [sha256.Size]byte // of the three files
 	allow                     string            // networks that may be dialled, as text
 }
@@ -28,16 +28,16 @@ type backendTLS struct {
 // transport is how a node is polled: that of the plan before where nothing differs. It
 // dials only addresses in allow, unless that is empty.
 func (b *pollerBuilder) transport(n *config.Backend, allow []netip.Prefix) (*node.Transport, backendTLS, error) {
-	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.Insecure, b.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
+	key := backendTLS{n.CAfile, n.Certfile, n.Keyfile, n.ServerName, n.Verify, b.contentsOf(n.CAfile, n.Certfile, n.Keyfile), fmt.Sprint(allow)}
 	t := cmp.Or(b.transports[key], b.before.transports[key])
 	if t == nil {
 		client, err := clientTLS(b.cfg.Files, n.CAfile, n.Certfile, n.Keyfile)
 		if err != nil {
 			return nil, key, err
 		}
-		client.InsecureSkipVerify = n.Insecure
+		client.ServerName, client.InsecureSkipVerify = n.ServerName, n.Verify == "none"
 		t = node.NewTransport()
-		t.TLSClientConfig = client
+		t.TLSClientConfig, t.AnyName = client, n.Verify == "ca"
 		if len(allow) > 0 {
 			t.DialContext = (&net.Dialer{KeepAlive: -1, Control: discovery.DialOnly(allow)}).DialContext
 		}

@@ -146,7 +146,7 @@ var faults = []fault{
 
 	hanging(func(s *faulty) { s.links.Store("pg1", noWord) }).named("TLS handshake that hangs").overTLS(),
 	certificate(func(s *faulty) *tls.Certificate { return s.expired }, "tls: failed to verify certificate: x509: certificate has expired or is not yet valid").named("expired certificate"),
-	certificate(func(s *faulty) *tls.Certificate { return s.foreign }, "tls: failed to verify certificate: x509: certificate is valid for pg9, not pg1").named("certificate for another name"),
+	certificate(func(s *faulty) *tls.Certificate { return s.foreign }, `tls: failed to verify certificate: x509: certificate is valid for pg9, not pg1: want server-name = "pg9", or verify = "ca"`).named("certificate for another name"),
 	certificate(func(s *faulty) *tls.Certificate { return s.self }, "tls: failed to verify certificate: x509: certificate signed by unknown authority").named("self-signed certificate"),
 
 	unharmed("DCS lost with failsafe mode", 30*time.Second, func(s *faulty) { s.sim.LoseDCS(true) },

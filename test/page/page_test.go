@@ -53,6 +53,12 @@ var troubles = []struct {
 		},
 	},
 	{
+		name: "unread", level: "warning", codes: []string{"ttl_unknown"}, says: []string{"cannot be compared with Patroni", "ttl: want a whole number of seconds"},
+		before: func(c *nodetest.Cluster) {
+			c.SetConfig(func(config map[string]any) { config["ttl"] = "12s" })
+		},
+	},
+	{
 		name: "frozen", level: "warning", codes: []string{"node_down"}, says: []string{"stale: last answer ", "was replica"},
 		after: func(c *nodetest.Cluster) { c.Node("pg3").Freeze() },
 	},
@@ -179,7 +185,7 @@ func nodesIn(c *nodetest.Cluster, name string) string {
 // TestPageOfMany checks the overview of so many clusters that one has to search.
 func TestPageOfMany(t *testing.T) {
 	const many, every = 200, 14 // so many'th has no primary
-	config := []string{"[frontend]\n" + harness.AnyPort + "[backend]\ninterval = '3s'\nprimary-interval = '3s'\nfast-interval = '1s'\n"}
+	config := []string{"[frontend]\n" + harness.AnyPort + "[backend]\ninterval = '3s'\nprimary-interval = '3s'\nfast-interval = '1s'\n[cache]\nttl = '9s'\n"}
 	for i := range many {
 		name := fmt.Sprintf("shop-%03d", i)
 		c := nodetest.NewCluster(name, fmt.Sprintf("db%03da", i), fmt.Sprintf("db%03db", i))

@@ -106,7 +106,7 @@ func (d *sideBySide) memberUnlisted(t *testing.T) {
 func (d *sideBySide) leaderWatched(t *testing.T) {
 	c := d.Healthy(t)
 	sim := harness.NewSimulated(t, "other1")
-	slow := "[frontend]\n" + harness.AnyPort + "[agent]\nlisten = '127.0.0.1:0'\n[backend]\ninterval = '1h'\nprimary-interval = '1h'\n[cache]\nttl = '2h'\n" +
+	slow := "[frontend]\n" + harness.AnyPort + "[agent]\nlisten = '127.0.0.1:0'\n[backend]\ninterval = '1h'\nprimary-interval = '1h'\n[cache]\nttl = '3h'\n" +
 		strings.Replace(harness.NodeTables(sim, ""), "'main'", "'other'", 1) +
 		fmt.Sprintf("[[node]]\nname = '%s'\ncluster = '%s'\nurl = '%s'\n", c.Primary.Name, d.Lab.Scope, c.Primary.URL) + d.discovery(t)
 	p := harness.Start(t, "slow.toml", slow)

@@ -93,3 +93,32 @@ func TestBackendTLS(t *testing.T) {
 		})
 	}
 }
+
+// Patroni announces IP addresses, and many certificates have names only.
+func TestBackendServerName(t *testing.T) {
+	ca, stranger := harness.NewAuthority(t), harness.NewAuthority(t)
+	ca.Make(t, "server", &x509.Certificate{DNSNames: []string{"patroni.example"}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	sim := nodetest.Options{TLS: &tls.Config{Certificates: []tls.Certificate{ca.Load(t, "server")}}}.NewCluster("main", "pg1", "pg2")
+	t.Cleanup(sim.Close)
+	cafile := "cafile = '" + ca.File("ca.crt") + "'\n"
+	for _, test := range []struct {
+		name, backend, node string
+		want                int
+		wantReason          string
+	}{
+		{"the address", cafile, "", 503, `certificate is valid for patroni.example, not 127.0.0.1: want server-name = \"patroni.example\", or verify = \"ca\"`},
+		{"its name", cafile + "server-name = 'patroni.example'\n", "", 200, ""},
+		{"its name, of the node", cafile, "server-name = 'patroni.example'\n", 200, ""},
+		{"any name", cafile + "verify = 'ca'\n", "", 200, ""},
+		{"any name, of another authority", "cafile = '" + stranger.File("ca.crt") + "'\nverify = 'ca'\n", "", 503, "unknown authority"},
+		{"anything", "verify = 'none'\n", "", 200, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+harness.FastPolls+test.backend+harness.NodeTables(sim, test.node))
+			resp, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/node/pg1/primary")
+			if resp.StatusCode != test.want || !strings.Contains(body, test.wantReason) {
+				t.Errorf("%s: %s, want %d and %q", resp.Status, body, test.want, test.wantReason)
+			}
+		})
+	}
+}

@@ -156,7 +156,7 @@ func TestBeforeStop(t *testing.T) {
 
 func TestCallback(t *testing.T) {
 	sim := harness.NewSimulated(t, "pg1", "pg2")
-	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[cache]\nttl = '2h'\n[backend]\ninterval = '1h'\n"+harness.NodeTables(sim, ""))
+	p := harness.Start(t, "c.toml", "[frontend]\n"+harness.AnyPort+"[cache]\nttl = '3h'\n[backend]\ninterval = '1h'\n"+harness.NodeTables(sim, ""))
 	polls := func() int { return sim.Node("pg2").Requests("/primary") }
 	refresh := func(env ...string) string {
 		t.Helper()

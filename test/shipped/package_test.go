@@ -192,7 +192,25 @@ func TestPackage(t *testing.T) {
 		}
 	})
 	t.Run("purged", func(t *testing.T) {
+		account, err := user.Lookup("patroniglue")
+		if err != nil {
+			t.Fatal(err)
+		}
+		const token, state = "/etc/patroniglue/token", "/var/lib/patroniglue"
+		for _, path := range []string{token, state + "/members.json"} {
+			harness.MustRun(t, "install", "-D", "-o", "patroniglue", "-g", "patroniglue", "-m", "600", "/dev/null", path)
+		}
+		t.Cleanup(func() { os.RemoveAll("/etc/patroniglue") })
 		harness.MustRun(t, "dpkg", "-P", "patroniglue")
+		if out := harness.MustRun(t, "find", "/etc/patroniglue", "-uid", account.Uid, "-o", "-gid", account.Gid); out != "" {
+			t.Errorf("the next user with these numbers owns\n%s", out)
+		}
+		if _, err := os.Stat(token); err != nil {
+			t.Errorf("a token of the administrator: %v", err)
+		}
+		if _, err := os.Stat(state); err == nil {
+			t.Errorf("%s is still there", state)
+		}
 		for _, path := range files {
 			if _, err := os.Lstat(path); err == nil && strings.Contains(path, "patroniglue") {
 				t.Errorf("%s is still there", path)

@@ -48,8 +48,8 @@ var variants = []variant{
 	{name: "fast", what: "the defaults: the primary every 250 ms, while something is unsettled everybody every 100 ms", asked: true},
 	{name: "callback", what: "fast with Patroni's on_role_change callback", asked: true, callback: true},
 	{name: "watch", what: "fast with [discovery], which watches etcd's leader key", asked: true, discovery: true},
-	{name: "slow", what: "polls of a fleet: each node every 2 s, while something is unsettled every 100 ms", asked: true, backend: map[string]string{"interval": "2s", "primary-interval": "2s"}},
-	{name: "slow-watch", what: "slow with [discovery], which watches etcd's leader key", asked: true, discovery: true, backend: map[string]string{"interval": "2s", "primary-interval": "2s"}},
+	{name: "slow", what: "polls of a fleet: each node every 2 s, while something is unsettled every 100 ms", asked: true, backend: map[string]string{"interval": "2s", "primary-interval": "2s", "timeout": "1s"}},
+	{name: "slow-watch", what: "slow with [discovery], which watches etcd's leader key", asked: true, discovery: true, backend: map[string]string{"interval": "2s", "primary-interval": "2s", "timeout": "1s"}},
 }
 
 func variantNames() []string {
@@ -220,7 +220,7 @@ func (b *bench) writeDaemonConfig(dir string, v variant) (string, error) {
 	}
 	config := daemonConfig(string(text), v.backend)
 	if v.discovery {
-		config += fmt.Sprintf("\n[discovery]\netcd = [\"http://%s\"]\n", b.lab.ETCD[0])
+		config += fmt.Sprintf("\n[discovery]\netcd = [\"http://%s\"]\nallow = [\"127.0.0.0/8\"]\n", b.lab.ETCD[0])
 	}
 	path := filepath.Join(dir, "patroniglue.toml")
 	return path, os.WriteFile(path, []byte(config), 0o644)

@@ -112,7 +112,7 @@ func TestHAProxyConfigErrors(t *testing.T) {
 		flags  []string
 		want   string // without its first line, which names the file
 	}{
-		{"nothing to tell", node + harness.Replace(t, node, "pg1", "pg2"), nil,
+		{"nothing to tell", node + harness.Replace(t, node, "pg1", "pg2", "10.0.0.11", "10.0.0.12"), nil,
 			`postgres: want the host:port of the database of node pg1, pg2 (got nothing)` + "\n" +
 				`agent.listen: want the shared port, such as ":5555", or -dedicated for the ports of each node (got nothing)`},
 		{"no dedicated port", node + "postgres = \"10.0.0.11:5432\"\nagent.primary = \":5551\"\n", []string{"-dedicated"},

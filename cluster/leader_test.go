@@ -561,7 +561,7 @@ func TestTTL(t *testing.T) {
 	for _, test := range []struct {
 		kind  node.Kind
 		polls int // 0 = only the TTL counts
-	}{{node.KindRefused, 3}, {node.KindReset, 3}, {node.KindNoRoute, 3}, {node.KindStatus, 0}, {node.KindDNS, 0}, {node.KindTLS, 0}, {node.KindDocument, 0}} {
+	}{{node.KindRefused, 3}, {node.KindReset, 3}, {node.KindNoRoute, 0}, {node.KindStatus, 0}, {node.KindDNS, 0}, {node.KindTLS, 0}, {node.KindDocument, 0}} {
 		inBubble(t, string(test.kind), func(t *testing.T) {
 			w := three(t)
 			n := w.change("pg1", fails(test.kind))

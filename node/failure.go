@@ -24,7 +24,7 @@ type Kind string
 const (
 	KindRefused  Kind = "refused"   // connection refused: nothing listens
 	KindReset    Kind = "reset"     // connection reset before an answer
-	KindNoRoute  Kind = "no_route"  // host or network unreachable
+	KindNoRoute  Kind = "no_route"  // host or network unreachable: says more about our own network than about the member
 	KindTimeout  Kind = "timeout"   // no complete answer in time
 	KindDNS      Kind = "dns"       // the name does not resolve
 	KindTLS      Kind = "tls"       // handshake or certificate
@@ -50,11 +50,11 @@ type Failure struct {
 func (f *Failure) Error() string { return printable(f.Err.Error()) }
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Hard reports whether the failure suggests that Patroni does not run there. A member
-// that hangs may still be primary; one that refuses connections answers no client.
-func (f *Failure) Hard() bool {
-	return f.Kind == KindRefused || f.Kind == KindReset || f.Kind == KindNoRoute
-}
+// Hard reports whether the failure proves that Patroni does not run there: the member's
+// own host has answered. A member that hangs may still be primary, and so may one to
+// which there is no route: the router that says so, often our own kernel, knows nothing
+// of the member, and connections that clients have survive a short gap.
+func (f *Failure) Hard() bool { return f.Kind == KindRefused || f.Kind == KindReset }
 
 // noAnswer replaces "context deadline exceeded", which does not help an operator.
 type noAnswer struct {
@@ -129,7 +129,8 @@ func newFailure(err error, timeout time.Duration) *Failure {
 		kind = KindRefused
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		kind = KindReset
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH),
+		errors.Is(err, syscall.EHOSTDOWN), errors.Is(err, syscall.ENETDOWN):
 		kind = KindNoRoute
 	case errors.As(err, &record), errors.As(err, &verify), errors.Is(err, http.ErrSchemeMismatch),
 		strings.Contains(err.Error(), "tls: "): // TLS alerts of the peer have no exported type

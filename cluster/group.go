@@ -68,6 +68,9 @@ func (g *group) pollBegins(n *tracked, at time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n.inflight, n.position = at, g.position
+	if n.named {
+		n.named, n.hurried = false, at
+	}
 }
 
 // merge records the outcome of a poll of n, elects, and publishes the view and the
@@ -143,7 +146,9 @@ func (g *group) failed(n *tracked, began time.Time, err error) {
 	fall, timeout := 0, false
 	if f, ok := err.(*node.Failure); ok {
 		_, late := errors.AsType[lateError](f.Err)
-		timeout = f.Kind == node.KindTimeout && !late // a node that answered late does not hang: poll it again soon
+		// A node that answered late does not hang, and a poll that was never connected
+		// occupies no worker there: poll it again soon.
+		timeout = f.Kind == node.KindTimeout && !late && !f.Unconnected
 		// A paused Patroni may be down on purpose while PostgreSQL runs on.
 		if f.Hard() && !n.entry.Value.Document.Pause {
 			fall = n.cfg.Fall
@@ -162,7 +167,7 @@ func (g *group) failed(n *tracked, began time.Time, err error) {
 
 func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.Report) {
 	d := &r.Document
-	n.timeouts, n.beaten = 0, false
+	n.timeouts, n.named, n.beaten = 0, false, false
 	if o := &before.Value.Document; !before.Known || o.Role != d.Role || o.State != d.State || before.Value.Claims() != r.Claims() {
 		n.since = r.Began
 	}

@@ -27,7 +27,9 @@ type tracked struct {
 	began      time.Time // when the last poll began
 	ended      time.Time // when it ended
 	jitter     float64   // factor of the interval until the next poll
-	timeouts   int       // in a row
+	timeouts   int       // in a row, of polls that may occupy a worker of Patroni
+	named      bool      // something named it since its last poll began: its backoff ends
+	hurried    time.Time // when a poll last began because of that
 	blips      int       // answers 503 in a row of a leader that still runs as primary
 	position   int64     // the primary's, in bytes, as known when the poll under way began; -1 = unknown
 	lag        int64     // bytes, -1 = unknown

@@ -61,7 +61,7 @@ func (c *Client) Poll(ctx context.Context) (Report, error) {
 		if f := notBelieved(resp.body); f != nil {
 			return Report{}, f
 		}
-		return Report{}, &Failure{KindDocument, fmt.Errorf("status code %d with a bad document: %w", resp.status, err)}
+		return Report{}, &Failure{Kind: KindDocument, Err: fmt.Errorf("status code %d with a bad document: %w", resp.status, err)}
 	}
 	r.Status, r.Clock, r.Raw, r.CertificateEnds = resp.status, resp.date, bytes.Clone(bytes.TrimSpace(resp.body)), resp.ends
 	if r.Document.Role == RoleStandbyLeader {
@@ -93,14 +93,14 @@ func (c *Client) Settings(ctx context.Context) (Settings, error) {
 		return Settings{}, newFailure(err, c.timeout)
 	}
 	if resp.status != http.StatusOK {
-		return Settings{}, &Failure{KindStatus, fmt.Errorf("status code %d, want 200", resp.status)}
+		return Settings{}, &Failure{Kind: KindStatus, Err: fmt.Errorf("status code %d, want 200", resp.status)}
 	}
 	in := struct {
 		TTL      float64 `json:"ttl"`
 		LoopWait float64 `json:"loop_wait"`
 	}{30, 10}
 	if err := json.Unmarshal(resp.body, &in); err != nil {
-		return Settings{}, &Failure{KindDocument, jsonError(err)}
+		return Settings{}, &Failure{Kind: KindDocument, Err: jsonError(err)}
 	}
 	seconds := func(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
 	return Settings{TTL: seconds(in.TTL), LoopWait: seconds(in.LoopWait)}, nil
@@ -110,7 +110,7 @@ func (c *Client) Settings(ctx context.Context) (Settings, error) {
 func (c *Client) health(ctx context.Context, path string) (response, error) {
 	resp, err := c.get(ctx, path)
 	if err == nil && resp.status != http.StatusOK && resp.status != http.StatusServiceUnavailable {
-		return response{}, &Failure{KindStatus, fmt.Errorf("status code %d, want 200 or 503", resp.status)}
+		return response{}, &Failure{Kind: KindStatus, Err: fmt.Errorf("status code %d, want 200 or 503", resp.status)}
 	}
 	return resp, err
 }

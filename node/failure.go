@@ -45,6 +45,10 @@ var Kinds = []Kind{KindRefused, KindReset, KindNoRoute, KindTimeout, KindDNS, Ki
 type Failure struct {
 	Kind Kind
 	Err  error
+
+	// Unconnected says that the time was over before there was a connection: the poll
+	// has occupied none of Patroni's few workers.
+	Unconnected bool
 }
 
 func (f *Failure) Error() string { return printable(f.Err.Error()) }
@@ -73,7 +77,10 @@ func (e noAnswer) Error() string {
 func (e noAnswer) Timeout() bool { return true }
 
 // step is the present step of a poll before it can send its request.
-type step struct{ doing atomic.Pointer[string] }
+type step struct {
+	doing     atomic.Pointer[string]
+	connected bool // owned by the goroutine that connects
+}
 
 func (s *step) begins(doing string) { s.doing.Store(&doing) }
 
@@ -87,15 +94,17 @@ func (s *step) tracing(ctx context.Context) context.Context {
 
 // explain adds the present step to an error.
 func (s *step) explain(err error) error {
+	e := stepError{error: err, unconnected: !s.connected}
 	if doing := s.doing.Load(); doing != nil {
-		return stepError{err, *doing}
+		e.doing = *doing
 	}
-	return err
+	return e
 }
 
 type stepError struct {
 	error
-	doing string
+	doing       string
+	unconnected bool
 }
 
 func (e stepError) Unwrap() error { return e.error }
@@ -144,5 +153,5 @@ func newFailure(err error, timeout time.Duration) *Failure {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		kind, err = KindCut, errors.New("the connection was closed before the answer was complete")
 	}
-	return &Failure{kind, err}
+	return &Failure{Kind: kind, Err: err, Unconnected: kind == KindTimeout && on.unconnected}
 }

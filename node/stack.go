@@ -30,7 +30,7 @@ func ageOf(h http.Header) (time.Duration, error) {
 	}
 	ms, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || ms > uint64(maxAge/time.Millisecond) {
-		return 0, &Failure{KindDocument, fmt.Errorf("header %s: want milliseconds, at most %d (got %q)", AgeHeader, maxAge/time.Millisecond, text)}
+		return 0, &Failure{Kind: KindDocument, Err: fmt.Errorf("header %s: want milliseconds, at most %d (got %q)", AgeHeader, maxAge/time.Millisecond, text)}
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }
@@ -46,5 +46,5 @@ func notBelieved(body []byte) *Failure {
 	if json.Unmarshal(body, &answer) != nil || answer.Supervisor == nil {
 		return nil
 	}
-	return &Failure{KindNotBelieved, fmt.Errorf("the supervisor there does not believe it: %s", answer.Supervisor.Reason)}
+	return &Failure{Kind: KindNotBelieved, Err: fmt.Errorf("the supervisor there does not believe it: %s", answer.Supervisor.Reason)}
 }

@@ -41,8 +41,8 @@ type found struct {
 }
 
 func newDiscovered(d *Daemon) *discovered {
-	return &discovered{d: d, watcher: discovery.NewWatcher(func(scope string) {
-		_ = d.sup.RefreshCluster(scope) // an error is a scope that is not watched, yet
+	return &discovered{d: d, watcher: discovery.NewWatcher(func(scope, leader string) {
+		_ = d.sup.RefreshLeader(scope, leader) // an error is a scope that is not watched, yet
 	})}
 }
 

@@ -172,7 +172,7 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 		n.since = r.Began
 	}
 	n.refused = g.identify(n, d)
-	g.measure(n, r)
+	g.measure(n, &before.Value.Document, r)
 	// Patroni in failsafe mode answers 503 for a moment when the DCS comes back
 	// (ha.py:351): a leader that still runs as one is polled again first.
 	if n.name == g.leader && !r.Claims() && d.Running() && (d.Role == node.RolePrimary || d.Role == node.RoleStandbyLeader) {

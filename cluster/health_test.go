@@ -48,7 +48,7 @@ func TestHealth(t *testing.T) {
 			want: []Reason{{"node_down", Warning, "pg3", "not answering: connection refused (5 times in a row)"}}},
 		{name: "a replica's PostgreSQL crashed", set: map[string]clustertest.Script{"pg2": follows(1).WithState(node.StateCrashed)},
 			want: []Reason{{"replica_missing", Warning, "pg2", "PostgreSQL: crashed"}}},
-		{name: "a replica of an old timeline", change: behind, set: map[string]clustertest.Script{"pg1": leads(2), "pg3": follows(2)}, after: 15 * time.Second,
+		{name: "a replica of an old timeline", change: behind, set: map[string]clustertest.Script{"pg1": leads(2), "pg2": follows(1).WithField("replication_state", ""), "pg3": follows(2)}, after: 15 * time.Second,
 			want: []Reason{{"wrong_timeline", Warning, "pg2", "timeline 1, the primary is on 2"}}},
 		{name: "lag", change: lagRules, set: map[string]clustertest.Script{"pg2": follows(1).WithReplayed(1<<30 - 212*mb)}, after: 15 * time.Second,
 			want: []Reason{{"lag", Warning, "pg2", "lag 212 MB over 100 MB N"}}},

@@ -226,6 +226,7 @@ func TestTimeline(t *testing.T) {
 		w := three(t, func(c *Config) { c.Rules.LagHold = time.Second })
 		w.fakes["pg1"].Set(leads(2))
 		w.fakes["pg2"].Set(follows(2))
+		w.fakes["pg3"].Set(follows(1).WithField("replication_state", "in archive recovery"))
 		time.Sleep(9 * time.Second)
 		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
 			t.Errorf("at first: %q", got)
@@ -243,6 +244,55 @@ func TestTimeline(t *testing.T) {
 		}
 		w.fakes["pg3"].Set(follows(2))
 		w.until(1200*time.Millisecond, "pg3 is back as soon as it follows", func() bool { return w.verdict("pg3", "replica").Passes() })
+	})
+	// Patroni's timeline of a replica is that of what it has replayed.
+	old := map[string]any{"version": "3.0.2", "scope": "main"}
+	receives := func(received int64) clustertest.Script { // before 3.0.4, on timeline 1
+		return follows(1).WithField("replication_state", "").WithField("patroni", old).
+			WithField("xlog", map[string]any{"received_location": received, "replayed_location": 1 << 20})
+	}
+	for _, test := range []struct {
+		name   string
+		script clustertest.Script
+		passes bool
+	}{
+		{"streams, and replays late", follows(1), true},
+		{"streams and replays late, in failsafe mode", follows(1).WithField("cluster_unlocked", true).WithField("failsafe_mode_is_active", true), true},
+		{"streams, but sees no leader: from the old primary", follows(1).WithField("cluster_unlocked", true), false},
+		{"does not stream", follows(1).WithField("replication_state", ""), false},
+		{"has received all, by a Patroni that does not tell", receives(1 << 30), true},
+		{"has received more than the primary has: another history", receives(1<<30 + 1), false},
+		{"receives nothing more", receives(1<<30 - 1), false},
+	} {
+		inBubble(t, "a replica that "+test.name, func(t *testing.T) {
+			w := three(t, func(c *Config) { c.Rules.LagHold = time.Second })
+			w.fakes["pg1"].Set(leads(2))
+			w.fakes["pg2"].Set(follows(2))
+			w.fakes["pg3"].Set(test.script)
+			time.Sleep(time.Minute)
+			if got := w.verdict("pg3", "replica"); got.Passes() != test.passes {
+				t.Errorf("%+v, passes: want %t", got, test.passes)
+			}
+			if h := w.view().Health(time.Now()); test.passes && slices.ContainsFunc(h.Reasons, func(r Reason) bool { return r.Code == CodeWrongTimeline }) {
+				t.Errorf("%+v", h)
+			}
+		})
+	}
+	inBubble(t, "a replica that receives on, by a Patroni that does not tell, follows", func(t *testing.T) {
+		w := three(t, func(c *Config) { c.Rules.LagHold = time.Second })
+		w.fakes["pg1"].Set(leads(2))
+		w.fakes["pg2"].Set(follows(2))
+		for i := range int64(30) {
+			w.fakes["pg3"].Set(receives(1<<29 + i*mb))
+			time.Sleep(2 * time.Second)
+		}
+		if got := w.verdict("pg3", "replica"); !got.Passes() {
+			t.Errorf("%+v", got)
+		}
+		time.Sleep(15 * time.Second) // and then no more, though the primary has more
+		if got := w.verdict("pg3", "replica"); got.Passes() {
+			t.Errorf("%+v", got)
+		}
 	})
 	inBubble(t, "does not matter when the rule is off", func(t *testing.T) {
 		w := three(t, func(c *Config) { c.Rules.SameTimeline = false })

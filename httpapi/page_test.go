@@ -169,6 +169,7 @@ func TestPageReasons(t *testing.T) {
 		}},
 		"old timeline": {rules: cluster.Rules{SameTimeline: true}, make: func(_ *stack, c *nodetest.Cluster) {
 			c.Node("pg1").Set(func(s *nodetest.State) { s.Timeline = new(int64(7)) })
+			c.Node("pg2").Set(func(s *nodetest.State) { s.ReplicationState = "in archive recovery" })
 			time.Sleep(20 * time.Second)
 		}},
 		"wrong cluster, crashed": {make: func(_ *stack, c *nodetest.Cluster) {

@@ -154,7 +154,7 @@ func (g *group) failed(n *tracked, began time.Time, err error) {
 			fall = n.cfg.Fall
 		}
 		if f.Kind == node.KindNotBelieved {
-			fall = 1 // the other supervisor knows all that we could know
+			fall = 1 // the other supervisor has counted them
 		}
 	}
 	if timeout {

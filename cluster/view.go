@@ -173,6 +173,17 @@ func (m *Member) Verdict(c *node.Check, now time.Time) node.Verdict {
 	return node.Judge(&m.Entry.Value, &m.Standing, now.Sub(m.Since), c)
 }
 
+// Refuted reports whether something proves that the node is not there: its host refused
+// or reset connections, or another cluster's node answers. Silence, however long, and
+// what was forgotten after a suspension prove nothing.
+func (m *Member) Refuted(now time.Time) bool {
+	if m.Entry.Fresh(now) {
+		return m.Refused != ""
+	}
+	_, suspended := errors.AsType[suspendedError](m.Entry.Err)
+	return m.Entry.Ended && !suspended
+}
+
 // unknown is the verdict on a node whose answer is not fresh.
 func (m *Member) unknown(now time.Time) node.Verdict {
 	if why := m.unlisted(now); why != "" {

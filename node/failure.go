@@ -34,11 +34,12 @@ const (
 	KindDocument Kind = "document"  // not a document of Patroni
 	KindOther    Kind = "other"
 
-	KindNotBelieved Kind = "not_believed" // another supervisor answers, which itself has no fresh answer of the member
+	KindNotBelieved Kind = "not_believed" // another supervisor answers, which knows that the member is not there
+	KindNotKnown    Kind = "not_known"    // another supervisor answers, which has no fresh answer of the member and no proof either
 )
 
 // Kinds lists every kind, in a fixed order.
-var Kinds = []Kind{KindRefused, KindReset, KindNoRoute, KindTimeout, KindDNS, KindTLS, KindStatus, KindTooLarge, KindCut, KindDocument, KindNotBelieved, KindOther}
+var Kinds = []Kind{KindRefused, KindReset, KindNoRoute, KindTimeout, KindDNS, KindTLS, KindStatus, KindTooLarge, KindCut, KindDocument, KindNotBelieved, KindNotKnown, KindOther}
 
 // Failure says why a poll brought no answer. It is data about the member, not an error
 // of the program.

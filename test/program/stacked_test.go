@@ -54,13 +54,13 @@ func TestStackedPrograms(t *testing.T) {
 	})
 	harness.Until(t, "the upper one says what the lower one says", func() bool {
 		_, body := harness.Ask(t, nil, "GET", "http://"+upper.HTTP+"/node/pg1/replica")
-		return strings.Contains(body, "the supervisor there does not believe it: stale: last answer ")
+		return strings.Contains(body, "the supervisor there does not know it: stale: last answer ")
 	})
 	_, page := harness.Ask(t, nil, "GET", "http://"+upper.HTTP+"/")
 	_, health := harness.Ask(t, nil, "GET", "http://"+upper.HTTP+"/health")
 	_, status, _ := upper.Command(t, "status")
 	for what, text := range map[string]string{"the page": page, "/health": health, "status": status} {
-		if !strings.Contains(text, "does not believe it") {
+		if !strings.Contains(text, "does not know it") {
 			t.Errorf("%s does not say why pg1 is out: %s", what, text)
 		}
 	}

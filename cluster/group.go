@@ -22,10 +22,9 @@ type group struct {
 
 	suspension suspension
 
-	mu         sync.Mutex
-	*roster           // the latest; this and all below is guarded by mu
-	systemID   string // pinned by the first good report, like seenScope
-	seenScope  string
+	mu      sync.Mutex
+	*roster // the latest; this and all below is guarded by mu
+	identity
 	leader     string    // the elected node
 	timeline   int64     // of the latest primary
 	position   int64     // the newest known of the latest primary, in bytes; -1 = unknown
@@ -101,9 +100,7 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 		}
 	}
 	n.entry = g.known.Get(n.name)
-	if n.refused != "" && g.leader == "" {
-		g.repin(now)
-	}
+	g.adopt(now)
 	old := g.view.Load()
 	d := g.elect(now)
 	g.sample(n, now, err != nil)
@@ -171,7 +168,7 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 	if o := &before.Value.Document; !before.Known || o.Role != d.Role || o.State != d.State || before.Value.Claims() != r.Claims() {
 		n.since = r.Began
 	}
-	n.refused = g.identify(n, d)
+	n.refused, n.heard = g.identify(n, d), time.Now()
 	g.measure(n, &before.Value.Document, r)
 	// Patroni in failsafe mode answers 503 for a moment when the DCS comes back
 	// (ha.py:351): a leader that still runs as one is polled again first.
@@ -213,7 +210,9 @@ func (g *group) elect(now time.Time) decision {
 		claims[i].pending = n.entry.Failures == 0 && !again && !n.overdue(now)
 	}
 	d := elect(claims, g.leader)
-	g.leader = d.winner
+	if g.leader = d.winner; d.winner == "" && d.why == "" {
+		d.why = g.whyRefused(now)
+	}
 	for _, c := range claims {
 		// When the winner goes too, an old claim must not come back by itself.
 		if d.winner != "" && !d.judging && c.name != d.winner && (c.held || !c.answering) {
@@ -222,6 +221,7 @@ func (g *group) elect(now time.Time) decision {
 	}
 	if n := g.byName[d.winner]; n != nil {
 		doc := &n.entry.Value.Document
+		g.noteLeader(doc)
 		if doc.Timeline != 0 {
 			g.timeline = doc.Timeline
 		}
@@ -240,7 +240,7 @@ func (g *group) elect(now time.Time) decision {
 func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	old := g.view.Load()
 	v := &View{
-		Cluster: g.name, Scope: cmp.Or(g.scope, g.seenScope), SystemID: g.systemID, At: now, TTL: g.ttl,
+		Cluster: g.name, Scope: g.scopeOf(), SystemID: g.systemID, Changed: g.changed, At: now, TTL: g.ttl,
 		Members: make([]*Member, len(g.nodes)), Leader: d.winner, Judging: d.judging, Split: d.split, Why: d.why,
 		Settings: g.settings, Unsafe: g.unsafe(), index: g.index,
 	}

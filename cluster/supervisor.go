@@ -47,7 +47,7 @@ type Config struct {
 // ClusterConfig is one Patroni cluster.
 type ClusterConfig struct {
 	Name  string
-	Scope string // its Patroni scope, "" = the one in the first good answer
+	Scope string // its Patroni scope, "" = any
 	Nodes []NodeConfig
 }
 

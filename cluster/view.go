@@ -15,8 +15,9 @@ import (
 // View is an immutable picture of one cluster at one moment.
 type View struct {
 	Cluster  string
-	Scope    string // as configured, else as the first good answer said; "" while unknown
-	SystemID string // PostgreSQL's system identifier, pinned by the first good answer; "" while unknown
+	Scope    string         // as configured, else as the leader said; "" while unknown
+	SystemID string         // PostgreSQL's system identifier; "" while unknown
+	Changed  IdentityChange // of SystemID
 	At       time.Time
 	Members  []*Member     // in the order of the configuration
 	Leader   string        // the elected node, "" when there is none

@@ -176,6 +176,12 @@ func TestPageReasons(t *testing.T) {
 			c.Node("pg2").Set(func(s *nodetest.State) { s.SystemID = "42" })
 			c.Node("pg3").Set(func(s *nodetest.State) { s.State, s.SQL = "crashed", false })
 		}},
+		"upgraded":    {make: func(_ *stack, c *nodetest.Cluster) { c.Node("pg1").Set(func(s *nodetest.State) { s.SystemID = "42" }) }},
+		"other scope": {make: func(_ *stack, c *nodetest.Cluster) { c.Node("pg3").Set(func(s *nodetest.State) { s.Scope = "dr" }) }},
+		"SQL that fails": {make: func(_ *stack, c *nodetest.Cluster) {
+			c.Node("pg1").Set(func(s *nodetest.State) { s.SQL = false })
+			settle()
+		}},
 		"paused":   {make: func(_ *stack, c *nodetest.Cluster) { c.SetPause(true) }},
 		"failsafe": {make: func(_ *stack, c *nodetest.Cluster) { c.LoseDCS(true); time.Sleep(30 * time.Second) }},
 		"leaving":  {make: func(s *stack, _ *nodetest.Cluster) { s.leaving("POST", "/node/pg1/leaving?for=60s") }},

@@ -65,6 +65,7 @@ func (d *Daemon) reload(ctx context.Context) {
 		return
 	}
 	d.reloads.clear(&d.reloads.files) // they were read, too
+	d.sup.Acknowledge()
 }
 
 // note says of an attempt what became of it; of is the field that it is about.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"patroniglue/cluster"
+	"patroniglue/node/nodetest"
 	"patroniglue/test/harness"
 )
 
@@ -320,4 +321,25 @@ func TestReloadInterruptsNobody(t *testing.T) {
 	if got := p.Log.Lines("change", "leader"); len(got) != 1 { // the election at start
 		t.Errorf("elections: %q", got)
 	}
+}
+
+// A reload acknowledges another system identifier, as pg_upgrade makes one.
+func TestReloadAcknowledgesAnIdentity(t *testing.T) {
+	c := harness.NewSimulated(t, "pg1", "pg2")
+	text := "[frontend]\n" + harness.AnyPort + harness.FastPolls + harness.NodesOf(c, "")
+	p := harness.Start(t, "c.toml", text)
+	harness.Until(t, "all is well", func() bool { return p.Status(t, "/health?strict") == 200 })
+	c.Node("pg1").Set(func(s *nodetest.State) { s.SystemID = "42" })
+	p.UntilBody(t, "/health", "identity_changed", "to 42: pg1 leads with it", "not followed by pg2 yet")
+	if got := p.Status(t, "/node/pg1/primary"); got != 200 {
+		t.Errorf("/node/pg1/primary: %d", got)
+	}
+	if _, history, _ := p.Command(t, "history"); !strings.Contains(history, "42") {
+		t.Errorf("the history does not have it: %s", history)
+	}
+	p.Reload(t, text, "the configuration is loaded anew")
+	harness.Until(t, "it is acknowledged", func() bool {
+		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
+		return !strings.Contains(body, "identity_changed") && strings.Contains(body, "wrong_cluster")
+	})
 }

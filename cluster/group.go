@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -179,15 +180,20 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 	}
 }
 
-// elect elects the leader from the latest reports.
+// elect elects the leader from the latest reports. Beside a primary the leader of a
+// standby cluster, which has a lock of its own, is of another role: it takes no part.
 func (g *group) elect(now time.Time) decision {
+	primary := slices.ContainsFunc(g.nodes, func(n *tracked) bool {
+		return n.refused == "" && n.entry.Fresh(now) && !n.beaten && (n.entry.Value.ClaimsPrimary() || n.held() && n.entry.Value.Document.Role == node.RolePrimary)
+	})
 	var claims []claim
 	claimants, joined := 0, false
 	for _, n := range g.nodes {
 		r := &n.entry.Value
 		believed := n.refused == "" && n.entry.Fresh(now)
-		claiming := believed && r.Claims()
-		held := believed && n.held()
+		n.beside = primary && believed && r.ClaimsStandby()
+		claiming := believed && r.Claims() && !n.beside
+		held := believed && n.held() && !(primary && r.Document.Role == node.RoleStandbyLeader)
 		if claiming {
 			claimants++
 			joined = joined || !n.claiming

@@ -95,6 +95,12 @@ func (n *tracked) streams(before, d *node.Document) bool {
 // standings computes what the cluster knows about each of its nodes.
 func (g *group) standings(now time.Time, d decision) []node.Standing {
 	all := make([]node.Standing, len(g.nodes))
+	beside := 0
+	for _, n := range g.nodes {
+		if n.beside {
+			beside++
+		}
+	}
 	for i, n := range g.nodes {
 		s := &all[i]
 		*s = node.Standing{
@@ -106,13 +112,23 @@ func (g *group) standings(now time.Time, d decision) []node.Standing {
 		}
 		r := &n.entry.Value
 		s.DCS = r.SeesDCS(g.loopWait())
-		if r.Claims() && !s.Elected {
+		switch {
+		case n.beside:
+			s.Beside, s.OnlyStandby = "leads a standby cluster; "+g.primaryInWords(d), beside == 1
+		case r.Claims() && !s.Elected:
 			s.Dispute = g.dispute(n, d)
 		}
 		g.exclude(n, s)
 	}
 	g.keepReplicas(now, all)
 	return all
+}
+
+func (g *group) primaryInWords(d decision) string {
+	if d.winner == "" {
+		return "other nodes claim to be primary"
+	}
+	return d.winner + " is the primary"
 }
 
 func (g *group) dispute(n *tracked, d decision) string {

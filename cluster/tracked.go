@@ -41,6 +41,7 @@ type tracked struct {
 	strange    []string  // identifiers with which it answered while a node of the cluster led with another one
 	since      time.Time // as Member.Since
 	claiming   bool      // in the latest election
+	beside     bool      // in the latest election: it leads a standby cluster, and another node is a primary
 	leaving    leaving
 	samples    samples
 	beaten     bool // it lost an election while it was silent: its claim does not count until it answers

@@ -169,7 +169,10 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 	if o := &before.Value.Document; !before.Known || o.Role != d.Role || o.State != d.State || before.Value.Claims() != r.Claims() {
 		n.since = r.Began
 	}
-	n.refused, n.heard = g.identify(n, d), time.Now()
+	if before.Value.Document.SystemID != d.SystemID {
+		n.heard = time.Now()
+	}
+	n.refused = g.identify(n, d)
 	g.measure(n, &before.Value.Document, r)
 	// Patroni in failsafe mode answers 503 for a moment when the DCS comes back
 	// (ha.py:351): a leader that still runs as one is polled again first.

@@ -140,8 +140,8 @@ func (g *group) pinnedLeader(now time.Time) *tracked {
 	return nil
 }
 
-// noteStrangers remembers the identifiers that were seen before the leader said again
-// that it leads.
+// noteStrangers remembers the identifiers that were heard of before a poll began by which
+// the leader says that it leads.
 func (g *group) noteStrangers(leader *tracked) {
 	for _, n := range g.nodes {
 		id := n.entry.Value.Document.SystemID

@@ -288,6 +288,16 @@ func TestStranger(t *testing.T) {
 			t.Errorf("%+v, want %q", h, why)
 		}
 	})
+	inBubble(t, "with another scope than configured does not even refuse the cluster's own nodes", func(t *testing.T) {
+		w := three(t, func(c *Config) { c.Clusters[0].Scope = "main" })
+		w.fakes["pg1"].Set(refuses)
+		w.until(time.Second, "pg1 is out", func() bool { return w.primary() == "" })
+		w.fakes["pg3"].Set(with("6666", leads(9)).WithField("patroni", map[string]any{"version": "4.1.4", "scope": "other", "name": "pg3"}))
+		w.settle()
+		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2"}) || w.view().SystemID != "7001" {
+			t.Errorf("replicas %q, identifier %s", got, w.view().SystemID)
+		}
+	})
 	inBubble(t, "two of which claim at once", func(t *testing.T) {
 		w := three(t)
 		w.fakes["pg1"].Set(hangs)

@@ -37,7 +37,7 @@ type tracked struct {
 	lagging    hold
 	behind     hold
 	refused    string    // as Member.Refused
-	heard      time.Time // when its last answer arrived
+	heard      time.Time // when it was first heard of with its present identifier
 	strange    []string  // identifiers with which it answered while a node of the cluster led with another one
 	since      time.Time // as Member.Since
 	claiming   bool      // in the latest election

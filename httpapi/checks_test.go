@@ -511,7 +511,7 @@ func TestStackedRestart(t *testing.T) {
 		settle()
 		inner.stop()
 		c.Node("pg1").SetDelay(ttl/2 + 10*time.Millisecond) // so late that it counts as none
-		inner = begin()
+		begin()
 		for begun := time.Now(); time.Since(begun) < 20*time.Second; time.Sleep(10 * time.Millisecond) {
 			if time.Since(begun) > time.Second {
 				c.Node("pg1").SetDelay(0)

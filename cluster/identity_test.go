@@ -314,7 +314,10 @@ func TestStranger(t *testing.T) {
 			w.fakes["pg3"].Set(with(fmt.Sprint(i), follows(1)))
 			time.Sleep(2 * time.Second)
 		}
-		if n := len(w.sup.group().byName["pg3"].strange); n != maxIdentifiers {
+		g := w.sup.group()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if n := len(g.byName["pg3"].strange); n != maxIdentifiers {
 			t.Errorf("%d identifiers are remembered", n)
 		}
 	})

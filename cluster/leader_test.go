@@ -514,7 +514,12 @@ func TestPrimaryBesideAStandbyLeader(t *testing.T) {
 		w := sites(t)
 		w.settle()
 		w.fakes["pg1"].Set(leads(1).WithStatus(503))
-		w.until(time.Second, "one 503", func() bool { return w.sup.group().byName["pg1"].blips > 0 })
+		w.until(time.Second, "one 503", func() bool {
+			g := w.sup.group()
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return g.byName["pg1"].blips > 0
+		})
 		wantPassing(w, map[string][]string{"leader": {"pg1"}})
 	})
 	inBubble(t, "a silent primary loses to none", func(t *testing.T) {

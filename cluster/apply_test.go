@@ -458,7 +458,7 @@ func TestRefreshCluster(t *testing.T) {
 			w.until(4*time.Second, i+" is idle", w.fakes[i].Idle)
 		}
 		before := w.fakes["pg2"].Count()
-		if err := w.sup.RefreshCluster("main"); err != nil {
+		if err := w.sup.RefreshLeader("main", ""); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -466,7 +466,7 @@ func TestRefreshCluster(t *testing.T) {
 		if got := w.fakes["pg2"].Count() - before; got == 0 {
 			t.Error("not polled at once")
 		}
-		if err := w.sup.RefreshCluster("other"); err == nil {
+		if err := w.sup.RefreshLeader("other", ""); err == nil {
 			t.Error("no error for an unknown cluster")
 		}
 	})

@@ -21,19 +21,20 @@ type Change struct {
 
 // The kinds of changes.
 const (
-	KindLeader    = "leader"    // the elected node
-	KindPrimary   = "primary"   // the node that passes the check "leader": without one nothing can be written
-	KindSplit     = "split"     // several nodes claim and answer: "no", "yes"
-	KindLevel     = "level"     // the level of the cluster's health
-	KindAnswering = "answering" // whether the node answers polls: "yes", "no"
-	KindKnown     = "known"     // whether the node's last answer is believed: "fresh", "out"
-	KindRole      = "role"
-	KindState     = "state"
-	KindTimeline  = "timeline"
-	KindIdentity  = "identity" // whether the node belongs to this cluster: "right", "wrong"
-	KindLeaving   = "leaving"  // whether the node's announced stop holds: "no", "yes"; "yes", "yes" when it was announced again
-	KindUnlisted  = "unlisted" // whether the DCS does not list the node any more: "no", "yes"
-	KindReplica   = "replica"  // the replica check's outcome while the role stays
-	KindSettings  = "settings" // whether the cache's TTL is safe: "safe", "unsafe", "unknown"
-	KindWatching  = "watching" // whether the supervisor runs, or the cluster is watched: "yes", "no"; a crash leaves no change
+	KindLeader          = "leader"    // the elected node
+	KindPrimary         = "primary"   // the node that passes the check "leader": without one nothing can be written
+	KindSplit           = "split"     // several nodes claim and answer: "no", "yes"
+	KindLevel           = "level"     // the level of the cluster's health
+	KindAnswering       = "answering" // whether the node answers polls: "yes", "no"
+	KindKnown           = "known"     // whether the node's last answer is believed: "fresh", "out"
+	KindRole            = "role"
+	KindState           = "state"
+	KindTimeline        = "timeline"
+	KindIdentity        = "identity"         // whether the node belongs to this cluster: "right", "wrong"
+	KindIdentityChanged = "identity_changed" // the cluster's system identifier
+	KindLeaving         = "leaving"          // whether the node's announced stop holds: "no", "yes"; "yes", "yes" when it was announced again
+	KindUnlisted        = "unlisted"         // whether the DCS does not list the node any more: "no", "yes"
+	KindReplica         = "replica"          // the replica check's outcome while the role stays
+	KindSettings        = "settings"         // whether the cache's TTL is safe: "safe", "unsafe", "unknown"
+	KindWatching        = "watching"         // whether the supervisor runs, or the cluster is watched: "yes", "no"; a crash leaves no change
 )

@@ -24,6 +24,9 @@ func diff(before, after *View) []Change {
 			diffMember(old, m, before.At, at, add)
 		}
 	}
+	if after.Changed != before.Changed && after.Changed != (IdentityChange{}) {
+		add("", KindIdentityChanged, after.Changed.From, after.Changed.To, after.Changed.reason())
+	}
 	add("", KindSplit, yesNo(before.Split), yesNo(after.Split), after.Why)
 	add("", KindLeader, cmp.Or(before.Leader, "none"), cmp.Or(after.Leader, "none"), after.whyNoLeader(before.Leader))
 	if after.Leader != "" && !before.LeaderLost.IsZero() {

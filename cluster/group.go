@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,10 +23,9 @@ type group struct {
 
 	suspension suspension
 
-	mu         sync.Mutex
-	*roster           // the latest; this and all below is guarded by mu
-	systemID   string // pinned by the first good report, like seenScope
-	seenScope  string
+	mu      sync.Mutex
+	*roster // the latest; this and all below is guarded by mu
+	identity
 	leader     string    // the elected node
 	timeline   int64     // of the latest primary
 	position   int64     // the newest known of the latest primary, in bytes; -1 = unknown
@@ -69,6 +69,9 @@ func (g *group) pollBegins(n *tracked, at time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n.inflight, n.position = at, g.position
+	if n.named {
+		n.named, n.hurried = false, at
+	}
 }
 
 // merge records the outcome of a poll of n, elects, and publishes the view and the
@@ -99,9 +102,7 @@ func (g *group) merge(n *tracked, began time.Time, r node.Report, err error) {
 		}
 	}
 	n.entry = g.known.Get(n.name)
-	if n.refused != "" && g.leader == "" {
-		g.repin(now)
-	}
+	g.adopt(now)
 	old := g.view.Load()
 	d := g.elect(now)
 	g.sample(n, now, err != nil)
@@ -144,13 +145,15 @@ func (g *group) failed(n *tracked, began time.Time, err error) {
 	fall, timeout := 0, false
 	if f, ok := err.(*node.Failure); ok {
 		_, late := errors.AsType[lateError](f.Err)
-		timeout = f.Kind == node.KindTimeout && !late // a node that answered late does not hang: poll it again soon
+		// A node that answered late does not hang, and a poll that was never connected
+		// occupies no worker there: poll it again soon.
+		timeout = f.Kind == node.KindTimeout && !late && !f.Unconnected
 		// A paused Patroni may be down on purpose while PostgreSQL runs on.
 		if f.Hard() && !n.entry.Value.Document.Pause {
 			fall = n.cfg.Fall
 		}
 		if f.Kind == node.KindNotBelieved {
-			fall = 1 // the other supervisor knows all that we could know
+			fall = 1 // the other supervisor has counted them
 		}
 	}
 	if timeout {
@@ -163,12 +166,15 @@ func (g *group) failed(n *tracked, began time.Time, err error) {
 
 func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.Report) {
 	d := &r.Document
-	n.timeouts, n.beaten = 0, false
+	n.timeouts, n.named, n.beaten = 0, false, false
 	if o := &before.Value.Document; !before.Known || o.Role != d.Role || o.State != d.State || before.Value.Claims() != r.Claims() {
 		n.since = r.Began
 	}
+	if before.Value.Document.SystemID != d.SystemID {
+		n.heard = time.Now()
+	}
 	n.refused = cmp.Or(g.identify(n, d), g.twin(n, r))
-	g.measure(n, r)
+	g.measure(n, &before.Value.Document, r)
 	// Patroni in failsafe mode answers 503 for a moment when the DCS comes back
 	// (ha.py:351): a leader that still runs as one is polled again first.
 	if n.name == g.leader && !r.Claims() && d.Running() && (d.Role == node.RolePrimary || d.Role == node.RoleStandbyLeader) {
@@ -178,15 +184,20 @@ func (g *group) answered(n *tracked, before *cache.Entry[node.Report], r *node.R
 	}
 }
 
-// elect elects the leader from the latest reports.
+// elect elects the leader from the latest reports. Beside a primary the leader of a
+// standby cluster, which has a lock of its own, is of another role: it takes no part.
 func (g *group) elect(now time.Time) decision {
+	primary := slices.ContainsFunc(g.nodes, func(n *tracked) bool {
+		return n.refused == "" && n.entry.Fresh(now) && !n.beaten && (n.entry.Value.ClaimsPrimary() || n.held() && n.entry.Value.Document.Role == node.RolePrimary)
+	})
 	var claims []claim
 	claimants, joined := 0, false
 	for _, n := range g.nodes {
 		r := &n.entry.Value
 		believed := n.refused == "" && n.entry.Fresh(now)
-		claiming := believed && r.Claims()
-		held := believed && n.held()
+		n.beside = primary && believed && r.ClaimsStandby()
+		claiming := believed && r.Claims() && !n.beside
+		held := believed && n.held() && !(primary && r.Document.Role == node.RoleStandbyLeader)
 		if claiming {
 			claimants++
 			joined = joined || !n.claiming
@@ -209,7 +220,9 @@ func (g *group) elect(now time.Time) decision {
 		claims[i].pending = n.entry.Failures == 0 && !again && !n.overdue(now)
 	}
 	d := elect(claims, g.leader)
-	g.leader = d.winner
+	if g.leader = d.winner; d.winner == "" && d.why == "" {
+		d.why = g.whyRefused(now)
+	}
 	for _, c := range claims {
 		// When the winner goes too, an old claim must not come back by itself.
 		if d.winner != "" && !d.judging && c.name != d.winner && (c.held || !c.answering) {
@@ -218,6 +231,7 @@ func (g *group) elect(now time.Time) decision {
 	}
 	if n := g.byName[d.winner]; n != nil {
 		doc := &n.entry.Value.Document
+		g.noteLeader(doc)
 		if doc.Timeline != 0 {
 			g.timeline = doc.Timeline
 		}
@@ -236,7 +250,7 @@ func (g *group) elect(now time.Time) decision {
 func (g *group) render(now time.Time, polled *tracked, d decision) *View {
 	old := g.view.Load()
 	v := &View{
-		Cluster: g.name, Scope: cmp.Or(g.scope, g.seenScope), SystemID: g.systemID, At: now, TTL: g.ttl,
+		Cluster: g.name, Scope: g.scopeOf(), SystemID: g.systemID, Changed: g.changed, At: now, TTL: g.ttl,
 		Members: make([]*Member, len(g.nodes)), Leader: d.winner, Judging: d.judging, Split: d.split, Why: d.why,
 		Settings: g.settings, Unsafe: g.unsafe(), Unread: g.unread, index: g.index,
 	}

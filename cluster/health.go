@@ -40,20 +40,23 @@ func (l *Level) UnmarshalText(b []byte) error {
 // the same in /health, on the page, in the output of status, and as the label "code"
 // of metrics and alerts.
 const (
-	CodeSplitBrain     = "split_brain"     // several nodes claim to be primary and answer
-	CodeNoPrimary      = "no_primary"      // no node passes the check "leader": the primary, or in a standby cluster its leader
-	CodeNodeDown       = "node_down"       // there is no answer of the node that can be believed; critical if there is none of any node
-	CodeWrongCluster   = "wrong_cluster"   // the node belongs to another cluster than configured, or is another member
-	CodeLeaving        = "leaving"         // the node's announced stop holds
-	CodeUnlisted       = "unlisted"        // the DCS does not list the node any more
-	CodeReplicaMissing = "replica_missing" // the node answers, but its PostgreSQL is not a working replica
-	CodeWrongTimeline  = "wrong_timeline"  // the replica does not follow the primary's timeline
-	CodeLag            = "lag"             // the replica is excluded for lag
-	CodeDCSUnseen      = "dcs_unseen"      // the node does not see its DCS
-	CodePaused         = "paused"          // Patroni is paused: no automatic failover
-	CodeFailsafe       = "failsafe"        // Patroni's failsafe mode is active: the DCS is out of reach
-	CodeTTLUnsafe      = "ttl_unsafe"      // the cache's TTL is too long for Patroni's own
-	CodeTTLUnknown     = "ttl_unknown"     // Patroni's ttl or loop_wait cannot be read, so the cache's TTL is not compared with them
+	CodeSplitBrain      = "split_brain"      // several nodes claim to be primary and answer
+	CodeNoPrimary       = "no_primary"       // no node passes the check "leader": the primary, or in a standby cluster its leader
+	CodeNodeDown        = "node_down"        // there is no answer of the node that can be believed; critical if there is none of any node
+	CodeWrongCluster    = "wrong_cluster"    // the node belongs to another cluster than configured, or is another member
+	CodeIdentityChanged = "identity_changed" // the cluster has another system identifier than before
+	CodeMixedScopes     = "mixed_scopes"     // the nodes of the cluster have several scopes, and none is configured
+	CodeSQLFails        = "sql_fails"        // the primary passes, but has not answered Patroni's SQL for long
+	CodeLeaving         = "leaving"          // the node's announced stop holds
+	CodeUnlisted        = "unlisted"         // the DCS does not list the node any more
+	CodeReplicaMissing  = "replica_missing"  // the node answers, but its PostgreSQL is not a working replica
+	CodeWrongTimeline   = "wrong_timeline"   // the replica does not follow the primary's timeline
+	CodeLag             = "lag"              // the replica is excluded for lag
+	CodeDCSUnseen       = "dcs_unseen"       // the node does not see its DCS
+	CodePaused          = "paused"           // Patroni is paused: no automatic failover
+	CodeFailsafe        = "failsafe"         // Patroni's failsafe mode is active: the DCS is out of reach
+	CodeTTLUnsafe       = "ttl_unsafe"       // the cache's TTL is too long for Patroni's own
+	CodeTTLUnknown      = "ttl_unknown"      // Patroni's ttl or loop_wait cannot be read, so the cache's TTL is not compared with them
 
 	CodeCertificateExpiring = "certificate_expiring" // a certificate, of the node or of the supervisor itself, ends within [ExpiryWarning]
 	CodeCertificateExpired  = "certificate_expired"  // a certificate has ended and is still used
@@ -64,7 +67,7 @@ const (
 
 // Codes lists every code, in a fixed order.
 var Codes = []string{
-	CodeSplitBrain, CodeNoPrimary, CodeNodeDown, CodeWrongCluster, CodeLeaving, CodeUnlisted, CodeReplicaMissing, CodeWrongTimeline, CodeLag,
+	CodeSplitBrain, CodeNoPrimary, CodeNodeDown, CodeWrongCluster, CodeIdentityChanged, CodeMixedScopes, CodeSQLFails, CodeLeaving, CodeUnlisted, CodeReplicaMissing, CodeWrongTimeline, CodeLag,
 	CodeDCSUnseen, CodePaused, CodeFailsafe, CodeTTLUnsafe, CodeTTLUnknown, CodeCertificateExpiring, CodeCertificateExpired, CodeReloadFailed,
 	CodeDiscoveryStale, CodeDiscoveryProblem,
 }
@@ -92,6 +95,10 @@ func (h *Health) Add(r Reason) {
 	}
 	h.Reasons = slices.Insert(h.Reasons, at, r)
 }
+
+// sqlFailsAfter is for how long a leader's SQL must fail before that is a reason. A single
+// query of Patroni fails now and then.
+const sqlFailsAfter = 10 * time.Second
 
 // Health judges the cluster as it is known at now. Where only one node is watched,
 // the primary may be an unwatched node: it is no fault then that there is none.
@@ -123,6 +130,16 @@ func (v *View) Health(now time.Time) Health {
 			text = v.Why
 		}
 		add(Critical, CodeNoPrimary, "", text)
+	}
+	if v.Changed != (IdentityChange{}) {
+		text := v.Changed.reason() + ", since " + v.Changed.At.UTC().Format("2006-01-02 15:04:05 UTC")
+		if names := v.unfollowed(now); names != "" {
+			text += "; not followed by " + names + " yet: reload the configuration to acknowledge it"
+		}
+		add(Warning, CodeIdentityChanged, "", text)
+	}
+	if scopes := v.mixedScopes(now); scopes != "" {
+		add(Warning, CodeMixedScopes, "", "the nodes have several scopes: "+scopes+"; no scope is configured, so it is not checked")
 	}
 	v.memberReasons(now, answering, add)
 	v.conditions(now, add)
@@ -156,6 +173,9 @@ func (v *View) memberReasons(now time.Time, answering int, add func(Level, strin
 		case m.Refused != "":
 			add(Warning, CodeWrongCluster, m.Name, m.Refused)
 		case m.Name == v.Leader:
+			if since := now.Sub(m.Since); m.Entry.Value.Document.State == node.StateUnknown && since >= sqlFailsAfter && m.Verdict(leaderCheck, now).Passes() {
+				add(Warning, CodeSQLFails, m.Name, "PostgreSQL has not answered Patroni's SQL for "+since.Round(time.Second).String()+": it passes because it holds the leader lock")
+			}
 		case m.Standing.Behind:
 			add(Warning, CodeWrongTimeline, m.Name, m.Standing.Why)
 		case replica.Outcome == node.Lagging:

@@ -13,7 +13,7 @@ import (
 )
 
 // clock is what a reason's text says of the time.
-var clock = regexp.MustCompile(`\d\d:\d\d:\d\d\.\d{3}|[\d.]+s ago|for [\d.]+s`)
+var clock = regexp.MustCompile(`\d\d:\d\d:\d\d\.\d{3}|2000-01-01 00:00:0[1-9]|[\d.]+s ago|for [\d.]+s`)
 
 // A code that is never given, or another one than before, makes an alert that
 // never fires.
@@ -47,6 +47,15 @@ func TestHealth(t *testing.T) {
 			want: []Reason{{"no_primary", Critical, "", "no node claims to be primary"}}},
 		{name: "stopping primary", set: map[string]clustertest.Script{"pg1": leads(1).WithState(node.StateStopping)},
 			want: []Reason{{"no_primary", Critical, "pg1", "elected last, but: PostgreSQL is stopping"}}},
+		{name: "the primary's SQL fails for long", set: map[string]clustertest.Script{"pg1": leads(1).WithState(node.StateUnknown)}, after: 15 * time.Second,
+			want: []Reason{{"sql_fails", Warning, "pg1", "PostgreSQL has not answered Patroni's SQL N: it passes because it holds the leader lock"}}},
+		{name: "another identity", set: map[string]clustertest.Script{"pg1": leads(1).WithField("database_system_identifier", "8888")},
+			want: []Reason{
+				{"identity_changed", Warning, "", "the system identifier changed from 7001 to 8888: pg1 leads with it, since N UTC; not followed by pg2, pg3 yet: reload the configuration to acknowledge it"},
+				{"wrong_cluster", Warning, "pg2", "system identifier is 7001, want 8888"}, {"wrong_cluster", Warning, "pg3", "system identifier is 7001, want 8888"},
+			}},
+		{name: "two scopes", set: map[string]clustertest.Script{"pg2": follows(1).WithField("patroni", map[string]any{"version": "4.1.4", "scope": "dr", "name": "pg2"})},
+			want: []Reason{{"mixed_scopes", Warning, "", `the nodes have several scopes: "dr" (pg2) and "main" (pg1, pg3); no scope is configured, so it is not checked`}}},
 		{name: "two primaries", set: map[string]clustertest.Script{"pg2": leads(1)},
 			want: []Reason{
 				{"split_brain", Critical, "", "claims by pg1 (timeline 1) and pg2 (timeline 1): their timelines are equal: no node is elected"},
@@ -56,7 +65,7 @@ func TestHealth(t *testing.T) {
 			want: []Reason{{"node_down", Warning, "pg3", "not answering: connection refused (5 times in a row)"}}},
 		{name: "a replica's PostgreSQL crashed", set: map[string]clustertest.Script{"pg2": follows(1).WithState(node.StateCrashed)},
 			want: []Reason{{"replica_missing", Warning, "pg2", "PostgreSQL: crashed"}}},
-		{name: "a replica of an old timeline", change: behind, set: map[string]clustertest.Script{"pg1": leads(2), "pg3": follows(2)}, after: 15 * time.Second,
+		{name: "a replica of an old timeline", change: behind, set: map[string]clustertest.Script{"pg1": leads(2), "pg2": follows(1).WithField("replication_state", ""), "pg3": follows(2)}, after: 15 * time.Second,
 			want: []Reason{{"wrong_timeline", Warning, "pg2", "timeline 1, the primary is on 2"}}},
 		{name: "lag", change: lagRules, set: map[string]clustertest.Script{"pg2": follows(1).WithReplayed(1<<30 - 212*mb)}, after: 15 * time.Second,
 			want: []Reason{{"lag", Warning, "pg2", "lag 212 MB over 100 MB N"}}},

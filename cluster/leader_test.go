@@ -457,6 +457,97 @@ func TestStandbyClusterHasALeaderButNoPrimary(t *testing.T) {
 	})
 }
 
+// A primary cluster and its standby cluster in one section: the same scope, each with its own DCS.
+func TestPrimaryBesideAStandbyLeader(t *testing.T) {
+	standby := follows(1).WithRole(node.RoleStandbyLeader)
+	standby.StandbyLeader = true
+	sites := func(t *testing.T) *world {
+		return begin(t, config(clustertest.New(t, "dr1", standby), clustertest.New(t, "dr2", follows(1)), clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1))))
+	}
+	wantPassing := func(w *world, want map[string][]string) {
+		w.t.Helper()
+		for check, want := range want {
+			if got := w.passing(check); !slices.Equal(got, want) {
+				w.t.Errorf("%s: %q, want %q", check, got, want)
+			}
+		}
+	}
+	inBubble(t, "the primary is elected, and nothing is wrong", func(t *testing.T) {
+		w := sites(t)
+		w.settle()
+		wantPassing(w, map[string][]string{
+			"primary": {"pg1"}, "leader": {"pg1"}, "standby-leader": {"dr1"}, "replica": {"dr2", "pg2"}, "read-only": {"dr1", "dr2", "pg1", "pg2"},
+			"readiness": {"dr1", "dr2", "pg1", "pg2"},
+		})
+		if h := w.view().Health(time.Now()); h.Level != OK {
+			t.Errorf("%+v", h)
+		}
+		if got, want := w.verdict("dr1", "leader"), (node.Verdict{Outcome: node.OtherRole, Label: "standby_leader", Reason: "leads a standby cluster; pg1 is the primary"}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		w.drain()
+		if got := w.primaries(time.Minute); !slices.Equal(got, []string{"pg1"}) {
+			t.Errorf("primaries %q", got)
+		}
+		if got := w.drain(); len(got) > 0 {
+			t.Errorf("changes: %+v", got)
+		}
+		polls := w.fakes["pg1"].Polls(0)
+		if n := busiest(polls[len(polls)-100:]); n > 6 {
+			t.Errorf("pg1 is polled %d times in a second, as if something were wrong", n)
+		}
+	})
+	inBubble(t, "without a primary the standby leader leads, until it is promoted", func(t *testing.T) {
+		w := sites(t)
+		w.settle()
+		w.fakes["pg1"].Set(refuses)
+		w.fakes["pg2"].Set(refuses)
+		w.until(time.Second, "dr1 leads", func() bool { return slices.Equal(w.passing("leader"), []string{"dr1"}) })
+		wantPassing(w, map[string][]string{"primary": nil, "standby-leader": {"dr1"}})
+		w.fakes["dr1"].Set(leads(2))
+		w.until(time.Second, "dr1 is primary", func() bool { return w.primary() == "dr1" })
+		w.fakes["pg1"].Set(standby) // the old site follows
+		w.settle()
+		wantPassing(w, map[string][]string{"primary": {"dr1"}, "leader": {"dr1"}, "standby-leader": {"pg1"}})
+	})
+	inBubble(t, "a blip of the primary elects no standby leader", func(t *testing.T) {
+		w := sites(t)
+		w.settle()
+		w.fakes["pg1"].Set(leads(1).WithStatus(503))
+		w.until(time.Second, "one 503", func() bool {
+			g := w.sup.group()
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return g.byName["pg1"].blips > 0
+		})
+		wantPassing(w, map[string][]string{"leader": {"pg1"}})
+	})
+	inBubble(t, "a silent primary loses to none", func(t *testing.T) {
+		w := sites(t)
+		w.settle()
+		w.fakes["pg1"].Set(hangs)
+		if got := w.primaries(4 * time.Second); !slices.Equal(got, []string{"pg1"}) {
+			t.Errorf("primaries %q", got)
+		}
+	})
+	inBubble(t, "of two standby leaders none is the one", func(t *testing.T) {
+		w := sites(t)
+		w.fakes["dr2"].Set(standby)
+		w.settle()
+		wantPassing(w, map[string][]string{"primary": {"pg1"}, "leader": {"pg1"}, "standby-leader": nil, "read-only": {"dr1", "dr2", "pg1", "pg2"}})
+	})
+	inBubble(t, "two primaries are a split brain", func(t *testing.T) {
+		w := sites(t)
+		w.settle()
+		w.fakes["pg2"].Set(leads(2))
+		w.settle()
+		wantPassing(w, map[string][]string{"primary": {"pg2"}, "leader": {"pg2"}, "standby-leader": {"dr1"}})
+		if v := w.view(); !v.Split || strings.Contains(v.Why, "dr1") {
+			t.Errorf("split %t, why %q", v.Split, v.Why)
+		}
+	})
+}
+
 func TestPostgresCrashed(t *testing.T) {
 	inBubble(t, "takes the primary down though Patroni says 200", func(t *testing.T) {
 		w := three(t)
@@ -561,7 +652,7 @@ func TestTTL(t *testing.T) {
 	for _, test := range []struct {
 		kind  node.Kind
 		polls int // 0 = only the TTL counts
-	}{{node.KindRefused, 3}, {node.KindReset, 3}, {node.KindNoRoute, 3}, {node.KindStatus, 0}, {node.KindDNS, 0}, {node.KindTLS, 0}, {node.KindDocument, 0}} {
+	}{{node.KindRefused, 3}, {node.KindReset, 3}, {node.KindNoRoute, 0}, {node.KindStatus, 0}, {node.KindDNS, 0}, {node.KindTLS, 0}, {node.KindDocument, 0}} {
 		inBubble(t, string(test.kind), func(t *testing.T) {
 			w := three(t)
 			n := w.change("pg1", fails(test.kind))

@@ -16,6 +16,7 @@ const (
 	settleFor   = time.Second      // how long a cluster must be settled before polling slows down
 	unsettleFor = 60 * time.Second // how long a cluster is polled fast at a stretch
 	backoffMax  = 8                // the most intervals between polls of a node that times out
+	namedEvery  = 5 * time.Second  // how often the backoff of a node ends at most because something names the node
 	settingsFor = 5 * time.Minute  // between two reads of Patroni's settings
 
 	settingsRetry = 30 * time.Second // after a read that failed
@@ -97,7 +98,11 @@ func (g *group) due(n *tracked) (at time.Time, ok bool) {
 	switch {
 	case n.timeouts > 0:
 		// Polls that hang occupy Patroni's few workers.
-		return n.ended.Add(jitter(n.cfg.Interval * time.Duration(min(1<<min(n.timeouts-1, 10), backoffMax)))), true
+		at := n.ended.Add(jitter(n.cfg.Interval * time.Duration(min(1<<min(n.timeouts-1, 10), backoffMax))))
+		if named := later(n.ended.Add(n.cfg.FastInterval/2), n.hurried.Add(namedEvery)); n.named && named.Before(at) {
+			at = named // it may have come back as the new primary
+		}
+		return at, true
 	case g.fast(now):
 		return later(n.began.Add(n.cfg.FastInterval), n.ended.Add(n.cfg.FastInterval/2)), true
 	case n.name == g.leader:
@@ -150,18 +155,30 @@ func (g *group) isUnsettled(d decision, now time.Time) bool {
 
 func (g *group) wakeAll() {
 	for _, n := range g.nodes {
-		select {
-		case n.wake <- struct{}{}:
-		default: // the loop is woken already
-		}
+		n.wakeUp()
 	}
 }
 
-// refresh polls the whole cluster now. Many calls have the effect of one: no node is
-// polled more often than every FastInterval.
-func (g *group) refresh() {
+func (n *tracked) wakeUp() {
+	select {
+	case n.wake <- struct{}{}:
+	default: // the loop is woken already
+	}
+}
+
+// refresh polls the whole cluster now, and ends the backoff of the node that is named.
+// Many calls have the effect of one: no node is polled more often than every
+// FastInterval, nor one that hangs because it was named more often than every
+// namedEvery.
+func (g *group) refresh(names func(*tracked) bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for _, n := range g.nodes {
+		if (n.timeouts > 0 || !n.inflight.IsZero()) && names(n) {
+			n.named = true
+			n.wakeUp()
+		}
+	}
 	g.hurryLocked(time.Now())
 }
 

@@ -179,6 +179,64 @@ func TestPaceBounds(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		wantGaps(t, w.fakes["pg2"], n, 900*time.Millisecond, 1100*time.Millisecond)
 	})
+	inBubble(t, "a host that drops packets is polled without backoff: no worker of Patroni hangs", func(t *testing.T) {
+		w := begin(t, config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", clustertest.Drops())))
+		time.Sleep(2 * time.Minute)
+		wantGaps(t, w.fakes["pg2"], 1, 3*time.Second, 3100*time.Millisecond)
+		w.fakes["pg2"].Set(follows(1))
+		w.until(3100*time.Millisecond, "pg2 answers", func() bool { return w.view().Member("pg2").Entry.Failures == 0 })
+	})
+	for name, says := range map[string]func(*Supervisor){
+		"a refresh":    func(s *Supervisor) { _ = s.Refresh("main", "pg2") },
+		"a leader key": func(s *Supervisor) { _ = s.RefreshLeader("main", "pg2") },
+	} {
+		inBubble(t, name+" that names a node ends its backoff", func(t *testing.T) {
+			w := begin(t, config(clustertest.New(t, "pg1", follows(1)), clustertest.New(t, "pg2", hangs)))
+			pg2 := w.fakes["pg2"]
+			time.Sleep(time.Minute) // by now it is polled every 11 s
+			w.until(12*time.Second, "a poll timed out", func() bool { return !pg2.Idle() })
+			w.until(4*time.Second, "a poll timed out", pg2.Idle)
+			pg2.Set(leads(2))
+			time.Sleep(100 * time.Millisecond)
+			says(w.sup)
+			w.until(50*time.Millisecond, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		})
+		inBubble(t, name+" that names a node while its poll hangs, too", func(t *testing.T) {
+			w := begin(t, config(clustertest.New(t, "pg1", follows(1)), clustertest.New(t, "pg2", hangs)))
+			pg2 := w.fakes["pg2"]
+			time.Sleep(time.Minute)
+			w.until(12*time.Second, "a poll is under way", func() bool { return !pg2.Idle() })
+			time.Sleep(time.Second)
+			says(w.sup)
+			w.until(4*time.Second, "it timed out", pg2.Idle)
+			pg2.Set(leads(2))
+			w.until(100*time.Millisecond, "pg2 is primary", func() bool { return w.primary() == "pg2" })
+		})
+	}
+	inBubble(t, "a flood that names a node is bounded", func(t *testing.T) {
+		w := begin(t, config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", hangs)))
+		time.Sleep(time.Minute)
+		n := w.fakes["pg2"].Count()
+		for range 6000 {
+			_ = w.sup.Refresh("", "pg2")
+			time.Sleep(10 * time.Millisecond)
+		}
+		if polls := w.fakes["pg2"].Count() - n; polls > 13 {
+			t.Errorf("%d polls in a minute", polls)
+		}
+	})
+	inBubble(t, "a refresh of another node does not end it", func(t *testing.T) {
+		w := begin(t, config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", hangs)))
+		time.Sleep(time.Minute)
+		n := w.fakes["pg2"].Count()
+		for range 6000 {
+			_ = w.sup.Refresh("", "pg1")
+			time.Sleep(10 * time.Millisecond)
+		}
+		if polls := w.fakes["pg2"].Count() - n; polls > 7 {
+			t.Errorf("%d polls in a minute", polls)
+		}
+	})
 	inBubble(t, "the start is no haste", func(t *testing.T) {
 		w := begin(t, config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", follows(1))))
 		time.Sleep(3 * time.Second)

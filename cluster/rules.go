@@ -14,7 +14,7 @@ type Rules struct {
 	Lock         bool          // the holder of the leader lock is primary, whatever state PostgreSQL is in
 	MaxLag       int64         // bytes by which a replica may lag behind the primary, 0 = no limit
 	LagHold      time.Duration // how long a replica must be over the limit, or under it, before that counts
-	SameTimeline bool          // a replica that stays on an older timeline than the primary does not pass
+	SameTimeline bool          // a replica that stays on an older timeline than the primary, and does not stream, does not pass
 	Streaming    bool          // a replica that does not stream does not pass
 	MinReplicas  int           // lag excludes no replica if fewer than this would pass
 	Fallback     bool          // the primary passes the check "replica" when no replica does
@@ -47,8 +47,9 @@ func (h *hold) update(condition bool, at time.Time, long time.Duration) {
 	}
 }
 
-// measure computes lag and timeline from a good report, for the rules.
-func (g *group) measure(n *tracked, r *node.Report) {
+// measure computes lag and timeline from a good report, for the rules. before is the
+// document before it.
+func (g *group) measure(n *tracked, before *node.Document, r *node.Report) {
 	d := &r.Document
 	n.lag, n.receiveLag = -1, -1
 	if n.position >= 0 && d.Replayed != nil {
@@ -61,7 +62,7 @@ func (g *group) measure(n *tracked, r *node.Report) {
 		n.lagging.update(n.lag > g.rules.MaxLag, r.Began, g.rules.LagHold)
 	}
 	if g.rules.SameTimeline && d.Timeline != 0 {
-		if d.Role == node.RoleReplica && d.Timeline < g.timeline {
+		if d.Role == node.RoleReplica && d.Timeline < g.timeline && !n.streams(before, d) {
 			n.behind.update(true, r.Began, max(g.rules.LagHold, minTimelineHold))
 		} else {
 			n.behind = hold{} // timelines do not flap
@@ -69,9 +70,37 @@ func (g *group) measure(n *tracked, r *node.Report) {
 	}
 }
 
+// streams reports whether a replica follows the primary although its timeline is an
+// older one: Patroni's timeline of a replica is that of what it has replayed, so that
+// after a failover a replica which replays late still has the old one.
+//
+// A replica also streams from an old primary that lives on. Its Patroni ends that when
+// it sees another leader, so a Patroni that sees none is not asked, except in failsafe
+// mode, in which nobody is promoted. Before 3.0.4 Patroni does not say whether a replica
+// streams. It does so if it receives more, or if it has exactly what the primary has:
+// one with another history has less, or more.
+func (n *tracked) streams(before, d *node.Document) bool {
+	if d.ClusterUnlocked && !d.Failsafe {
+		return false
+	}
+	if d.TellsReplicationState() {
+		return d.ReplicationState == "streaming"
+	}
+	if d.Received == nil {
+		return false
+	}
+	return *d.Received == n.position || before.Received != nil && *d.Received > *before.Received
+}
+
 // standings computes what the cluster knows about each of its nodes.
 func (g *group) standings(now time.Time, d decision) []node.Standing {
 	all := make([]node.Standing, len(g.nodes))
+	beside := 0
+	for _, n := range g.nodes {
+		if n.beside {
+			beside++
+		}
+	}
 	for i, n := range g.nodes {
 		s := &all[i]
 		*s = node.Standing{
@@ -83,13 +112,23 @@ func (g *group) standings(now time.Time, d decision) []node.Standing {
 		}
 		r := &n.entry.Value
 		s.DCS = r.SeesDCS(g.loopWait())
-		if r.Claims() && !s.Elected {
+		switch {
+		case n.beside:
+			s.Beside, s.OnlyStandby = "leads a standby cluster; "+g.primaryInWords(d), beside == 1
+		case r.Claims() && !s.Elected:
 			s.Dispute = g.dispute(n, d)
 		}
 		g.exclude(n, s)
 	}
 	g.keepReplicas(now, all)
 	return all
+}
+
+func (g *group) primaryInWords(d decision) string {
+	if d.winner == "" {
+		return "other nodes claim to be primary"
+	}
+	return d.winner + " is the primary"
 }
 
 func (g *group) dispute(n *tracked, d decision) string {

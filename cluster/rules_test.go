@@ -11,91 +11,6 @@ import (
 
 const mb = 1 << 20
 
-func TestIdentity(t *testing.T) {
-	patroni := func(scope, name string) map[string]any {
-		return map[string]any{"version": "4.1.4", "scope": scope, "name": name}
-	}
-	tests := []struct {
-		name   string
-		change func(*ClusterConfig)
-		wrong  clustertest.Script // of pg2
-		want   string
-	}{
-		{"another system identifier", nil, leads(9).WithField("database_system_identifier", "6666"), "system identifier is 6666, want 7001"},
-		{"another scope than the first seen", nil, leads(9).WithField("patroni", patroni("test", "pg2")), `scope is "test", want "main"`},
-		{"another scope than configured", func(c *ClusterConfig) { c.Scope = "main" }, leads(9).WithField("patroni", patroni("test", "pg2")), `scope is "test", want "main"`},
-		{"another member", func(c *ClusterConfig) { c.Nodes[1].Member = "pg2" }, leads(9).WithField("patroni", patroni("main", "pg7")), `member's name is "pg7", want "pg2"`},
-	}
-	for _, test := range tests {
-		inBubble(t, test.name, func(t *testing.T) {
-			w := three(t, func(c *Config) {
-				if test.change != nil {
-					test.change(&c.Clusters[0])
-				}
-			})
-			w.fakes["pg2"].Set(test.wrong)
-			if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg1"}) {
-				t.Errorf("primaries %q", got)
-			}
-			for _, check := range node.CheckNames() {
-				if got, want := w.verdict("pg2", check), node.FaultFor("wrong cluster: "+test.want); got != want {
-					t.Errorf("%s: %+v, want %+v", check, got, want)
-				}
-			}
-			if got := w.passing("replica"); !slices.Equal(got, []string{"pg3"}) {
-				t.Errorf("replicas %q", got)
-			}
-			want := []Reason{{"wrong_cluster", Warning, "pg2", test.want}}
-			if h := w.view().Health(time.Now()); h.Level != Warning || !slices.Equal(h.Reasons, want) {
-				t.Errorf("%+v", h)
-			}
-			w.fakes["pg1"].Set(follows(1))
-			if got := w.primaries(5 * time.Second); !slices.Equal(got, []string{"pg1", ""}) {
-				t.Errorf("primaries %q", got)
-			}
-			w.fakes["pg1"].Set(leads(1))
-			w.fakes["pg2"].Set(follows(1))
-			w.settle()
-			if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
-				t.Errorf("replicas %q", got)
-			}
-		})
-	}
-	inBubble(t, "a stranger that answers first does not keep the cluster out", func(t *testing.T) {
-		stranger := follows(1).WithField("database_system_identifier", "6666")
-		fakes := []*clustertest.Poller{clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", stranger)}
-		w := begin(t, config(fakes...))
-		w.sup.group().mu.Lock()
-		w.sup.group().systemID = "6666" // as if pg3 had answered first
-		w.sup.group().mu.Unlock()
-		w.until(2*time.Second, "pg1 leads", func() bool { return w.primary() == "pg1" })
-		w.settle()
-		if got, want := w.verdict("pg3", "replica"), node.FaultFor("wrong cluster: system identifier is 6666, want 7001"); got != want {
-			t.Errorf("the stranger: %+v, want %+v", got, want)
-		}
-	})
-	inBubble(t, "pg_upgrade gives the whole cluster another identifier", func(t *testing.T) {
-		w := three(t)
-		for name, s := range map[string]clustertest.Script{"pg1": leads(1), "pg2": follows(1), "pg3": follows(1)} {
-			w.fakes[name].Set(s.WithField("database_system_identifier", "8888"))
-		}
-		w.until(3*time.Second, "pg1 leads again", func() bool { return w.primary() == "pg1" })
-	})
-	inBubble(t, "two strangers do not replace a primary that leads", func(t *testing.T) {
-		w := three(t)
-		w.fakes["pg2"].Set(leads(9).WithField("database_system_identifier", "6666"))
-		w.fakes["pg3"].Set(follows(9).WithField("database_system_identifier", "6666"))
-		if got := w.primaries(10 * time.Second); !slices.Equal(got, []string{"pg1"}) {
-			t.Errorf("primaries %q", got)
-		}
-	})
-	inBubble(t, "the incumbent is replaced by a stranger", func(t *testing.T) {
-		w := three(t)
-		w.fakes["pg1"].Set(leads(1).WithField("database_system_identifier", "6666"))
-		w.until(300*time.Millisecond, "pg1 is out", func() bool { return w.primary() == "" })
-	})
-}
-
 func lagRules(c *Config) { c.Rules.MaxLag = 100 * mb }
 
 func TestLag(t *testing.T) {
@@ -226,6 +141,7 @@ func TestTimeline(t *testing.T) {
 		w := three(t, func(c *Config) { c.Rules.LagHold = time.Second })
 		w.fakes["pg1"].Set(leads(2))
 		w.fakes["pg2"].Set(follows(2))
+		w.fakes["pg3"].Set(follows(1).WithField("replication_state", "in archive recovery"))
 		time.Sleep(9 * time.Second)
 		if got := w.passing("replica"); !slices.Equal(got, []string{"pg2", "pg3"}) {
 			t.Errorf("at first: %q", got)
@@ -243,6 +159,55 @@ func TestTimeline(t *testing.T) {
 		}
 		w.fakes["pg3"].Set(follows(2))
 		w.until(1200*time.Millisecond, "pg3 is back as soon as it follows", func() bool { return w.verdict("pg3", "replica").Passes() })
+	})
+	// Patroni's timeline of a replica is that of what it has replayed.
+	old := map[string]any{"version": "3.0.2", "scope": "main"}
+	receives := func(received int64) clustertest.Script { // before 3.0.4, on timeline 1
+		return follows(1).WithField("replication_state", "").WithField("patroni", old).
+			WithField("xlog", map[string]any{"received_location": received, "replayed_location": 1 << 20})
+	}
+	for _, test := range []struct {
+		name   string
+		script clustertest.Script
+		passes bool
+	}{
+		{"streams, and replays late", follows(1), true},
+		{"streams and replays late, in failsafe mode", follows(1).WithField("cluster_unlocked", true).WithField("failsafe_mode_is_active", true), true},
+		{"streams, but sees no leader: from the old primary", follows(1).WithField("cluster_unlocked", true), false},
+		{"does not stream", follows(1).WithField("replication_state", ""), false},
+		{"has received all, by a Patroni that does not tell", receives(1 << 30), true},
+		{"has received more than the primary has: another history", receives(1<<30 + 1), false},
+		{"receives nothing more", receives(1<<30 - 1), false},
+	} {
+		inBubble(t, "a replica that "+test.name, func(t *testing.T) {
+			w := three(t, func(c *Config) { c.Rules.LagHold = time.Second })
+			w.fakes["pg1"].Set(leads(2))
+			w.fakes["pg2"].Set(follows(2))
+			w.fakes["pg3"].Set(test.script)
+			time.Sleep(time.Minute)
+			if got := w.verdict("pg3", "replica"); got.Passes() != test.passes {
+				t.Errorf("%+v, passes: want %t", got, test.passes)
+			}
+			if h := w.view().Health(time.Now()); test.passes && slices.ContainsFunc(h.Reasons, func(r Reason) bool { return r.Code == CodeWrongTimeline }) {
+				t.Errorf("%+v", h)
+			}
+		})
+	}
+	inBubble(t, "a replica that receives on, by a Patroni that does not tell, follows", func(t *testing.T) {
+		w := three(t, func(c *Config) { c.Rules.LagHold = time.Second })
+		w.fakes["pg1"].Set(leads(2))
+		w.fakes["pg2"].Set(follows(2))
+		for i := range int64(30) {
+			w.fakes["pg3"].Set(receives(1<<29 + i*mb))
+			time.Sleep(2 * time.Second)
+		}
+		if got := w.verdict("pg3", "replica"); !got.Passes() {
+			t.Errorf("%+v", got)
+		}
+		time.Sleep(15 * time.Second) // and then no more, though the primary has more
+		if got := w.verdict("pg3", "replica"); got.Passes() {
+			t.Errorf("%+v", got)
+		}
 	})
 	inBubble(t, "does not matter when the rule is off", func(t *testing.T) {
 		w := three(t, func(c *Config) { c.Rules.SameTimeline = false })

@@ -66,7 +66,19 @@ func TestBehindAnotherSupervisor(t *testing.T) {
 			t.Errorf("timeline %d, known from %s, want 2 from %s", m.Entry.Value.Document.Timeline, m.Entry.Began, before)
 		}
 	})
-	inBubble(t, "what the other supervisor does not believe is not believed here", func(t *testing.T) {
+	inBubble(t, "what the other supervisor does not know, as after its restart, is silence", func(t *testing.T) {
+		s, pg2 := watchRelayed(t, 10*time.Second, func() time.Duration { return 0 })
+		pg2.Set(fails(node.KindNotKnown))
+		time.Sleep(8 * time.Second)
+		if v := member(s).Verdict(replicaCheck, time.Now()); !v.Passes() {
+			t.Errorf("%+v, want what was known before", v)
+		}
+		time.Sleep(3 * time.Second)
+		if v := member(s).Verdict(replicaCheck, time.Now()); v.Outcome != node.Fault || !strings.Contains(v.Reason, "stale: ") {
+			t.Errorf("%+v, want a fault after the TTL", v)
+		}
+	})
+	inBubble(t, "what the other supervisor knows to be bad is not believed here", func(t *testing.T) {
 		s, pg2 := watchRelayed(t, time.Hour, func() time.Duration { return 0 })
 		pg2.Set(fails(node.KindNotBelieved))
 		time.Sleep(1200 * time.Millisecond) // a poll

@@ -47,7 +47,7 @@ type Config struct {
 // ClusterConfig is one Patroni cluster.
 type ClusterConfig struct {
 	Name  string
-	Scope string // its Patroni scope, "" = the one in the first good answer
+	Scope string // its Patroni scope, "" = any
 	Nodes []NodeConfig
 }
 
@@ -174,25 +174,25 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-// Refresh polls all nodes of the node's cluster at once. Its error is an
-// [*UnknownError] or an [*AmbiguousError].
+// Refresh polls all nodes of the node's cluster at once, and ends the backoff of this
+// one. Its error is an [*UnknownError] or an [*AmbiguousError].
 func (s *Supervisor) Refresh(cluster, node string) error {
 	r, _, err := s.watched.Load().find(cluster, node)
 	if err != nil {
 		return err
 	}
-	r.group.refresh()
+	r.group.refresh(func(n *tracked) bool { return n.name == node })
 	return nil
 }
 
-// RefreshCluster polls all nodes of the cluster at once. Its error is an
-// [*UnknownError].
-func (s *Supervisor) RefreshCluster(cluster string) error {
+// RefreshLeader polls all nodes of the cluster at once, because its leader key moved to
+// the member of that name; "" = to none. Its error is an [*UnknownError].
+func (s *Supervisor) RefreshLeader(cluster, member string) error {
 	r, err := s.watched.Load().cluster(cluster)
 	if err != nil {
 		return err
 	}
-	r.group.refresh()
+	r.group.refresh(func(n *tracked) bool { return cmp.Or(n.cfg.Member, n.name) == member })
 	return nil
 }
 

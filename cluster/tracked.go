@@ -27,7 +27,9 @@ type tracked struct {
 	began      time.Time // when the last poll began
 	ended      time.Time // when it ended
 	jitter     float64   // factor of the interval until the next poll
-	timeouts   int       // in a row
+	timeouts   int       // in a row, of polls that may occupy a worker of Patroni
+	named      bool      // something named it since its last poll began: its backoff ends
+	hurried    time.Time // when a poll last began because of that
 	blips      int       // answers 503 in a row of a leader that still runs as primary
 	position   int64     // the primary's, in bytes, as known when the poll under way began; -1 = unknown
 	lag        int64     // bytes, -1 = unknown
@@ -35,8 +37,11 @@ type tracked struct {
 	lagging    hold
 	behind     hold
 	refused    string    // as Member.Refused
+	heard      time.Time // when it was first heard of with its present identifier
+	strange    []string  // identifiers with which it answered while a node of the cluster led with another one
 	since      time.Time // as Member.Since
 	claiming   bool      // in the latest election
+	beside     bool      // in the latest election: it leads a standby cluster, and another node is a primary
 	leaving    leaving
 	samples    samples
 	beaten     bool // it lost an election while it was silent: its claim does not count until it answers

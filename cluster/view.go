@@ -15,8 +15,9 @@ import (
 // View is an immutable picture of one cluster at one moment.
 type View struct {
 	Cluster  string
-	Scope    string // as configured, else as the first good answer said; "" while unknown
-	SystemID string // PostgreSQL's system identifier, pinned by the first good answer; "" while unknown
+	Scope    string         // as configured, else as the leader said; "" while unknown
+	SystemID string         // PostgreSQL's system identifier; "" while unknown
+	Changed  IdentityChange // of SystemID
 	At       time.Time
 	Members  []*Member     // in the order of the configuration
 	Leader   string        // the elected node, "" when there is none
@@ -172,6 +173,17 @@ func (m *Member) Verdict(c *node.Check, now time.Time) node.Verdict {
 		return m.verdicts[c.Ask]
 	}
 	return node.Judge(&m.Entry.Value, &m.Standing, now.Sub(m.Since), c)
+}
+
+// Refuted reports whether something proves that the node is not there: its host refused
+// or reset connections, or another cluster's node answers. Silence, however long, and
+// what was forgotten after a suspension prove nothing.
+func (m *Member) Refuted(now time.Time) bool {
+	if m.Entry.Fresh(now) {
+		return m.Refused != ""
+	}
+	_, suspended := errors.AsType[suspendedError](m.Entry.Err)
+	return m.Entry.Ended && !suspended
 }
 
 // unknown is the verdict on a node whose answer is not fresh.

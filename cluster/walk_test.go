@@ -39,27 +39,47 @@ func anyScript(r *rand.Rand) clustertest.Script {
 	if r.IntN(8) == 0 {
 		s = s.WithField("pause", true)
 	}
-	if r.IntN(20) == 0 {
-		s = s.WithField("database_system_identifier", "6666")
+	if r.IntN(4) == 0 {
+		s = with([]string{"6666", "8888"}[r.IntN(2)], s)
+	}
+	if r.IntN(15) == 0 {
+		s = s.WithField("patroni", map[string]any{"version": "4.1.4", "scope": "other"})
 	}
 	s.Delay = time.Duration(r.ExpFloat64() * float64(50*time.Millisecond))
 	return s
 }
 
 func TestWhateverHappensThereIsOnePrimaryAtMost(t *testing.T) {
-	const walks, steps = 20, 100
+	const walks, steps = 40, 100
 	for seed := range uint64(walks) {
 		inBubble(t, fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 7))
 			cfg := config(clustertest.New(t, "pg1", leads(1)), clustertest.New(t, "pg2", follows(1)), clustertest.New(t, "pg3", anyScript(r)))
 			cfg.Rules = Rules{Lock: r.IntN(4) == 0, MaxLag: 100 * mb, LagHold: time.Second, SameTimeline: true,
 				Streaming: r.IntN(2) == 0, MinReplicas: r.IntN(3), Fallback: r.IntN(2) == 0}
+			if r.IntN(2) == 0 {
+				cfg.Clusters[0].Scope = "main"
+			}
 			machine := new(sleeper)
 			cfg.Suspended = machine.suspended
 			w := begin(t, cfg)
 			for range steps {
 				w.fakes[fmt.Sprintf("pg%d", 1+r.IntN(3))].Set(anyScript(r))
-				switch name := fmt.Sprintf("pg%d", 1+r.IntN(3)); r.IntN(9) {
+				switch name := fmt.Sprintf("pg%d", 1+r.IntN(3)); r.IntN(12) {
+				case 3:
+					w.sup.Acknowledge()
+					w.lineage.strange = nil
+				case 4:
+					w.lineage.checked = time.Time{} // who is listed has a say
+					n := &cfg.Clusters[0].Nodes[r.IntN(3)]
+					if n.Unlisted.IsZero() {
+						n.Unlisted = time.Now()
+					} else {
+						n.Unlisted = time.Time{}
+					}
+					next := cfg
+					next.Clusters = []ClusterConfig{{Name: "main", Scope: cfg.Clusters[0].Scope, Nodes: slices.Clone(cfg.Clusters[0].Nodes)}}
+					w.sup.Apply(next)
 				case 0:
 					w.announce(name, time.Duration(r.ExpFloat64()*float64(2*time.Second)))
 				case 1:
@@ -80,6 +100,11 @@ func TestWhateverHappensThereIsOnePrimaryAtMost(t *testing.T) {
 					t.Errorf("%s: %d polls in a second", name, n)
 				}
 			}
+			for i := range cfg.Clusters[0].Nodes {
+				cfg.Clusters[0].Nodes[i].Unlisted = time.Time{}
+			}
+			w.sup.Apply(cfg)
+			w.followsTheLock([]string{"", "9999", "6666"}[r.IntN(3)])
 			w.recovers()
 		})
 	}
@@ -101,6 +126,7 @@ func (w *world) walk(also string) {
 		}
 	}
 	w.leavingAffectsOnlyItself(now)
+	w.lineageIsKept(now)
 	v := w.view()
 	for _, r := range v.Health(now).Reasons {
 		if r.Text == "" || r.Code == "" {
@@ -115,6 +141,116 @@ func (w *world) walk(also string) {
 	if (v.Split || v.Judging) && v.Why == "" {
 		w.t.Fatalf("no reason given: %+v", v)
 	}
+}
+
+// lineage is what the walk has seen of identities, apart from the supervisor.
+type lineage struct {
+	checked time.Time            // the last check; zero = begin again
+	pinned  string               // at that check
+	leaders map[string]bool      // that led with it then
+	seen    map[string]time.Time // other identifiers, since when
+	strange map[string]bool      // those of seen that a leader has outlived
+}
+
+// lineageIsKept checks the proof obligations of [identity] at one moment: only the
+// cluster's own nodes pass, a leader's identity is not replaced while it leads, and
+// nothing strange becomes the cluster without a majority or an operator.
+func (w *world) lineageIsKept(now time.Time) {
+	w.t.Helper()
+	v, g, l := w.view(), w.sup.group(), &w.lineage
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	latest := func(m *Member) *node.Document {
+		if good := w.fakes[m.Name].LastGood(); len(good) > 0 {
+			return &good[len(good)-1].Document
+		}
+		return new(node.Document)
+	}
+	for _, m := range v.Members {
+		d := latest(m)
+		if m.Verdict(leaderCheck, now).Passes() && (d.SystemID != v.SystemID || g.scope != "" && d.Scope != g.scope) {
+			w.t.Fatalf("%s leads with identifier %s of scope %s, pinned are %s and %q", m.Name, d.SystemID, d.Scope, v.SystemID, g.scope)
+		}
+	}
+	if v.SystemID != l.pinned && l.pinned != "" && !l.checked.IsZero() && l.checked.After(w.slept) {
+		votes, listed := 0, 0
+		for _, m := range v.Members {
+			if m.Unlisted.IsZero() {
+				listed++
+				if slices.ContainsFunc(w.fakes[m.Name].LastGood(), func(r node.Report) bool { return r.Document.SystemID == v.SystemID }) {
+					votes++
+				}
+			}
+			// It led at the last check and does now, between which its script changed once at most.
+			d := latest(m)
+			leads := m.Entry.Fresh(now) && m.Entry.Value.Claims() && !m.Since.After(l.checked) && !g.byName[m.Name].beaten
+			if l.leaders[m.Name] && leads && d.SystemID == l.pinned && (g.scope == "" || d.Scope == g.scope) {
+				w.t.Fatalf("the identifier %s is replaced by %s while %s leads with it", l.pinned, v.SystemID, m.Name)
+			}
+		}
+		if l.strange[v.SystemID] && votes*2 <= listed {
+			w.t.Fatalf("the identifier %s, which was seen beside %s, is pinned: %+v", v.SystemID, l.pinned, v.Changed)
+		}
+	}
+	if v.SystemID != l.pinned || l.checked.IsZero() {
+		l.seen = nil
+	}
+	if l.seen == nil {
+		l.seen = make(map[string]time.Time)
+	}
+	if l.strange == nil {
+		l.strange = make(map[string]bool)
+	}
+	l.checked, l.pinned, l.leaders = now, v.SystemID, make(map[string]bool)
+	present := make(map[string]bool)
+	for _, m := range v.Members {
+		if id := latest(m).SystemID; m.Unlisted.IsZero() && id != "" && id != v.SystemID {
+			present[id] = true
+			if l.seen[id].IsZero() {
+				l.seen[id] = now
+			}
+		}
+		if m.Unlisted.IsZero() && m.Refused == "" && !g.byName[m.Name].beaten && m.Entry.Fresh(now) && m.Entry.Value.Claims() && latest(m).SystemID == v.SystemID {
+			l.leaders[m.Name] = true
+		}
+	}
+	for id, since := range l.seen {
+		if !present[id] {
+			delete(l.seen, id)
+			continue
+		}
+		for name := range l.leaders {
+			if v.Member(name).Entry.Began.After(since) && !slices.Contains(g.own, id) {
+				l.strange[id] = true
+			}
+		}
+	}
+	for _, id := range g.own {
+		delete(l.strange, id) // a node of the cluster has led with it
+	}
+}
+
+// followsTheLock checks that a node that alone holds the lock passes, whatever was, with
+// an operator's help at most: and without where the scope is configured and its
+// identifier was never seen.
+func (w *world) followsTheLock(id string) {
+	w.t.Helper()
+	if id == "" {
+		return
+	}
+	w.fakes["pg2"].Set(refuses)
+	w.fakes["pg3"].Set(clustertest.Says(503, `{"state":"creating replica","role":"replica","patroni":{"version":"4.1.4","scope":"main"}}`))
+	w.fakes["pg1"].Set(with(id, leads(1)))
+	time.Sleep(25 * time.Second)
+	synctest.Wait()
+	if w.primary() == "pg1" {
+		return
+	}
+	if w.sup.group().scope != "" && id == "9999" {
+		w.t.Fatalf("pg1 alone holds the lock and does not pass: %s", w.view().Why)
+	}
+	w.sup.Acknowledge()
+	w.until(time.Second, "pg1 leads after a reload", func() bool { return w.primary() == "pg1" })
 }
 
 // announce announces a stop and checks that it makes no other node pass, and that the

@@ -26,6 +26,7 @@ type world struct {
 	changes *Subscription
 	slept   time.Time // when the machine was suspended last; zero = never
 	stop    func()
+	lineage lineage
 	without time.Duration // how long there was no primary, at the last check of the walk
 }
 

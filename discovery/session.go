@@ -68,7 +68,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	s.w.publish(s.settings, s.table.snapshot())
 	for at, name := range s.table.leaders { // leaders that changed between the sessions
 		if was, ok := s.leaders[at]; s.leaders != nil && (!ok || was != name) {
-			s.w.leaderMoved(at.scope)
+			s.w.leaderMoved(at.scope, name)
 		}
 	}
 	return s.watch(ctx)
@@ -308,7 +308,7 @@ func (s *session) applyEvents(r *response) (changed bool) {
 		}
 	}
 	for _, scope := range scopes {
-		s.w.leaderMoved(scope)
+		s.w.leaderMoved(scope, s.table.leaders[place{r.namespace, scope, ""}])
 	}
 	return changed
 }

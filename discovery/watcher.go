@@ -34,7 +34,7 @@ type Settings struct {
 // Watcher keeps an up-to-date snapshot of what etcd lists. Its methods may be called
 // by many goroutines at once.
 type Watcher struct {
-	leaderMoved func(scope string)
+	leaderMoved func(scope, leader string)
 	news        chan struct{}
 	snapshot    atomic.Pointer[Snapshot]
 
@@ -64,9 +64,9 @@ func (s *Status) Stale(now time.Time) (since time.Time, stale bool) {
 }
 
 // NewWatcher makes a watcher that reads nothing before Run. It calls leaderMoved each
-// time that the leader key of a scope changes or is removed; leaderMoved must not
-// block.
-func NewWatcher(leaderMoved func(scope string)) *Watcher {
+// time that the leader key of a scope changes, with the name in it, or is removed, with
+// ""; leaderMoved must not block.
+func NewWatcher(leaderMoved func(scope, leader string)) *Watcher {
 	return &Watcher{leaderMoved: leaderMoved, news: make(chan struct{}, 1)}
 }
 

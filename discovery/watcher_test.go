@@ -30,17 +30,19 @@ import (
 // watching is a watcher that runs, with the scopes whose leader moved.
 type watching struct {
 	*Watcher
-	mu    sync.Mutex
-	moves []string
+	mu      sync.Mutex
+	moves   []string
+	leaders []string // to whom
 }
 
 func start(t *testing.T, s *Settings) *watching {
 	t.Helper()
 	w := &watching{}
-	w.Watcher = NewWatcher(func(scope string) {
+	w.Watcher = NewWatcher(func(scope, leader string) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.moves = append(w.moves, scope)
+		w.leaders = append(w.leaders, leader)
 	})
 	w.Apply(s)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -131,6 +133,11 @@ func TestWatch(t *testing.T) {
 	e.Put("/service/main/leader", "pg2")
 	e.Delete("/service/main/leader")
 	until(t, "the leader moved twice", func() bool { return len(w.moved()) == 2 })
+	w.mu.Lock()
+	if want := []string{"pg2", ""}; !slices.Equal(w.leaders, want) {
+		t.Errorf("it moved to %q, want %q", w.leaders, want)
+	}
+	w.mu.Unlock()
 	if s := w.Status(); s.Restarts != 0 || !s.Live || s.Err != nil {
 		t.Errorf("status %+v, want that of a first session", s)
 	}
@@ -294,7 +301,7 @@ func TestHostile(t *testing.T) {
 func TestCompacted(t *testing.T) {
 	e := discoverytest.Start(t)
 	e.Announce("main", "pg1", "http://10.0.0.1:8008")
-	w := NewWatcher(func(string) {})
+	w := NewWatcher(func(string, string) {})
 	s := &session{w: w, settings: settings(e), endpoint: e.URL}
 	if err := s.connect(t.Context()); err != nil {
 		t.Fatal(err)

@@ -199,6 +199,15 @@ func TestStacked(t *testing.T) {
 		settle()
 		replica(200, "running replica")
 
+		// What the lowest one knows to be bad is bad above, from the next poll on.
+		c.Node("pg2").SetFault(nodetest.Refuse)
+		time.Sleep(ttl - 500*time.Millisecond)
+		if a := outer.get("/node/b/replica"); a.status != 503 || !strings.Contains(a.body, `does not believe it: not answering: `) || !strings.Contains(a.body, `"refuted":true`) {
+			t.Errorf("the node that refuses: %d %s", a.status, a.body)
+		}
+		c.Node("pg2").SetFault(nodetest.None)
+		settle()
+
 		// What one supervisor does not believe, those above it do not believe either.
 		inner.stop()
 		time.Sleep(ttl + time.Second)
@@ -241,7 +250,7 @@ func TestStaleAtTheTTL(t *testing.T) {
 		time.Sleep(time.Millisecond + 999*time.Microsecond)
 		polled := body.Glue.PolledAt.Format("2006-01-02T15:04:05.000Z")
 		s.want("/node/pg2/replica", 503, `{"patroniglue":{"node":"pg2","cluster":"main","check":"replica","pass":false,`+
-			`"reason":"stale: last answer 5.0s ago, ttl 5s: no answer within 3s","polled_at":"`+polled+`"}}`)
+			`"reason":"stale: last answer 5.0s ago, ttl 5s: no answer within 3s","refuted":false,"polled_at":"`+polled+`"}}`)
 		for _, check := range node.CheckNames() {
 			if a := s.get("/node/pg2/" + check); a.status != 503 {
 				t.Errorf("%s of a stale node: %d", check, a.status)
@@ -264,7 +273,7 @@ func TestNotAnswering(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		synctest.Wait()
 		const reason = "no answer yet: dial tcp main-pg2:8008: connect: connection refused"
-		s.want("/node/pg2/replica", 503, `{"patroniglue":{"node":"pg2","cluster":"main","check":"replica","pass":false,"reason":"`+reason+`","polled_at":null}}`)
+		s.want("/node/pg2/replica", 503, `{"patroniglue":{"node":"pg2","cluster":"main","check":"replica","pass":false,"reason":"`+reason+`","refuted":false,"polled_at":null}}`)
 		s.want("/node/pg2/patroni", 503, errorBody(reason))
 	})
 }
@@ -485,6 +494,30 @@ func TestMethods(t *testing.T) {
 			want := errorBody("method %s is not for this route, want %s", tt.method, tt.allow)
 			if tt.method != "HEAD" && strings.TrimSpace(a.body) != want {
 				t.Errorf("%s %s: %s", tt.method, tt.target, a.body)
+			}
+		}
+	})
+}
+
+// A supervisor that has just started does not know yet: that takes no node out above it.
+func TestStackedRestart(t *testing.T) {
+	bubble(t, func(t *testing.T, nw *nodetest.Net) {
+		c := members(t, nw, "", "main", "pg1", "pg2")
+		begin := func() *stack { return startAt(t, nw, "inner:8009", nil, cluster.Rules{}, partOf(c, "main")) }
+		inner := begin()
+		outer := start(t, nw, nil, part{name: "top", order: []string{"a", "b"}, urls: map[string]string{
+			"a": "http://inner:8009/node/pg1", "b": "http://inner:8009/node/pg2",
+		}})
+		settle()
+		inner.stop()
+		c.Node("pg1").SetDelay(ttl/2 + 10*time.Millisecond) // so late that it counts as none
+		begin()
+		for begun := time.Now(); time.Since(begun) < 20*time.Second; time.Sleep(10 * time.Millisecond) {
+			if time.Since(begun) > time.Second {
+				c.Node("pg1").SetDelay(0)
+			}
+			if a := outer.get("/node/a/primary"); a.status != 200 {
+				t.Fatalf("the primary: %d %s", a.status, a.body)
 			}
 		}
 	})

@@ -104,5 +104,5 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 // kinds are the kinds of changes.
 var kinds = []string{
 	cluster.KindLeader, cluster.KindPrimary, cluster.KindSplit, cluster.KindLevel, cluster.KindAnswering, cluster.KindKnown, cluster.KindRole,
-	cluster.KindState, cluster.KindTimeline, cluster.KindIdentity, cluster.KindLeaving, cluster.KindUnlisted, cluster.KindReplica, cluster.KindSettings,
+	cluster.KindState, cluster.KindTimeline, cluster.KindIdentity, cluster.KindIdentityChanged, cluster.KindLeaving, cluster.KindUnlisted, cluster.KindReplica, cluster.KindSettings,
 }

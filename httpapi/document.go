@@ -14,11 +14,12 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // appendAnswer writes the node's last document with an object "patroniglue" as
 // its last key. A document that is not believed is left out: another supervisor that
 // polls this one would take it for the node's fresh answer, and a replica that is gone
-// for a running one.
+// for a running one. "refuted" says instead whether that is known or not.
 func appendAnswer(buf *bytes.Buffer, a *cluster.Answer) {
 	m := a.Member
 	buf.WriteByte('{')
-	if m.Entry.Fresh(a.At) && m.Refused == "" {
+	believed := m.Entry.Fresh(a.At) && m.Refused == ""
+	if believed {
 		appendMembers(buf, m.Entry.Value.Raw)
 	}
 	buf.WriteString(`"patroniglue":{"node":`)
@@ -31,6 +32,10 @@ func appendAnswer(buf *bytes.Buffer, a *cluster.Answer) {
 	buf.Write(strconv.AppendBool(buf.AvailableBuffer(), a.Verdict.Passes()))
 	buf.WriteString(`,"reason":`)
 	appendString(buf, a.Verdict.Reason)
+	if !believed {
+		buf.WriteString(`,"refuted":`)
+		buf.Write(strconv.AppendBool(buf.AvailableBuffer(), m.Refuted(a.At)))
+	}
 	buf.WriteString(`,"polled_at":`)
 	if m.Entry.Known {
 		buf.WriteByte('"')

@@ -169,11 +169,18 @@ func TestPageReasons(t *testing.T) {
 		}},
 		"old timeline": {rules: cluster.Rules{SameTimeline: true}, make: func(_ *stack, c *nodetest.Cluster) {
 			c.Node("pg1").Set(func(s *nodetest.State) { s.Timeline = new(int64(7)) })
+			c.Node("pg2").Set(func(s *nodetest.State) { s.ReplicationState = "in archive recovery" })
 			time.Sleep(20 * time.Second)
 		}},
 		"wrong cluster, crashed": {make: func(_ *stack, c *nodetest.Cluster) {
 			c.Node("pg2").Set(func(s *nodetest.State) { s.SystemID = "42" })
 			c.Node("pg3").Set(func(s *nodetest.State) { s.State, s.SQL = "crashed", false })
+		}},
+		"upgraded":    {make: func(_ *stack, c *nodetest.Cluster) { c.Node("pg1").Set(func(s *nodetest.State) { s.SystemID = "42" }) }},
+		"other scope": {make: func(_ *stack, c *nodetest.Cluster) { c.Node("pg3").Set(func(s *nodetest.State) { s.Scope = "dr" }) }},
+		"SQL that fails": {make: func(_ *stack, c *nodetest.Cluster) {
+			c.Node("pg1").Set(func(s *nodetest.State) { s.SQL = false })
+			settle()
 		}},
 		"paused":   {make: func(_ *stack, c *nodetest.Cluster) { c.SetPause(true) }},
 		"failsafe": {make: func(_ *stack, c *nodetest.Cluster) { c.LoseDCS(true); time.Sleep(30 * time.Second) }},

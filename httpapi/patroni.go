@@ -175,7 +175,7 @@ func memberOf(v *cluster.View, m *cluster.Member) patroniMember {
 	p.Reason, p.Scheduled = rare.Reason, rare.Scheduled
 	leads := m.Name == v.Leader
 	switch {
-	case leads && d.Role == node.RoleStandbyLeader:
+	case leads && d.Role == node.RoleStandbyLeader, m.Standing.Beside != "":
 		p.Role = "standby_leader"
 	case leads:
 		p.Role = "leader"

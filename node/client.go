@@ -60,7 +60,7 @@ func (c *Client) Poll(ctx context.Context) (Report, error) {
 		if f := notBelieved(resp.body); f != nil {
 			return Report{}, f
 		}
-		return Report{}, &Failure{KindDocument, fmt.Errorf("status code %d with a bad document: %w", resp.status, err)}
+		return Report{}, &Failure{Kind: KindDocument, Err: fmt.Errorf("status code %d with a bad document: %w", resp.status, err)}
 	}
 	r.Status, r.Peer, r.Clock, r.Raw, r.CertificateEnds = resp.status, resp.peer, resp.date, bytes.Clone(bytes.TrimSpace(resp.body)), resp.ends
 	if r.Document.Role == RoleStandbyLeader {
@@ -79,7 +79,7 @@ func (c *Client) Poll(ctx context.Context) (Report, error) {
 func (c *Client) health(ctx context.Context, path string) (response, error) {
 	resp, err := c.get(ctx, path)
 	if err == nil && resp.status != http.StatusOK && resp.status != http.StatusServiceUnavailable {
-		return response{}, &Failure{KindStatus, fmt.Errorf("status code %d, want 200 or 503", resp.status)}
+		return response{}, &Failure{Kind: KindStatus, Err: fmt.Errorf("status code %d, want 200 or 503", resp.status)}
 	}
 	return resp, err
 }

@@ -275,7 +275,7 @@ func wantFailure(t *testing.T, err error, kind Kind, want string) {
 	if got := port.ReplaceAllString(f.Error(), "HOST"); f.Kind != kind || got != want {
 		t.Errorf("got  %s: %s\nwant %s: %s", f.Kind, got, kind, want)
 	}
-	if hard := kind == KindRefused || kind == KindReset || kind == KindNoRoute; f.Hard() != hard {
+	if hard := kind == KindRefused || kind == KindReset; f.Hard() != hard {
 		t.Errorf("%s is hard: %t", f.Kind, !hard)
 	}
 }
@@ -301,6 +301,7 @@ func TestPollWithoutConnection(t *testing.T) {
 		{"refused", connect(errno(syscall.ECONNREFUSED)), KindRefused, "dial tcp 10.0.0.11:8008: connect: connection refused"},
 		{"host unreachable", connect(errno(syscall.EHOSTUNREACH)), KindNoRoute, "dial tcp 10.0.0.11:8008: connect: no route to host"},
 		{"network unreachable", connect(errno(syscall.ENETUNREACH)), KindNoRoute, "dial tcp 10.0.0.11:8008: connect: network is unreachable"},
+		{"our own network is down", connect(errno(syscall.ENETDOWN)), KindNoRoute, "dial tcp 10.0.0.11:8008: connect: network is down"},
 		{"connect timed out", connect(errno(syscall.ETIMEDOUT)), KindTimeout, "dial tcp 10.0.0.11:8008: connect: connection timed out"},
 		{"no such host", connect(noSuchHost), KindDNS, "dial tcp 10.0.0.11:8008: lookup nonexistent.invalid: no such host"},
 		{"slow DNS", connect(slowDNS), KindTimeout, "dial tcp 10.0.0.11:8008: lookup nonexistent.invalid on 10.0.0.1:53: i/o timeout"},

@@ -25,7 +25,7 @@ type Kind string
 const (
 	KindRefused  Kind = "refused"   // connection refused: nothing listens
 	KindReset    Kind = "reset"     // connection reset before an answer
-	KindNoRoute  Kind = "no_route"  // host or network unreachable
+	KindNoRoute  Kind = "no_route"  // host or network unreachable: says more about our own network than about the member
 	KindTimeout  Kind = "timeout"   // no complete answer in time
 	KindDNS      Kind = "dns"       // the name does not resolve
 	KindTLS      Kind = "tls"       // handshake or certificate
@@ -35,27 +35,32 @@ const (
 	KindDocument Kind = "document"  // not a document of Patroni
 	KindOther    Kind = "other"
 
-	KindNotBelieved Kind = "not_believed" // another supervisor answers, which itself has no fresh answer of the member
+	KindNotBelieved Kind = "not_believed" // another supervisor answers, which knows that the member is not there
+	KindNotKnown    Kind = "not_known"    // another supervisor answers, which has no fresh answer of the member and no proof either
 )
 
 // Kinds lists every kind, in a fixed order.
-var Kinds = []Kind{KindRefused, KindReset, KindNoRoute, KindTimeout, KindDNS, KindTLS, KindStatus, KindTooLarge, KindCut, KindDocument, KindNotBelieved, KindOther}
+var Kinds = []Kind{KindRefused, KindReset, KindNoRoute, KindTimeout, KindDNS, KindTLS, KindStatus, KindTooLarge, KindCut, KindDocument, KindNotBelieved, KindNotKnown, KindOther}
 
 // Failure says why a poll brought no answer. It is data about the member, not an error
 // of the program.
 type Failure struct {
 	Kind Kind
 	Err  error
+
+	// Unconnected says that the time was over before there was a connection: the poll
+	// has occupied none of Patroni's few workers.
+	Unconnected bool
 }
 
 func (f *Failure) Error() string { return printable(f.Err.Error()) }
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Hard reports whether the failure suggests that Patroni does not run there. A member
-// that hangs may still be primary; one that refuses connections answers no client.
-func (f *Failure) Hard() bool {
-	return f.Kind == KindRefused || f.Kind == KindReset || f.Kind == KindNoRoute
-}
+// Hard reports whether the failure proves that Patroni does not run there: the member's
+// own host has answered. A member that hangs may still be primary, and so may one to
+// which there is no route: the router that says so, often our own kernel, knows nothing
+// of the member, and connections that clients have survive a short gap.
+func (f *Failure) Hard() bool { return f.Kind == KindRefused || f.Kind == KindReset }
 
 // noAnswer replaces "context deadline exceeded", which does not help an operator.
 type noAnswer struct {
@@ -74,7 +79,10 @@ func (e noAnswer) Error() string {
 func (e noAnswer) Timeout() bool { return true }
 
 // step is the present step of a poll before it can send its request.
-type step struct{ doing atomic.Pointer[string] }
+type step struct {
+	doing     atomic.Pointer[string]
+	connected bool // owned by the goroutine that connects
+}
 
 func (s *step) begins(doing string) { s.doing.Store(&doing) }
 
@@ -88,15 +96,17 @@ func (s *step) tracing(ctx context.Context) context.Context {
 
 // explain adds the present step to an error.
 func (s *step) explain(err error) error {
+	e := stepError{error: err, unconnected: !s.connected}
 	if doing := s.doing.Load(); doing != nil {
-		return stepError{err, *doing}
+		e.doing = *doing
 	}
-	return err
+	return e
 }
 
 type stepError struct {
 	error
-	doing string
+	doing       string
+	unconnected bool
 }
 
 func (e stepError) Unwrap() error { return e.error }
@@ -131,7 +141,8 @@ func newFailure(err error, timeout time.Duration) *Failure {
 		kind = KindRefused
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		kind = KindReset
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH),
+		errors.Is(err, syscall.EHOSTDOWN), errors.Is(err, syscall.ENETDOWN):
 		kind = KindNoRoute
 	case errors.As(err, &hostname):
 		kind, err = KindTLS, wrongName(&hostname)
@@ -147,5 +158,5 @@ func newFailure(err error, timeout time.Duration) *Failure {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		kind, err = KindCut, errors.New("the connection was closed before the answer was complete")
 	}
-	return &Failure{kind, err}
+	return &Failure{Kind: kind, Err: err, Unconnected: kind == KindTimeout && on.unconnected}
 }

@@ -34,18 +34,18 @@ func (c *Client) Settings(ctx context.Context) (Settings, error) {
 		return Settings{}, newFailure(err, c.timeout)
 	}
 	if resp.status != http.StatusOK {
-		return Settings{}, &Failure{KindStatus, fmt.Errorf("status code %d, want 200", resp.status)}
+		return Settings{}, &Failure{Kind: KindStatus, Err: fmt.Errorf("status code %d, want 200", resp.status)}
 	}
 	var in map[string]json.RawMessage
 	if err := json.Unmarshal(resp.body, &in); err != nil {
-		return Settings{}, &Failure{KindDocument, jsonError(err)}
+		return Settings{}, &Failure{Kind: KindDocument, Err: jsonError(err)}
 	}
 	s := Settings{30 * time.Second, 10 * time.Second}
 	if err := readSeconds(in, "ttl", 1, &s.TTL); err != nil {
-		return Settings{}, &Failure{KindDocument, err}
+		return Settings{}, &Failure{Kind: KindDocument, Err: err}
 	}
 	if err := readSeconds(in, "loop_wait", 0, &s.LoopWait); err != nil {
-		return Settings{}, &Failure{KindDocument, err}
+		return Settings{}, &Failure{Kind: KindDocument, Err: err}
 	}
 	return s, nil
 }

@@ -30,21 +30,27 @@ func ageOf(h http.Header) (time.Duration, error) {
 	}
 	ms, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || ms > uint64(maxAge/time.Millisecond) {
-		return 0, &Failure{KindDocument, fmt.Errorf("header %s: want milliseconds, at most %d (got %q)", AgeHeader, maxAge/time.Millisecond, text)}
+		return 0, &Failure{Kind: KindDocument, Err: fmt.Errorf("header %s: want milliseconds, at most %d (got %q)", AgeHeader, maxAge/time.Millisecond, text)}
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }
 
 // notBelieved returns the failure for the answer of a supervisor that has no fresh
-// answer of the member; nil if the body is not of a supervisor.
+// answer of the member; nil if the body is not of a supervisor. One that has just
+// started, or whose own polls time out, knows no more than we do: only what it knows to
+// be bad ends belief here.
 func notBelieved(body []byte) *Failure {
 	var answer struct {
 		Supervisor *struct {
-			Reason string `json:"reason"`
+			Reason  string `json:"reason"`
+			Refuted bool   `json:"refuted"`
 		} `json:"patroniglue"`
 	}
 	if json.Unmarshal(body, &answer) != nil || answer.Supervisor == nil {
 		return nil
 	}
-	return &Failure{KindNotBelieved, fmt.Errorf("the supervisor there does not believe it: %s", answer.Supervisor.Reason)}
+	if !answer.Supervisor.Refuted {
+		return &Failure{Kind: KindNotKnown, Err: fmt.Errorf("the supervisor there does not know it: %s", answer.Supervisor.Reason)}
+	}
+	return &Failure{Kind: KindNotBelieved, Err: fmt.Errorf("the supervisor there does not believe it: %s", answer.Supervisor.Reason)}
 }

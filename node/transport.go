@@ -82,6 +82,7 @@ func (t *Transport) connect(ctx context.Context, u *url.URL, on *step) (conn net
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
 	conn, err = t.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	on.connected = err == nil
 	if err != nil || u.Scheme != "https" {
 		return conn, time.Time{}, err
 	}
@@ -125,7 +126,7 @@ func exchange(conn net.Conn, req *http.Request) (response, error) {
 	resp, err := http.ReadResponse(bufio.NewReaderSize(limited, 2<<10), req) // enough for most documents
 	if err != nil {
 		if limited.N <= 0 {
-			err = &Failure{KindTooLarge, errors.New("headers larger than 16 KiB")}
+			err = &Failure{Kind: KindTooLarge, Err: errors.New("headers larger than 16 KiB")}
 		}
 		return response{}, err
 	}
@@ -133,7 +134,7 @@ func exchange(conn net.Conn, req *http.Request) (response, error) {
 	limited.N = maxBody + 64<<10 // more than maxBody, for the framing of chunks
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if len(body) > maxBody || limited.N <= 0 {
-		err = &Failure{KindTooLarge, errors.New("answer larger than 1 MiB")}
+		err = &Failure{Kind: KindTooLarge, Err: errors.New("answer larger than 1 MiB")}
 	}
 	if err != nil {
 		return response{}, err

@@ -62,19 +62,21 @@ func FaultFor(reason string) Verdict { return Verdict{Fault, reason, reason} }
 // its own report cannot decide. The zero Standing is that of a node that is not
 // elected, in a cluster without rules, with a lag of 0 and without a view of its DCS.
 type Standing struct {
-	Elected    bool    // this node is the one leader, of a primary or standby cluster
-	Lock       bool    // the holder of the leader lock is primary, whatever state PostgreSQL is in ([checks] primary = "lock")
-	Judging    bool    // several nodes claim to lead and are being polled again
-	Dispute    string  // why this node's claim was not accepted
-	Leaving    string  // why the node passes no check of a leader though elected: its stop was announced; "" = it was not
-	Finishing  bool    // the stop was announced just now
-	Lag        int64   // replayed bytes behind the primary, -1 = unknown
-	ReceiveLag int64   // received bytes behind the primary, -1 = unknown
-	Excluded   Outcome // of a replica that a rule excludes; Pass = none does
-	Label, Why string  // Label and Reason of the verdict when excluded
-	Behind     bool    // it has been on an older timeline than the primary for too long
-	Fallback   bool    // no replica passes, so the primary serves reads
-	DCS        bool    // the node sees its DCS
+	Elected     bool    // this node is the one leader, of a primary or standby cluster
+	Lock        bool    // the holder of the leader lock is primary, whatever state PostgreSQL is in ([checks] primary = "lock")
+	Judging     bool    // several nodes claim to lead and are being polled again
+	Dispute     string  // why this node's claim was not accepted
+	Beside      string  // why this node is not elected though it leads a standby cluster: a primary does; "" = otherwise
+	OnlyStandby bool    // with Beside: no other node does the same
+	Leaving     string  // why the node passes no check of a leader though elected: its stop was announced; "" = it was not
+	Finishing   bool    // the stop was announced just now
+	Lag         int64   // replayed bytes behind the primary, -1 = unknown
+	ReceiveLag  int64   // received bytes behind the primary, -1 = unknown
+	Excluded    Outcome // of a replica that a rule excludes; Pass = none does
+	Label, Why  string  // Label and Reason of the verdict when excluded
+	Behind      bool    // it has been on an older timeline than the primary for too long
+	Fallback    bool    // no replica passes, so the primary serves reads
+	DCS         bool    // the node sees its DCS
 }
 
 // DefaultReadinessLag is Patroni's maximum_lag_on_failover (api.py:468-534).
@@ -160,7 +162,11 @@ func (j *judge) elected(ask Question) Verdict {
 	standby := j.r.ClaimsStandby() || j.r.Status != http.StatusOK && j.d.Role == RoleStandbyLeader
 	switch {
 	case !j.s.Elected:
-		return j.notLeader()
+		v := j.notLeader()
+		if ask == AskStandbyLeader && v.Outcome == OtherRole && j.s.Beside != "" && j.s.OnlyStandby {
+			v = Verdict{Pass, string(RoleStandbyLeader), "holds the leader lock of a standby cluster"}
+		}
+		return v
 	case standby && ask == AskPrimary:
 		return Verdict{OtherRole, string(RoleStandbyLeader), "leads a standby cluster, which takes no writes"}
 	case !standby && ask == AskStandbyLeader:
@@ -177,6 +183,8 @@ func (j *judge) elected(ask Question) Verdict {
 
 func (j *judge) notLeader() Verdict {
 	switch {
+	case j.s.Beside != "" && (j.d.Running() || j.d.State == StateUnknown || j.s.Lock):
+		return Verdict{OtherRole, string(RoleStandbyLeader), j.s.Beside}
 	case j.s.Judging && j.r.Claims():
 		return Verdict{Transient, "judging", "two nodes claim to lead and are being asked again"}
 	case j.r.Claims():
@@ -201,6 +209,9 @@ func (j *judge) otherRole() Verdict {
 
 // orLeader judges the read-only checks: the leader passes them, whatever v says.
 func (j *judge) orLeader(v Verdict) Verdict {
+	if j.s.Beside != "" && j.d.Running() {
+		return Verdict{Pass, string(RoleStandbyLeader), "holds the leader lock of a standby cluster"}
+	}
 	if leader := j.leader(AskLeader); leader.Passes() || j.s.Leaving != "" && !v.Passes() {
 		return leader
 	}
@@ -290,7 +301,7 @@ func (j *judge) readiness() Verdict {
 		lag = j.s.ReceiveLag
 	}
 	switch {
-	case j.s.Elected:
+	case j.s.Elected, j.s.Beside != "":
 		return Verdict{Pass, string(j.d.Role), "holds the leader lock"}
 	case !j.d.Running():
 		return j.notRunning()

@@ -152,7 +152,7 @@ func (p *Poller) Poll(ctx context.Context) (node.Report, error) {
 	case <-timer.C:
 	}
 	if s.Hang || s.Delay >= timeout {
-		return node.Report{}, &node.Failure{Kind: node.KindTimeout, Err: fmt.Errorf("no answer within %s", timeout)}
+		return node.Report{}, &node.Failure{Kind: node.KindTimeout, Err: fmt.Errorf("no answer within %s", timeout), Unconnected: s.Drop}
 	}
 	return p.answer(began)
 }

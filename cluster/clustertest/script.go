@@ -33,6 +33,7 @@ type Script struct {
 	Delay time.Duration  // between the request and the answer
 	Peer  netip.AddrPort // the address that answers; zero = unknown
 	Hang  bool           // answers nothing before the poll's timeout
+	Drop  bool           // with Hang: does not even accept the connection
 	Deaf  bool           // ends no poll before the next Set, whatever the poll's context and timeout
 	Fail  node.Kind      // fails in this way instead of answering
 }
@@ -58,6 +59,9 @@ func Refuses() Script { return Fails(node.KindRefused) }
 
 // Hangs accepts requests and does not answer: each poll ends by its timeout.
 func Hangs() Script { return Script{Hang: true} }
+
+// Drops is a host that drops every packet: each poll ends by its timeout while it connects.
+func Drops() Script { return Script{Hang: true, Drop: true} }
 
 // Deaf holds every poll until the next [Poller.Set]: a poll that its context does not end is a fault of the
 // Poller, which the supervisor must notice.

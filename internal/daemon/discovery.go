@@ -41,8 +41,8 @@ type found struct {
 }
 
 func newDiscovered(d *Daemon) *discovered {
-	return &discovered{d: d, logged: problemLog{log: d.log}, watcher: discovery.NewWatcher(func(scope string) {
-		_ = d.sup.RefreshCluster(scope) // an error: this scope is not polled yet
+	return &discovered{d: d, logged: problemLog{log: d.log}, watcher: discovery.NewWatcher(func(scope, leader string) {
+		_ = d.sup.RefreshLeader(scope, leader) // an error: this scope is not polled yet
 	})}
 }
 

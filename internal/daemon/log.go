@@ -72,6 +72,8 @@ func textOf(c cluster.Change) string {
 		return text("out", "node counts as down", "node is known")
 	case cluster.KindIdentity:
 		return text("wrong", "node has the wrong identity and is left out", "node has the right identity")
+	case cluster.KindIdentityChanged:
+		return "the cluster has another system identifier"
 	case cluster.KindLeaving:
 		return text("yes", "node is about to stop and no longer leads", "announced stop is over")
 	case cluster.KindUnlisted:
@@ -95,7 +97,7 @@ func levelOf(c cluster.Change) zerolog.Level {
 		return zerolog.InfoLevel // an improvement; at start there always is one
 	case c.Kind == cluster.KindSplit && c.After == "yes", c.Kind == cluster.KindLevel && c.After == cluster.Critical.String():
 		return zerolog.ErrorLevel
-	case (c.Kind == cluster.KindLeader || c.Kind == cluster.KindPrimary) && c.After == "none", c.Kind == cluster.KindIdentity && c.After == "wrong",
+	case (c.Kind == cluster.KindLeader || c.Kind == cluster.KindPrimary) && c.After == "none", c.Kind == cluster.KindIdentity && c.After == "wrong", c.Kind == cluster.KindIdentityChanged,
 		c.Kind == cluster.KindKnown && c.After == "out", c.Kind == cluster.KindSettings && c.After == "unsafe",
 		c.Kind == cluster.KindLevel && c.After == cluster.Warning.String():
 		return zerolog.WarnLevel

@@ -49,7 +49,9 @@ func (d *Daemon) reload(ctx context.Context) {
 	d.reloads.record(err)
 	if err != nil {
 		d.log.Error().Err(err).Msg("reload failed, keeping the old configuration")
+		return
 	}
+	d.sup.Acknowledge()
 }
 
 // reloadFiles applies changed files with the configuration as it was read last.

@@ -40,8 +40,8 @@ func TestPatroniIsNeverHarmed(t *testing.T) {
 		{"requests that hang", freeze, nil, 2, 9, true},
 		{"requests that hang, a flood of refresh posts", freeze, func(s *faulty) {
 			s.web.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/node/pg1/refresh", nil))
-		}, 2, 9, true},
-		{"connections that hang", func(s *faulty) { s.links.Store("pg1", noPackets) }, nil, 2, 9, true},
+		}, 2, 13, true}, // it names the node, which ends its backoff, but every 5 s at most
+		{"connections that hang", func(s *faulty) { s.links.Store("pg1", noPackets) }, nil, 2, 60/3 + 1, true}, // no worker of Patroni does
 		{"a byte per second", func(s *faulty) { s.sim.Node("pg1").SetFault(nodetest.Drip) }, nil, 2, 9, true},
 		{"answers after 2.9 s", delay(2900 * time.Millisecond), nil, 2, 60*10/29 + 2, true},
 	}

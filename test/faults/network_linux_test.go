@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +30,7 @@ import (
 func TestFaultsOfTheNetwork(t *testing.T) {
 	n := startNetworked(t)
 	t.Run("packets dropped in both directions", n.packetsDropped)
+	t.Run("no route to the host for a second", n.noRoute)
 	t.Run("DNS name that hangs", n.nameHangs)
 	t.Run("DNS name that vanishes", n.nameVanishes)
 	t.Run("DNS name that changes its address", n.nameMoves)
@@ -130,6 +133,60 @@ func (n *networked) packetsDropped(t *testing.T) {
 	}
 	n.mend(t)
 	n.says(t, "pg1", 200, "holds the leader lock", "ready up 100% #primary")
+}
+
+// noRoute is a blip of our own network: clients keep their connections to pg1, and it stays.
+func (n *networked) noRoute(t *testing.T) {
+	if _, err := exec.LookPath("ip"); err != nil {
+		t.Skipf("want ip, of Debian's package iproute2: %v", err)
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: n.dial, DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	get := func(path string) (int, string) {
+		resp, err := client.Get("http://" + n.p.HTTP + path)
+		if err != nil {
+			t.Error(err)
+			return 0, ""
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		return resp.StatusCode, string(body)
+	}
+	statuses := harness.Record(t, 1, 10*time.Millisecond, func() int { status, _ := get("/node/pg1/primary"); return status })
+	n.ip(t, "route", "add", "unreachable", oldAddress+"/32", "table", "local")
+	time.Sleep(time.Second)
+	n.ip(t, "route", "del", "unreachable", oldAddress+"/32", "table", "local")
+	time.Sleep(time.Second)
+	seen := statuses.Stop()
+	for _, status := range seen {
+		if status != http.StatusOK {
+			t.Errorf("status %d, want 200 throughout", status)
+			break
+		}
+	}
+	if len(seen) < 50 {
+		t.Errorf("asked %d times in two seconds", len(seen))
+	}
+	_, metrics := get("/metrics")
+	failed := regexp.MustCompile(`(?m)^patroniglue_poll_failures_total\{.*kind="no_route".*\} ([0-9]+)$`).FindStringSubmatch(metrics)
+	if failed == nil {
+		t.Fatal("no counter of polls without a route")
+	}
+	if polls, _ := strconv.Atoi(failed[1]); polls < 3 {
+		t.Errorf("%d polls found no route, want more than the fall of 3", polls)
+	}
+}
+
+func (n *networked) ip(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.Command("ip", args...)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := n.do(cmd.Run); err != nil {
+		t.Fatalf("ip %q: %v: %s", args, err, &out)
+	}
 }
 
 func (n *networked) nameHangs(t *testing.T) {

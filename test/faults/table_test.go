@@ -106,6 +106,9 @@ func certificate(of func(*faulty) *tls.Certificate, reason string) fault {
 
 func (f fault) named(name string) fault { f.name = name; return f }
 
+// withoutBackoff is for polls that occupy no worker of Patroni: the next one begins at once.
+func (f fault) withoutBackoff() fault { f.back = timeout + fast; return f }
+
 // unharmed is a fault that changes no answer.
 func unharmed(name string, lasts time.Duration, begin, end func(*faulty)) fault {
 	return fault{name: name, begin: begin, lasts: lasts, end: end, passes: always,
@@ -124,7 +127,7 @@ var faults = []fault{
 	hanging(freeze).named("process frozen for longer than the TTL").withoutHAProxy(),
 	hard(nodetest.Refuse, "dial tcp pg1:8008: connect: connection refused (").named("REST port refused"),
 	hard(nodetest.Reset, "read tcp client:0->pg1:8008: read: connection reset by peer (").named("connections reset"),
-	hanging(func(s *faulty) { s.links.Store("pg1", noPackets) }).named("packets dropped").withoutHAProxy(),
+	hanging(func(s *faulty) { s.links.Store("pg1", noPackets) }).named("packets dropped").withoutBackoff().withoutHAProxy(),
 	hanging(func(s *faulty) { s.sim.Node("pg1").SetFault(nodetest.Drip) }).named("a byte per second"),
 	{
 		name: "answer after 2.9 s", begin: delay(2900 * time.Millisecond), end: delay(0), lasts: 30 * time.Second, rare: true,

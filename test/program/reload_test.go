@@ -350,3 +350,24 @@ func TestReloadInterruptsNobody(t *testing.T) {
 		t.Errorf("elections: %q", got)
 	}
 }
+
+// A reload acknowledges another system identifier, as pg_upgrade makes one.
+func TestReloadAcknowledgesAnIdentity(t *testing.T) {
+	c := harness.NewSimulated(t, "pg1", "pg2")
+	text := "[frontend]\n" + harness.AnyPort + harness.FastPolls + harness.NodeTables(c, "")
+	p := harness.Start(t, "c.toml", text)
+	p.AwaitStatus(t, "/health?strict", 200)
+	c.Node("pg1").Set(func(s *nodetest.State) { s.SystemID = "42" })
+	p.AwaitBody(t, "/health", "identity_changed", "to 42: pg1 leads with it", "not followed by pg2 yet")
+	if got := p.Status(t, "/node/pg1/primary"); got != 200 {
+		t.Errorf("/node/pg1/primary: %d", got)
+	}
+	if _, history, _ := p.Command(t, "history"); !strings.Contains(history, "42") {
+		t.Errorf("the history does not have it: %s", history)
+	}
+	p.Reload(t, text, harness.Reloaded)
+	harness.Eventually(t, harness.Soon, func() error {
+		_, body := harness.Ask(t, nil, "GET", "http://"+p.HTTP+"/health")
+		return harness.Want(!strings.Contains(body, "identity_changed") && strings.Contains(body, "wrong_cluster"), "that it is acknowledged (got %s)", body)
+	})
+}

@@ -55,12 +55,12 @@ func TestStackedPrograms(t *testing.T) {
 		}
 		return harness.Want(!passes, "that pg1 is stale above")
 	})
-	upper.AwaitBody(t, "/node/pg1/replica", "the supervisor there does not believe it: stale: last answer ")
+	upper.AwaitBody(t, "/node/pg1/replica", "the supervisor there does not know it: stale: last answer ")
 	_, page := harness.Ask(t, nil, "GET", "http://"+upper.HTTP+"/")
 	_, health := harness.Ask(t, nil, "GET", "http://"+upper.HTTP+"/health")
 	_, status, _ := upper.Command(t, "status")
 	for what, text := range map[string]string{"the page": page, "/health": health, "status": status} {
-		if !strings.Contains(text, "does not believe it") {
+		if !strings.Contains(text, "does not know it") {
 			t.Errorf("%s does not say why pg1 is out: %s", what, text)
 		}
 	}

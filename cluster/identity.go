@@ -201,7 +201,7 @@ func (g *group) pin(id, by string, now time.Time) {
 	g.systemID = id
 	for _, n := range g.nodes {
 		if n.entry.Known {
-			n.refused = g.identify(n, &n.entry.Value.Document)
+			n.refused = cmp.Or(g.identify(n, &n.entry.Value.Document), g.twin(n, &n.entry.Value))
 		}
 	}
 }

@@ -1,11 +1,14 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
+	"time"
 )
 
 // Ports for programs that bind them by themselves: above those of labs, below those that Linux gives to outgoing
@@ -21,8 +24,9 @@ var nextPort struct {
 	port int
 }
 
-// FreePort returns 127.0.0.1 with a port that nobody listens on and that it has not returned before. Beside other
-// programs that call it, only a network namespace (see Isolate) keeps theirs apart.
+// FreePort returns 127.0.0.1 with a port where nobody answers and that it has not returned before. Beside other programs
+// that call it, only a network namespace (see Isolate) keeps theirs apart. It connects instead of listening: a process
+// that this one is starting meanwhile holds a copy of every listening socket until it executes its program.
 func FreePort() (string, error) {
 	nextPort.Lock()
 	defer nextPort.Unlock()
@@ -33,15 +37,14 @@ func FreePort() (string, error) {
 		if nextPort.port++; nextPort.port >= endOfFree {
 			nextPort.port = firstFreePort
 		}
-		ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(nextPort.port)))
-		if err != nil {
-			continue
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(nextPort.port))
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return addr, nil
 		}
-		addr := ln.Addr().String()
-		if err := ln.Close(); err != nil {
-			return "", fmt.Errorf("looking for a free port: %w", err)
+		if err == nil {
+			conn.Close()
 		}
-		return addr, nil
 	}
 	return "", fmt.Errorf("looking for a free port: none from %d to %d", firstFreePort, endOfFree-1)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -22,6 +23,14 @@ func (n *Node) open() error {
 		return nil
 	}
 	ln, err := n.options.Listen("tcp", n.addr)
+	// A process that is being started holds a copy of a socket that was closed, until it executes its program.
+	for range 100 {
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+		ln, err = n.options.Listen("tcp", n.addr)
+	}
 	if err != nil {
 		return err
 	}

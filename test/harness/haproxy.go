@@ -170,10 +170,11 @@ func startRelay(t *testing.T, to string) *Relay {
 // Mend listens again.
 func (r *Relay) Mend(t *testing.T) {
 	t.Helper()
-	ln, err := net.Listen("tcp", r.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var ln net.Listener
+	Eventually(t, Soon, func() (err error) { // a process that is being started holds a copy of the old socket for a moment
+		ln, err = net.Listen("tcp", r.addr)
+		return err
+	})
 	r.ln, r.addr = ln, ln.Addr().String()
 	go func() {
 		for {

@@ -70,7 +70,7 @@ func startHooked(t *testing.T, s lab.Suite) hooked {
 		Suite: s, Visible: []string{dir},
 		BeforeStop: settings + hook("patroni-before-stop"),
 		Callback:   settings + callback + " " + hook("patroni-callback"),
-	}, "\n[backend]\ninterval = \"2s\"\nprimary-interval = \"2s\"\n")}}
+	}, "\n[cache]\nttl = \"8s\"\n[backend]\ninterval = \"2s\"\nprimary-interval = \"2s\"\n")}}
 	e.startHolding(t)
 	return e
 }

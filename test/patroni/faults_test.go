@@ -82,6 +82,10 @@ func (e suite) healthSays(t *testing.T, code string, is bool) {
 func (e suite) watched(t *testing.T, w *harness.Recorder[harness.Sample]) []harness.Sample {
 	t.Helper()
 	time.Sleep(500 * time.Millisecond)
+	harness.Eventually(t, harness.Soon, func() error { // a busy machine takes few
+		n := len(w.SoFar())
+		return harness.Want(n >= 10, "ten samples (got %d)", n)
+	})
 	samples := w.Stop()
 	harness.NeverTwoPrimaries(t, samples)
 	return samples

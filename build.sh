@@ -258,7 +258,7 @@ all_tests() (
 	lint >"$dir/lint" 2>&1 &
 	lint=$!
 	mapfile -t packages < <(longest_first)
-	summed "$dir/1.json" -shuffle=on -timeout 25m -p 5 -parallel 4 "${packages[@]}" || failed+=("tests")
+	summed "$dir/1.json" -shuffle=on -timeout 25m -p 4 -parallel 3 "${packages[@]}" || failed+=("tests")
 	wait "$lint" || failed+=("lint")
 	cat "$dir/lint" >&2
 	summed "$dir/2.json" -shuffle=on -timeout 25m ./test/abuse || failed+=("test/abuse")

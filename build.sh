@@ -231,21 +231,23 @@ go_test() {
 # run_tests is `./build.sh test`; test itself is a shell builtin.
 run_tests() {
 	provide
+	find_race
 	if (($# > 0)); then
-		race -shuffle=on -timeout 25m "$@"
+		go_test "${race[@]}" -shuffle=on -timeout 25m "$@"
 		return
 	fi
 	build
 	all_tests
 }
 
-# race runs go test with the race detector, where there is a C compiler for it.
-race() {
+# find_race sets race to the flag of the race detector, which needs a C compiler.
+find_race() {
+	race=()
 	if command -v "$(go env CC)" >/dev/null; then
-		CGO_ENABLED=1 go_test -race "$@"
+		race=(-race)
+		export CGO_ENABLED=1
 	else
 		say "MISSING: a C compiler: the tests run WITHOUT the race detector"
-		go_test "$@"
 	fi
 }
 
@@ -278,19 +280,16 @@ longest_first() {
 
 # summed JSON [go test args]: a line for each package, all that failed, a line at the end.
 summed() {
-	local json=$1 args=(-race)
+	local json=$1
 	shift
-	if ! command -v "$(go env CC)" >/dev/null; then
-		say "MISSING: a C compiler: the tests run WITHOUT the race detector"
-		args=()
-	fi
-	CGO_ENABLED=1 go run "$gotestsum" --format pkgname --jsonfile "$json" -- "${args[@]}" "$@"
+	go run "$gotestsum" --format pkgname --jsonfile "$json" -- "${race[@]}" "$@"
 }
 
 # matrix runs what talks to real parts on every suite, and prints what came of each test: suite × test.
 matrix() (
 	[[ $EUID == 0 ]] || { say "matrix: want root: programs of other suites run by chroot"; exit 1; }
 	provide
+	find_race
 	dir=$(mktemp -d)
 	trap 'rm -r "$dir"' EXIT
 	export PATRONIGLUE_SUITES="bookworm trixie forky"
